@@ -1,0 +1,5 @@
+"""`python -m encoder`."""
+
+from encoder.cli import main
+
+main()

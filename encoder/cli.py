@@ -1,0 +1,243 @@
+"""The `encoder` command: fit a model, encode shards, inspect code files. Arguments in, one function call, lines out."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from encoder.config import BackboneSpec, HashKind, Pooling, Precision
+from encoder.console import EXIT_ERROR, notice, progress, result, run, show_version
+from encoder.errors import HashgrainError, Reason
+from encoder.levels import parse_bits
+
+if TYPE_CHECKING:
+    from encoder.counting import EncodeReport
+    from encoder.fit import FitSettings
+    from encoder.inspecting import CodesSummary
+    from encoder.shards import Shard
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+Shards = Annotated[
+    list[str],
+    typer.Argument(help="Tars, folders, images, @list.txt, globs, a-{000..127}.tar.", show_default=False),
+]
+Backbone = Annotated[str, typer.Option(help="torchvision network: resnet18..152, wide, resnext, alexnet, vgg16(_bn).")]
+Weights = Annotated[str, typer.Option(help="A .safetensors or .pth file, torchvision's name (IMAGENET1K_V2), or none.")]
+Hash = Annotated[HashKind, typer.Option("--hash", help="Hash function.")]
+Bits = Annotated[
+    str | None,
+    typer.Option(help="Of every level (128) or by level (fine=64,fused=128).", show_default="64, fused=128"),
+]
+ImageSize = Annotated[int, typer.Option(min=16, max=2048, help="Side in pixels of the square the network sees.")]
+FilesPerShard = Annotated[int, typer.Option(min=1, help="Files of a folder that make one shard.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+@app.callback()
+def main_help(
+    _: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Turn image shards into files of binary codes."""
+
+
+@app.command(no_args_is_help=True)
+def fit(
+    shards: Shards,
+    out: Annotated[Path, typer.Option(help="Model file to write.")] = Path("model.safetensors"),
+    backbone: Backbone = "resnet50",
+    weights: Weights = "DEFAULT",
+    hash_kind: Hash = HashKind.ITQ,
+    bits: Bits = None,
+    image_size: ImageSize = 224,
+    small_stem: Annotated[bool, typer.Option("--small-stem", help="3x3 stem, no pooling: for tiny pictures.")] = False,
+    stride_in_1x1: Annotated[
+        bool, typer.Option("--stride-in-1x1", help="Stride on the 1x1 convolutions, as in the original ResNet.")
+    ] = False,
+    pooling: Annotated[Pooling, typer.Option(help="plain: mean(F*A).")] = Pooling.ATTENTION,
+    sample: Annotated[int, typer.Option(min=2, help="Images to fit on, at most.")] = 5_000,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    files_per_shard: FilesPerShard = 10_000,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit a model without labels: a backbone's stage features, and a hash function per level.
+
+    Example: encoder fit 'train-*.tar' --weights resnet50.safetensors --bits 128 --image-size 160
+    """
+    from encoder.fit import FitSettings
+    from encoder.shards import expand
+
+    if out.exists() and not overwrite:
+        raise HashgrainError(Reason.EXISTS, f"{out} exists; give another --out, or --overwrite to replace it")
+    settings = FitSettings(
+        backbone=BackboneSpec(backbone, small_stem, stride_in_1x1),
+        weights=weights,
+        kind=hash_kind,
+        bits=parse_bits(bits),
+        image_size=image_size,
+        pooling=pooling,
+        sample=sample,
+        seed=seed,
+    )
+    _fit(expand(shards, files_per_shard), settings, out)
+
+
+@app.command(no_args_is_help=True)
+def encode(
+    shards: Shards,
+    out: Annotated[Path, typer.Option(help="Folder of the code files, one a shard.")] = Path("codes"),
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Model file. Without one: the copy in OUT, else one is fitted.", show_default=False),
+    ] = None,
+    backbone: Backbone = "resnet50",
+    weights: Weights = "DEFAULT",
+    hash_kind: Hash = HashKind.ITQ,
+    bits: Bits = None,
+    image_size: ImageSize = 224,
+    batch: Annotated[int, typer.Option(min=1, help="Images the network sees at once.")] = 32,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads.", show_default="one a core")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.AUTO,
+    max_bad: Annotated[
+        str, typer.Option(help="Rejects a run may have: a count (100) or a share (1%).", show_default="any")
+    ] = "100%",
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest image file, bytes.")] = 64 << 20,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, pixels.")] = 89_478_485,
+    prefix_keys: Annotated[bool, typer.Option("--prefix-keys", help="Put SHARD/ before each key.")] = False,
+    files_per_shard: FilesPerShard = 10_000,
+    overwrite: Overwrite = False,
+) -> None:
+    """Encode shards: one code file each, what is done already is kept. The network options are for a model yet to fit.
+
+    Example: encoder encode 'train-{0000..0127}.tar' --model model.safetensors --out codes
+    """
+    from encoder.counting import EncodeProgress, MaxBad
+    from encoder.decode import Limits
+    from encoder.encode import MODEL_NAME, EncodeSettings
+    from encoder.encode import encode as run_encode
+    from encoder.fit import FitSettings
+    from encoder.shards import expand
+
+    settings = EncodeSettings(
+        batch=batch,
+        workers=workers,
+        device=device,
+        precision=precision,
+        limits=Limits(max_bytes, max_pixels),
+        max_bad=MaxBad.parse(max_bad),
+        prefix_keys=prefix_keys,
+        overwrite=overwrite,
+    )
+    found = expand(shards, files_per_shard)
+    if model is None:
+        model = out / MODEL_NAME
+        if not model.exists():
+            notice(f"no model given and none in {out}: fitting one ({hash_kind} on {backbone}, weights {weights})")
+            out.mkdir(parents=True, exist_ok=True)
+            fit_settings = FitSettings(
+                BackboneSpec(backbone), weights=weights, kind=hash_kind, bits=parse_bits(bits), image_size=image_size
+            )
+            _fit(found, fit_settings, model)
+    with progress("encoding") as advance:
+
+        def show(at: EncodeProgress) -> None:
+            detail = f"{at.shards}/{at.shards_total} shards, {at.images:,} images, {at.rejects:,} rejected"
+            advance(at.bytes, at.bytes_total, detail)
+
+        report = run_encode(found, model, out, settings, show)
+    _print_report(report, out)
+    if report.damaged:
+        raise typer.Exit(EXIT_ERROR)
+
+
+@app.command()
+def inspect(
+    codes: Annotated[list[Path] | None, typer.Argument(help="Code files or folders.", show_default="codes")] = None,
+    rejects: Annotated[bool, typer.Option("--rejects", help="List every rejected image with its reason.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show what code files hold: counts, levels, labels, rejects by reason, health of the bits.
+
+    Example: encoder inspect codes
+    """
+    from encoder.codefile import list_code_files, open_codes
+    from encoder.inspecting import summarise
+
+    files = list_code_files(codes or [Path("codes")])
+    if rejects:
+        for path in files:
+            with open_codes(path) as file:
+                for row in file.rejects():
+                    fields = {
+                        "shard": file.header.shard.path,
+                        "key": row.key,
+                        "reason": row.reject,
+                        "detail": row.detail,
+                    }
+                    result(json.dumps(fields) if as_json else "\t".join(fields.values()))
+        return
+    summary = summarise(files)
+    if as_json:
+        result(json.dumps(asdict(summary)))
+    else:
+        _print_summary(summary)
+
+
+def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
+    from encoder.fit import fit as run_fit
+
+    with progress("fitting") as advance:
+        report = run_fit(
+            shards, settings, out, lambda done, total: advance(done, total, f"{done:,} of {total:,} images")
+        )
+    result(
+        f"fitted {settings.kind} on {report.images:,} images ({report.rejects:,} rejected); backbone "
+        f"{settings.backbone.name}, weights {report.weights}; model {out}, fingerprint {report.fingerprint[:12]}"
+    )
+
+
+def _print_report(report: "EncodeReport", out: Path) -> None:
+    rate = f" at {report.encoded / report.seconds:.1f} images/s" if report.encoded else ""
+    result(
+        f"{report.seen:,} images seen = {report.rows:,} rows + {report.rejects.total():,} rejects, in {report.shards:,} "
+        f"shards ({report.skipped:,} already done){rate}; code files in {out}"
+    )
+    for reject, count in report.rejects.most_common():
+        result(f"  rejected {count:,}: {reject}")
+    if report.bad_labels:
+        notice(f"{report.bad_labels:,} label files could not be read; their images are coded without labels")
+    for path, why in report.damaged.items():
+        notice(f"error: shard {path} is damaged: {why}; what was readable is coded")
+
+
+def _print_summary(summary: "CodesSummary") -> None:
+    rejected = sum(summary.rejects.values())
+    result(
+        f"{summary.seen:,} images seen = {summary.rows:,} rows + {rejected:,} rejects, in {summary.files:,} code files"
+    )
+    for reject, count in summary.rejects.items():
+        result(f"  rejected {count:,}: {reject}")
+    result(f"fingerprint {', '.join(print_[:12] for print_ in summary.fingerprints)}; {', '.join(summary.precisions)}")
+    result("level    bits  ones  most lopsided bit  distinct codes")
+    for level, health in summary.levels.items():
+        result(
+            f"{level:7} {health.nbits:5} {health.mean_balance:5.1%} {health.worst_balance:18.1%} {health.distinct:15.1%}"
+        )
+    for name, count in summary.labels.items():
+        result(f"label {name}: {count:,} rows")
+    if summary.bad_labels:
+        result(f"unreadable label files: {summary.bad_labels:,}")
+    for path in summary.sequential:
+        result(f"compressed shard, hits are read back from the front: {path}")
+    for path, why in summary.damaged.items():
+        result(f"damaged shard: {path}: {why}")
+
+
+def main() -> None:
+    """Run the `encoder` command."""
+    run(app, "encoder")

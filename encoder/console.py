@@ -1,0 +1,108 @@
+"""What both command lines share: one place where errors become a line and an exit code, and progress is shown."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from encoder.errors import HashgrainError
+
+if TYPE_CHECKING:
+    import typer
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+PLAIN_SECONDS = 5.0
+"""Between two progress lines where there is no terminal."""
+
+
+def run(app: "typer.Typer", name: str) -> NoReturn:
+    """Run a command line and leave the process with its exit code: 0 fine, 1 a domain error, 2 wrong usage."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(prog_name=name)
+    except HashgrainError as err:
+        notice(f"error: {err}")
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        notice("interrupted: what is finished stays; run the same command again to go on")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say to it
+        sys.exit(EXIT_ERROR)
+    sys.exit(0)
+
+
+def _terminate(*_: object) -> NoReturn:
+    notice("terminated: what is finished stays; run the same command again to go on")
+    sys.exit(EXIT_TERMINATED)
+
+
+def notice(line: str) -> None:
+    """Write a line for a person to stderr; results go to stdout."""
+    sys.stderr.write(line + "\n")
+
+
+def result(line: str) -> None:
+    """Write a line of a command's answer to stdout."""
+    sys.stdout.write(line + "\n")
+
+
+def show_version(show: bool) -> None:
+    """Print the version and leave."""
+    if show:
+        from importlib.metadata import version
+
+        result(f"hashgrain {version('hashgrain')}")
+        sys.exit(0)
+
+
+class Advance(Protocol):
+    """Moves a progress display."""
+
+    def __call__(self, done: float, total: float, detail: str) -> None:
+        """Show `done` of `total` and a few words."""
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Advance]:
+    """Show progress on stderr: a bar with the time left on a terminal, a plain line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield _plain(title)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, detail="")
+
+        def advance(done: float, total: float, detail: str) -> None:
+            bar.update(task, completed=done, total=total, detail=detail)
+
+        yield advance
+
+
+def _plain(title: str) -> Advance:
+    started = shown = time.monotonic()
+
+    def advance(done: float, total: float, detail: str) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown < PLAIN_SECONDS:
+            return
+        shown = now
+        left = f", {(now - started) * (total - done) / done:.0f} s left" if 0 < done < total else ""
+        notice(f"{title} {done / total if total else 1:.0%}{left}  {detail}")
+
+    return advance

@@ -1,0 +1,99 @@
+"""What can go wrong, said once.
+
+`HashgrainError` is the only exception a user of the project has to know: a closed `Reason` for programs, and one line
+for people (what was done, the offending value, what was expected, the remedy). `Reject` is not an error: it is why one
+image has no code while the run goes on.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Every way a command can fail, for programs to branch on."""
+
+    SHARD_MISSING = "shard-missing"
+    """A shard, folder, list or image named by the user is not there or holds no image."""
+    SHARD_DAMAGED = "shard-damaged"
+    """A shard ends early or has a broken header; what was readable has been used."""
+    SHARD_CLASH = "shard-clash"
+    """Two shards would share one code file."""
+    TOO_MANY_BAD = "too-many-bad"
+    """More images were rejected than `--max-bad` allows."""
+    IMAGE_REJECTED = "image-rejected"
+    """A single image asked for by the user cannot be decoded."""
+    WEIGHTS_UNAVAILABLE = "weights-unavailable"
+    """Weights could not be read, downloaded, or do not fit the backbone."""
+    MODEL_INVALID = "model-invalid"
+    """A model file is missing, damaged, or of an unknown version."""
+    MODEL_MISMATCH = "model-mismatch"
+    """Codes or an index were made by another model."""
+    FIT_IMPOSSIBLE = "fit-impossible"
+    """A hash function cannot be fitted to this sample."""
+    CODES_MISSING = "codes-missing"
+    """No code file where one was expected."""
+    CODES_DAMAGED = "codes-damaged"
+    """A code file's bytes are not what its writer wrote."""
+    CODES_MISMATCH = "codes-mismatch"
+    """Code files differ in levels, bits or fingerprint."""
+    DUPLICATE_KEYS = "duplicate-keys"
+    """The same key stands in more than one row."""
+    INDEX_MISSING = "index-missing"
+    """No index where one was expected."""
+    INDEX_DAMAGED = "index-damaged"
+    """An index file's bytes are not what its builder wrote."""
+    LEVEL_UNKNOWN = "level-unknown"
+    """A level that does not exist, or is not in this file."""
+    KEY_UNKNOWN = "key-unknown"
+    """A key that is not in the index."""
+    BAD_VALUE = "bad-value"
+    """An argument outside its range or form."""
+    BUSY = "busy"
+    """Another process is writing to the same folder."""
+    WRITE_FAILED = "write-failed"
+    """The disk did not take what was written."""
+    EXISTS = "exists"
+    """Something would be overwritten that was not asked to be."""
+
+
+class HashgrainError(Exception):
+    """A failure with a reason a program can test and a line a person can act on.
+
+    Args:
+        reason: which of the closed set of failures this is.
+        message: one line: what was done, the value, what was expected, the remedy.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+        self.reason = reason
+
+
+class Reject(StrEnum):
+    """Why an image that was seen has no code."""
+
+    EMPTY = "empty"
+    """Zero bytes."""
+    TOO_LARGE = "too-large"
+    """More bytes than the limit."""
+    TOO_MANY_PIXELS = "too-many-pixels"
+    """More pixels than the limit, by its header."""
+    TOO_MANY_SCANS = "too-many-scans"
+    """A progressive JPEG with more scans than any encoder writes: a decompression bomb."""
+    UNKNOWN_FORMAT = "unknown-format"
+    """The bytes are no image format that is accepted, whatever the name says."""
+    UNSUPPORTED = "unsupported"
+    """An accepted format with pixels that have no defined 8-bit RGB rendering."""
+    TRUNCATED = "truncated"
+    """The image's data end early."""
+    CORRUPT = "corrupt"
+    """The decoder refused the data."""
+    DUPLICATE_KEY = "duplicate-key"
+    """An earlier image of the same shard has this key."""
+    UNSAFE_NAME = "unsafe-name"
+    """An absolute name, a `..` part, a control character, or no valid UTF-8."""
+    LINK = "link"
+    """A symbolic or hard link."""
+    NOT_A_FILE = "not-a-file"
+    """A device, FIFO, folder or sparse member with an image's name."""
+    UNREADABLE = "unreadable"
+    """The file system refused to read it."""

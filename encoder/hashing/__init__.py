@@ -1,0 +1,1 @@
+"""Hash functions fitted to pooled features: one file each, all ending as a `HashLayer`."""

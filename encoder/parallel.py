@@ -1,0 +1,46 @@
+"""Batches through worker threads, results in order, memory bounded.
+
+One thread a core, each running decode and forward of whole batches on one intra-op thread: Pillow and torch release the
+interpreter lock, no core ever waits for another at a layer's end, and reading overlaps both. Source: measured, a
+ResNet-50 in bf16 costs 15-20 % less processor time an image this way than with two intra-op threads (docs/LOG.md).
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Batches read ahead per worker: enough that none waits while a file is finished."""
+
+
+def worker_count() -> int:
+    """Return the number of processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None) -> Iterator[Result]:
+    """Yield work(item) for each item in order, computed by `workers` threads (default: one a core).
+
+    Items are drawn in the calling thread, at most `AHEAD` per worker before their results are taken. An exception of
+    `work` is raised where its result would have been.
+    """
+    workers = workers or worker_count()
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers, "encode", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                while pending and (len(pending) > AHEAD * workers or pending[0].done()):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

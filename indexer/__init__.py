@@ -1,0 +1,1 @@
+"""Code files in, answers out: FAISS binary indexes on disk and Hamming search over them."""

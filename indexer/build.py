@@ -1,0 +1,240 @@
+"""Code files in, an index out: one generation, written whole and made current at once."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from encoder.bits import Codes
+from encoder.codefile import CodeHeader, open_codes
+from encoder.errors import HashgrainError, Reason
+from encoder.levels import Level
+from encoder.publish import PARTIAL, exclusive, sha256_of, sync_file, sync_folder
+from encoder.text import TextColumn
+from indexer.config import BuildSettings, IndexKind, OnDuplicate
+from indexer.engine import FlatIndex, write_flat, write_ivf
+from indexer.manifest import (
+    MANIFEST,
+    POINTER,
+    LevelRecord,
+    Manifest,
+    SegmentRecord,
+    ShardSpan,
+    next_generation,
+    write_manifest,
+    write_pointer,
+)
+from indexer.rows import KeyHashes, hash_keys
+from indexer.rowwriter import Kept, write_rows
+
+MODEL_NAME = "model.safetensors"
+SEGMENT = "segment-000"
+FLAT_BELOW = 1_000_000
+"""Rows below which `auto` means flat: an exact scan then takes about a millisecond a query (docs/BENCHMARKS.md)."""
+BLOCK_ROWS = 1 << 18
+DEFAULT_PROBE_SHARE = 64
+"""One list in so many is probed when nobody says otherwise; at least `MIN_NPROBE`."""
+MIN_NPROBE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What was built."""
+
+    generation: str
+    rows: int
+    duplicates: int
+    """Rows left out because an earlier one has their key."""
+    levels: dict[Level, LevelRecord]
+    bytes: int
+    """Of all files of the generation."""
+    has_model: bool
+
+
+def build(
+    files: Sequence[Path],
+    index: Path,
+    settings: BuildSettings,
+    progress: Callable[[float, str], None] = lambda *_: None,
+) -> BuildReport:
+    """Build an index from code files; a row is a position over all of them in the order given.
+
+    Args:
+        files: code files, from `encoder.codefile.list_code_files`.
+        index: folder of the index.
+        settings: how.
+        progress: called with a share done and a few words.
+
+    Raises:
+        HashgrainError: `codes-damaged`, `codes-mismatch`, `level-unknown`, `duplicate-keys`, `exists`, `busy`,
+            `shard-damaged`, `write-failed`.
+    """
+    if (index / POINTER).exists() and not settings.overwrite:
+        raise HashgrainError(Reason.EXISTS, f"{index} holds an index; give another --out, or --overwrite to replace it")
+    headers = _headers(files, settings)
+    with exclusive(index):
+        kept, hashes, duplicates = _kept_rows(headers, settings)
+        name = next_generation(index)
+        folder = index / (name + PARTIAL)
+        (folder / SEGMENT).mkdir(parents=True)
+        try:
+            manifest = _write_generation(folder, headers, kept, hashes, settings, progress)
+            _make_durable(folder)
+            folder.rename(index / name)
+            write_pointer(index, name)
+        except OSError as err:
+            raise HashgrainError(
+                Reason.WRITE_FAILED,
+                f"index {index} could not be written ({err.strerror or err}); free space and build again",
+            ) from err
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        for old in index.glob("gen-*"):
+            if old.name != name:
+                shutil.rmtree(old, ignore_errors=True)  # readers that mapped it keep it until they close
+    size = sum(size for size, _ in manifest.files.values())
+    return BuildReport(name, len(hashes), duplicates, manifest.segments[0].levels, size, manifest.model is not None)
+
+
+def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeHeader]:
+    """Prove every code file whole and alike."""
+    headers: dict[Path, CodeHeader] = {}
+    for path in files:
+        with open_codes(path) as file:
+            header = headers[path] = file.header
+        first = headers[files[0]]
+        if header.fingerprint != first.fingerprint:
+            raise HashgrainError(
+                Reason.CODES_MISMATCH,
+                f"{path} was made by model {header.fingerprint[:12]}, {files[0]} by {first.fingerprint[:12]}; "
+                "encode all shards with one model",
+            )
+        if header.bits != first.bits:
+            raise HashgrainError(Reason.CODES_MISMATCH, f"{path} has bits {header.bits}, {files[0]} has {first.bits}")
+        if header.shard.damage and not settings.allow_damaged:
+            raise HashgrainError(
+                Reason.SHARD_DAMAGED,
+                f"{path} holds what was readable of a damaged shard ({header.shard.damage}); mend {header.shard.path} and "
+                "encode it again, or --allow-damaged",
+            )
+    for level in settings.levels:
+        if level not in headers[files[0]].bits:
+            has = ", ".join(headers[files[0]].bits)
+            raise HashgrainError(
+                Reason.LEVEL_UNKNOWN, f"level {level} is not in {files[0]} (has: {has}); name those in --levels"
+            )
+    return headers
+
+
+def _kept_rows(headers: dict[Path, CodeHeader], settings: BuildSettings) -> tuple[Kept, KeyHashes, int]:
+    """Find rows whose key an earlier row has, and refuse them or leave them out."""
+    parts = []
+    for path in headers:
+        with open_codes(path, proven=True) as file:
+            parts.append(hash_keys(file.keys()))
+    hashes = np.concatenate(parts)
+    order = np.argsort(hashes, kind="stable")
+    again = np.zeros(len(hashes), dtype=np.bool_)
+    again[order[1:]] = hashes[order[1:]] == hashes[order[:-1]]
+    bounds = np.cumsum([header.rows for header in headers.values()])[:-1]
+    kept = dict(zip(headers, np.split(~again, bounds), strict=True))
+    if again.any() and settings.on_duplicate is OnDuplicate.ERROR:
+        key, path = next((file_key, path) for path, keep in kept.items() for file_key in _left_out(path, keep))
+        raise HashgrainError(
+            Reason.DUPLICATE_KEYS,
+            f"{int(again.sum()):,} keys stand in more than one row, first {key!r} in {path}; encode with --prefix-keys, or "
+            "build with --on-duplicate first",
+        )
+    return kept, hashes[~again], int(again.sum())
+
+
+def _left_out(path: Path, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Iterator[str]:
+    with open_codes(path, proven=True) as file:
+        keys: TextColumn = file.keys()
+        yield from (keys[row] for row in np.flatnonzero(~keep).tolist())
+
+
+def _write_generation(
+    folder: Path,
+    headers: dict[Path, CodeHeader],
+    kept: Kept,
+    hashes: KeyHashes,
+    settings: BuildSettings,
+    progress: Callable[[float, str], None],
+) -> Manifest:
+    segment = folder / SEGMENT
+    first = next(iter(headers.values()))
+    progress(0.0, "keys, places and labels")
+    fields = write_rows(segment, kept, hashes)
+    levels: dict[Level, LevelRecord] = {}
+    for level in settings.levels:
+        record = _level_record(level, first.bits[level], len(hashes), settings)
+        share = len(levels) / len(settings.levels)
+        progress(share, f"{level}: {len(hashes):,} codes")
+        write_flat(segment / record.flat, record.nbits, len(hashes), _blocks(kept, level))
+        if record.ivf is not None and record.nlist is not None:
+
+            def part(done: int, total: int, share: float = share, level: Level = level) -> None:
+                progress(share + done / total / len(settings.levels), f"{level}: inverted lists")
+
+            write_ivf(segment / record.ivf, FlatIndex(segment / record.flat), record.nlist, settings.seed, part)
+        levels[level] = record
+    has_model = _take_model(next(iter(headers)).parent, folder, first.fingerprint)
+    manifest = Manifest(
+        fingerprint=first.fingerprint,
+        precision=first.precision,
+        model=MODEL_NAME if has_model else None,
+        segments=[SegmentRecord(SEGMENT, len(hashes), levels, fields, _spans(headers, kept))],
+        files={
+            str(path.relative_to(folder)): (path.stat().st_size, sha256_of(path))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != MANIFEST
+        },
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _level_record(level: Level, nbits: int, rows: int, settings: BuildSettings) -> LevelRecord:
+    kind = settings.kind
+    if kind is IndexKind.AUTO:
+        kind = IndexKind.FLAT if rows < FLAT_BELOW else IndexKind.IVF
+    if kind is IndexKind.FLAT or rows == 0:
+        return LevelRecord(nbits, f"{level}.flat.faiss", None, None, None)
+    nlist = min(rows, settings.nlist or 1 << max(0, round(np.log2(rows) / 2)))
+    nprobe = min(nlist, max(MIN_NPROBE, nlist // DEFAULT_PROBE_SHARE))
+    return LevelRecord(nbits, f"{level}.flat.faiss", f"{level}.ivf.faiss", nlist, nprobe)
+
+
+def _blocks(kept: Kept, level: Level) -> Iterator[Codes]:
+    for path, keep in kept.items():
+        with open_codes(path, proven=True) as file:
+            for start in range(0, len(keep), BLOCK_ROWS):
+                part = keep[start : start + BLOCK_ROWS]
+                yield file.codes(level, start, start + len(part))[part]
+
+
+def _spans(headers: dict[Path, CodeHeader], kept: Kept) -> list[ShardSpan]:
+    spans, row = [], 0
+    for path, header in headers.items():
+        spans.append(ShardSpan(row, header.shard.kind, header.shard.path, header.shard.key_prefix))
+        row += int(kept[path].sum())
+    return spans
+
+
+def _take_model(codes: Path, folder: Path, fingerprint: str) -> bool:
+    """Copy the model that stands beside the codes, if it is the one that made them."""
+    model = codes / MODEL_NAME
+    if not model.is_file() or sha256_of(model) != fingerprint:
+        return False
+    shutil.copyfile(model, folder / MODEL_NAME)
+    return True
+
+
+def _make_durable(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        sync_folder(path) if path.is_dir() else sync_file(path)
+    sync_folder(folder)
+    sync_folder(folder.parent)

@@ -1,0 +1,160 @@
+"""The index on disk: immutable generations, each with a manifest, and one pointer that names the current one."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from encoder.errors import HashgrainError, Reason
+from encoder.levels import Level
+from encoder.publish import sha256_of, write_bytes
+from encoder.shards import ShardKind
+from indexer.rows import LabelField
+
+FORMAT, VERSION = "hashgrain-index", 1
+POINTER = "CURRENT"
+MANIFEST = "manifest.json"
+GENERATION = "gen-{:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class LevelRecord:
+    """One level of an index."""
+
+    nbits: int
+    flat: str
+    """File name of the IndexBinaryFlat: every code, by row."""
+    ivf: str | None
+    """File name of the IndexBinaryIVF over the same codes, if there is one."""
+    nlist: int | None
+    nprobe: int | None
+    """Lists probed when the query does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSpan:
+    """The rows that came from one shard, which begin at `first_row`."""
+
+    first_row: int
+    kind: ShardKind
+    path: str
+    key_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """Rows that were built together; a row of the index is a row here plus the rows of the segments before."""
+
+    name: str
+    """Folder of its files inside the generation."""
+    rows: int
+    levels: dict[Level, LevelRecord]
+    labels: list[LabelField]
+    shards: list[ShardSpan]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything that a generation says of itself."""
+
+    fingerprint: str
+    """SHA-256 of the model file that made the codes."""
+    precision: str
+    """Arithmetic that the codes were made in."""
+    model: str | None
+    """File name of the model, if it stood beside the codes."""
+    segments: list[SegmentRecord]
+    files: dict[str, tuple[int, str]]
+    """Size in bytes and SHA-256 of every other file of the generation, by path in it."""
+
+    @property
+    def rows(self) -> int:
+        """Return the number of codes at each level."""
+        return sum(segment.rows for segment in self.segments)
+
+    @property
+    def bits(self) -> dict[Level, int]:
+        """Return the bits of each level; every segment has the same."""
+        return {level: record.nbits for level, record in self.segments[0].levels.items()}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a generation's manifest."""
+    content = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
+    (folder / MANIFEST).write_text(json.dumps(content, sort_keys=True, indent=1))
+
+
+def write_pointer(index: Path, generation: str) -> None:
+    """Make a generation the current one, at once for every reader."""
+    pointer = {"generation": generation, "manifest_sha256": sha256_of(index / generation / MANIFEST)}
+    write_bytes(index / POINTER, json.dumps(pointer).encode())
+
+
+def next_generation(index: Path) -> str:
+    """Return the name of the generation after the last one that stands on disk."""
+    numbers = [int(path.name.partition("-")[2]) for path in index.glob("gen-*") if path.name[4:].isdecimal()]
+    return GENERATION.format(max(numbers, default=0) + 1)
+
+
+def read_current(index: Path) -> tuple[Path, Manifest]:
+    """Return the current generation's folder and manifest, proven to be the one the pointer was written for.
+
+    Raises:
+        HashgrainError: `index-missing`, `index-damaged`.
+    """
+    try:
+        pointer = json.loads((index / POINTER).read_bytes())
+        generation, expected = str(pointer["generation"]), str(pointer["manifest_sha256"])
+    except FileNotFoundError:
+        raise HashgrainError(
+            Reason.INDEX_MISSING, f"no index at {index}; build one with `indexer build CODES --out {index}`"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise _damaged(index / POINTER, f"it names no generation ({err})") from err
+    folder = index / generation
+    if Path(generation).name != generation:
+        raise _damaged(index / POINTER, f"{generation!r} is no generation")
+    try:
+        if sha256_of(folder / MANIFEST) != expected:
+            raise _damaged(folder / MANIFEST, "its bytes do not match the pointer's SHA-256")
+        return folder, _parse(json.loads((folder / MANIFEST).read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise _damaged(folder / MANIFEST, f"it cannot be read ({err})") from err
+
+
+def check_sizes(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
+    """Raise `index-damaged` for a file that is missing or of another size: cheap, done at every open."""
+    for name, (size, _) in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise _damaged(path, "it is missing")
+        if path.stat().st_size != size:
+            raise _damaged(path, f"it has {path.stat().st_size:,} bytes where {size:,} were written")
+
+
+def _damaged(path: Path, why: str) -> HashgrainError:
+    return HashgrainError(
+        Reason.INDEX_DAMAGED,
+        f"index file {path} is damaged: {why}; build the index again (`indexer build --overwrite`)",
+    )
+
+
+def _parse(content: dict[str, Any]) -> Manifest:
+    if content.pop("format") != FORMAT:
+        raise ValueError(f"no {FORMAT}")
+    if (version := content.pop("version")) != VERSION:
+        raise ValueError(f"format version {version}, this program reads {VERSION}; upgrade hashgrain")
+    files = {str(name): (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
+    return Manifest(**content | {"segments": [_segment(record) for record in content["segments"]], "files": files})
+
+
+def _segment(content: dict[str, Any]) -> SegmentRecord:
+    return SegmentRecord(
+        **content
+        | {
+            "levels": {level: LevelRecord(**content["levels"][level]) for level in Level if level in content["levels"]},
+            "labels": [LabelField(**record) for record in content["labels"]],
+            "shards": [ShardSpan(**record | {"kind": ShardKind(record["kind"])}) for record in content["shards"]],
+        }
+    )

@@ -1,0 +1,124 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from encoder.cli import main as encoder_main
+from encoder.codefile import CodeFileWriter, CodeHeader, ShardRecord, list_code_files
+from encoder.config import BackboneSpec, HashKind
+from encoder.encode import EncodeSettings, encode
+from encoder.fit import FitSettings, fit
+from encoder.levels import Level
+from encoder.shards import ShardKind, expand
+from encoder.weights import NO_WEIGHTS
+from indexer.build import build
+from indexer.cli import main as indexer_main
+from indexer.config import BuildSettings
+from tests.pictures import labelled_members, write_tar
+
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.register_profile("dev", parent=settings.get_profile("ci"), derandomize=False)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+FINGERPRINT = "f" * 64
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def write_codes(tmp_path):
+    """Write a code file without a network: `write_codes(name, codes_by_level, keys=..., ...)` -> path."""
+
+    def write(
+        name: str,
+        codes: dict[Level, np.ndarray],
+        *,
+        keys=None,
+        places=None,
+        labels=None,
+        rejects=(),
+        fingerprint=FINGERPRINT,
+        shard_path="/nowhere",
+        kind=ShardKind.FILES,
+        damage=None,
+        folder: Path | None = None,
+    ) -> Path:
+        folder = folder or tmp_path / "codes"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = len(next(iter(codes.values())))
+        bits = {level: 8 * values.shape[1] for level, values in codes.items()}
+        record = ShardRecord(name, kind, str(shard_path), 0, "0" * 64, "", damage, "")
+        path = folder / f"{name}.h5"
+        with CodeFileWriter(folder, bits) as writer:
+            for row in range(rows):
+                writer.add(
+                    keys[row] if keys else f"{name}-{row}",
+                    places[row] if places else (0, 0),
+                    labels[row] if labels else {},
+                    {level: values[row].tobytes() for level, values in codes.items()},
+                )
+            for key, reject, detail in rejects:
+                writer.reject(key, reject, detail)
+            writer.finish(path, CodeHeader(fingerprint, "fp32", bits, record, 0, 0, 0, 0))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def shards_folder(tmp_path_factory):
+    """Three tar shards of 20 labelled pictures."""
+    folder = tmp_path_factory.mktemp("shards")
+    for part in range(3):
+        write_tar(folder / f"part-{part:04d}.tar", labelled_members(20 * part, 20))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory, shards_folder):
+    """A small untrained model: real network, real hash layers, no downloads."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    settings = FitSettings(
+        BackboneSpec("alexnet"), NO_WEIGHTS, HashKind.LSH, dict.fromkeys(Level, 64), image_size=64, sample=60
+    )
+    fit(expand([str(shards_folder)]), settings, path, lambda *_: None)
+    return path
+
+
+@pytest.fixture(scope="session")
+def codes_folder(tmp_path_factory, shards_folder, model_path):
+    """Code files of the three shards."""
+    folder = tmp_path_factory.mktemp("codes")
+    encode(expand([str(shards_folder)]), model_path, folder, EncodeSettings(batch=8))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def index_folder(tmp_path_factory, codes_folder):
+    """A flat index over the three code files."""
+    folder = tmp_path_factory.mktemp("built") / "index"
+    build(list_code_files([codes_folder]), folder, BuildSettings())
+    return folder
+
+
+@pytest.fixture
+def command(capfd, monkeypatch):
+    """Run a command line in this process: `command("encoder", "inspect", path)` -> (exit code, stdout, stderr)."""
+
+    def call(name: str, *arguments: object) -> tuple[int, str, str]:
+        main = {"encoder": encoder_main, "indexer": indexer_main}[name]
+        monkeypatch.setattr("sys.argv", [name, *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capfd.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return call

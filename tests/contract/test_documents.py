@@ -1,0 +1,42 @@
+"""What the documents promise is there."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from encoder.cli import app as encoder_app
+from indexer.cli import app as indexer_app
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("app", [encoder_app, indexer_app], ids=["encoder", "indexer"])
+def test_every_command_has_help_with_an_example_and_stands_in_the_readme(app):
+    name = "encoder" if app is encoder_app else "indexer"
+    readme = (ROOT / "README.md").read_text()
+    for command in app.registered_commands:
+        documentation = command.callback.__doc__ or ""
+        assert f"Example: {name} {command.callback.__name__}" in documentation
+        assert f"{name} {command.callback.__name__}" in readme
+
+
+def test_every_module_stands_in_the_code_map():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    modules = [path for folder in ("encoder", "indexer", "pipelines") for path in (ROOT / folder).glob("*.py")]
+    assert len(modules) > 30
+    missing = [path.name for path in modules if not path.name.startswith("__") and f"`{path.name}`" not in text]
+    assert missing == []
+
+
+def test_make_targets_of_the_readme_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z-]+)", (ROOT / "README.md").read_text()))
+    assert named
+    assert named <= targets
+
+
+def test_one_version():
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == version("hashgrain")

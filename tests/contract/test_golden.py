@@ -1,0 +1,86 @@
+"""Files of format version 1, kept as bytes: what was written once must be read for ever, and written the same again."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from encoder.bits import pack
+from encoder.codefile import CodeFileWriter, CodeHeader, ShardRecord, open_codes
+from encoder.errors import Reject
+from encoder.levels import Level
+from encoder.shards import ShardKind
+from encoder.text import TextColumn
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def write_golden(folder: Path) -> Path:
+    """Two rows with labels of every kind and a reject; every byte is decided here."""
+    record = ShardRecord("golden", ShardKind.TAR, "/data/golden.tar", 10240, "a" * 64, "10240:1", None, "")
+    bits = np.zeros((2, 16), dtype=np.bool_)
+    bits[0, [0, 9]] = bits[1, 15] = True
+    with CodeFileWriter(folder, {Level.FINE: 8, Level.FUSED: 16}) as writer:
+        first, second = ({Level.FINE: code[:1].tobytes(), Level.FUSED: code.tobytes()} for code in pack(bits))
+        writer.add("first", (512, 100), {"fine": 1, "name": "é"}, first)
+        writer.add("zweite/ß", (1536, 7), {"fine": -2}, second)
+        writer.reject("bad", Reject.TRUNCATED, "ends early")
+        path = folder / "golden-v1.h5"
+        writer.finish(path, CodeHeader("b" * 64, "fp32", {}, record, 0, 0, 0, 1))
+    return path
+
+
+def test_the_golden_code_file_is_read_as_it_was_written():
+    with open_codes(GOLDEN / "golden-v1.h5") as file:
+        assert (file.header.seen, file.header.rows, file.header.rejects, file.header.bad_labels) == (3, 2, 1, 1)
+        assert file.header.bits == {Level.FINE: 8, Level.FUSED: 16}
+        assert list(file.keys()) == ["first", "zweite/ß"]
+        assert file.places().tolist() == [[512, 100], [1536, 7]]
+        assert file.codes(Level.FINE).tolist() == [[1], [0]]
+        assert file.codes(Level.FUSED).tolist() == [[1, 2], [0, 128]]
+        assert np.asarray(file.label("fine").values).tolist() == [1, -2]
+        name = file.label("name")
+        assert isinstance(name.values, TextColumn)
+        assert (list(name.values), name.present.tolist()) == (["é", ""], [True, False])
+        [reject] = file.rejects()
+        assert (reject.key, reject.reject, reject.detail) == ("bad", Reject.TRUNCATED, "ends early")
+
+
+def test_the_golden_code_file_opens_without_this_project():
+    with h5py.File(GOLDEN / "golden-v1.h5") as file:
+        assert file["codes/fused"][:].tolist() == [[1, 2], [0, 128]]
+        assert json.loads(file.attrs["header"])["fingerprint"] == "b" * 64
+        offset = file["codes/fused"].id.get_offset()
+    mapped = np.memmap(GOLDEN / "golden-v1.h5", dtype=np.uint8, mode="r", offset=offset, shape=(2, 2))
+    assert mapped.tolist() == [[1, 2], [0, 128]]
+
+
+def test_the_user_block_is_the_one_in_the_specification():
+    data = (GOLDEN / "golden-v1.h5").read_bytes()
+    lines = data[:512].rstrip(b"\0").decode().splitlines()
+    assert lines[:2] == ["hashgrain-codes 1", f"bytes {len(data)}"]
+    assert data[512:520] == b"\x89HDF\r\n\x1a\n"
+
+
+def test_the_writer_still_writes_what_the_golden_file_holds(tmp_path):
+    """Content, not bytes: another HDF5 version may lay the same datasets out in another order."""
+
+    def content(path):
+        with h5py.File(path) as file:
+            found = {"header": json.loads(file.attrs["header"]), "bit_order": file.attrs["bit_order"]}
+            file.visititems(
+                lambda name, item: found.update(
+                    {name: item[:].tolist()} if isinstance(item, h5py.Dataset) else {name: dict(item.attrs)}
+                )
+            )
+            return found
+
+    assert content(write_golden(tmp_path)) == content(GOLDEN / "golden-v1.h5")
+
+
+@pytest.mark.parametrize("part", ["code file", "model file", "index"])
+def test_every_part_of_the_format_is_specified(part):
+    text = (Path(__file__).parents[2] / "docs/FORMAT.md").read_text().lower()
+    assert f"## {part}, version 1" in text

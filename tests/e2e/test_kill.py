@@ -1,0 +1,92 @@
+"""kill -9 at random moments: nothing looks finished that is not, and the next run ends where an undisturbed one does."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from encoder.codefile import open_codes
+from indexer.index import Index
+from indexer.verifying import verify
+
+
+def start(*arguments):
+    environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, arguments)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def finish(*arguments):
+    process = start(*arguments)
+    _, err = process.communicate()
+    assert process.returncode == 0, err.decode()
+
+
+def seconds_of(*arguments):
+    started = time.monotonic()
+    finish(*arguments)
+    return time.monotonic() - started
+
+
+def contents(folder, pattern):
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob(pattern)) if path.is_file()
+    }
+
+
+def kill_within(seconds, *arguments):
+    """Start, kill -9 after a random part of `seconds`, and return whether it was still running."""
+    process = start(*arguments)
+    time.sleep(random.uniform(0.3, 1.0) * seconds)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow)])
+def test_killed_encode(kills, shards_folder, model_path, tmp_path):
+    random.seed(kills)
+    arguments = ("encoder", "encode", shards_folder, "--model", model_path, "--batch", "4", "--out")
+    seconds = seconds_of(*arguments, tmp_path / "whole")
+    expected = contents(tmp_path / "whole", "*.h5")
+    assert len(expected) == 3
+    killed = 0
+    while killed < kills:
+        codes = tmp_path / f"killed-{killed}"
+        if not kill_within(seconds, *arguments, codes):
+            continue
+        killed += 1
+        for path in codes.glob("*.h5"):
+            with open_codes(path):  # what stands under a final name is whole
+                pass
+        finish(*arguments, codes)
+        assert contents(codes, "*.h5") == expected
+        assert not list(codes.glob("*.partial"))
+        shutil.rmtree(codes)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow)])
+def test_killed_build(kills, codes_folder, tmp_path):
+    random.seed(kills)
+    arguments = ("indexer", "build", codes_folder, "--kind", "ivf", "--nlist", "4", "--overwrite", "--out")
+    seconds = seconds_of(*arguments, tmp_path / "whole")
+    expected = contents(tmp_path / "whole", "*.faiss") | contents(tmp_path / "whole", "*.npy")
+    index, killed = tmp_path / "killed", 0
+    while killed < kills:
+        if not kill_within(seconds, *arguments, index):
+            continue
+        killed += 1
+        if (index / "CURRENT").exists():
+            assert verify(index, lambda *_: None).rows == 60  # the generation before, or the new one: whole either way
+        finish(*arguments, index)
+        opened = verify(index, lambda *_: None)
+        found = contents(opened.folder, "*.faiss") | contents(opened.folder, "*.npy")
+        assert list(found.values()) == list(expected.values())
+        assert [path.name for path in index.glob("gen-*")] == [opened.folder.name]
+        assert Index(index).rows == 60

@@ -1,0 +1,225 @@
+"""Shards to answers through the command lines: the real network, HDF5 and FAISS."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from encoder.codefile import open_codes
+from encoder.levels import Level
+from indexer.index import Index
+from tests.pictures import encoded, labelled_members, write_tar
+
+FIT = ("--backbone", "alexnet", "--weights", "none", "--hash", "lsh", "--bits", "64", "--image-size", "64")
+
+
+def hits_of(out):
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_fit_encode_build_query(command, shards_folder, tmp_path):
+    model, codes, index = tmp_path / "model.safetensors", tmp_path / "codes", tmp_path / "index"
+    code, out, err = command("encoder", "fit", shards_folder, "--out", model, *FIT)
+    assert code == 0, err
+    assert "fitted lsh on 60 images (0 rejected)" in out
+    code, out, err = command("encoder", "encode", shards_folder, "--model", model, "--out", codes)
+    assert code == 0, err
+    assert out.startswith("60 images seen = 60 rows + 0 rejects, in 3 shards (0 already done)")
+    code, out, err = command("indexer", "build", codes, "--out", index, "--kind", "ivf", "--nlist", "4")
+    assert code == 0, err
+    code, out, err = command(
+        "indexer", "query", "key:pic-007", "--index", index, "--level", "fine", "-k", "3", "--exact", "--json"
+    )
+    assert code == 0, err
+    hits = hits_of(out)
+    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    assert hits[0] | {"shard": ""} == {
+        "query": "key:pic-007", "level": "fine", "rank": 1, "key": "pic-007", "distance": 0, "row": 7, "shard": "",
+        "labels": {"fine": 2, "coarse": 1, "name": "class 2"},
+    }  # fmt: skip
+    assert hits[0]["shard"] == str(shards_folder / "part-0000.tar")
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_an_image_finds_itself_and_a_key_gives_the_same_answer(command, index_folder, tmp_path, level):
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(encoded(33))
+    code, out, err = command(
+        "indexer", "query", photo, "key:pic-033", "--index", index_folder, "--level", level, "--json"
+    )
+    assert code == 0, err
+    hits = hits_of(out)
+    by_image, by_key = hits[:10], hits[10:]
+    assert by_image[0]["key"] == by_key[0]["key"] == "pic-033"
+    # Batches of other sizes may round differently, so that a logit next to zero may change its sign.
+    assert by_image[0]["distance"] <= 1
+
+
+def test_image_bytes_on_stdin(index_folder):
+    run = subprocess.run(
+        [sys.executable, "-m", "indexer", "query", "-", "--index", str(index_folder), "-k", "1", "--json"],
+        input=encoded(5), capture_output=True, check=True,
+    )  # fmt: skip
+    assert json.loads(run.stdout)["key"] == "pic-005"
+
+
+def test_every_hit_can_be_read_back_from_its_place(index_folder):
+    index = Index(index_folder)
+    for row in range(index.rows):
+        assert index.image(row) == encoded(row)
+
+
+def test_a_second_run_skips_what_is_done_and_redoes_what_is_not(command, shards_folder, model_path, tmp_path):
+    codes = tmp_path / "codes"
+    arguments = ("encoder", "encode", shards_folder, "--model", model_path, "--out", codes)
+    assert command(*arguments)[0] == 0
+    first = {path.name: path.read_bytes() for path in codes.glob("*.h5")}
+    damaged = codes / "part-0001.h5"
+    damaged.write_bytes(first[damaged.name][:-1] + b"x")
+    (codes / "part-0002.h5").unlink()
+    code, out, _ = command(*arguments)
+    assert code == 0
+    assert out.startswith("60 images seen = 60 rows + 0 rejects, in 3 shards (1 already done)")
+    assert {path.name: path.read_bytes() for path in codes.glob("*.h5")} == first
+
+
+def test_a_changed_shard_is_encoded_again(command, model_path, tmp_path):
+    shard, codes = tmp_path / "a.tar", tmp_path / "codes"
+    write_tar(shard, labelled_members(0, 3))
+    assert command("encoder", "encode", shard, "--model", model_path, "--out", codes)[0] == 0
+    write_tar(shard, labelled_members(10, 4))
+    code, out, _ = command("encoder", "encode", shard, "--out", codes)
+    assert code == 0
+    assert out.startswith("4 images seen = 4 rows")
+    with open_codes(codes / "a.h5") as file:
+        assert list(file.keys()) == [f"pic-{number:03d}" for number in range(10, 14)]
+
+
+def test_encoding_without_a_model_fits_one_and_says_so(command, tmp_path):
+    shard, codes = write_tar(tmp_path / "a.tar", labelled_members(0, 12)), tmp_path / "codes"
+    code, out, err = command("encoder", "encode", shard, "--out", codes, *FIT)
+    assert code == 0, err
+    assert "no model given" in err
+    assert (codes / "model.safetensors").exists()
+    assert "12 images seen = 12 rows + 0 rejects" in out
+
+
+def test_folders_lists_globs_and_single_images(command, model_path, tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    for number in range(6):
+        folder = photos / f"class{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.png").write_bytes(encoded(number, "PNG"))
+    write_tar(tmp_path / "set-000.tar", labelled_members(50, 2))
+    write_tar(tmp_path / "set-001.tar", labelled_members(60, 2))
+    (tmp_path / "one.webp").write_bytes(encoded(99, "WEBP"))
+    (tmp_path / "list.txt").write_text("one.webp\n\n# nothing\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(
+        "encoder",
+        "encode",
+        "photos",
+        "set-{000..001}.tar",
+        "@list.txt",
+        "--model",
+        model_path,
+        "--out",
+        "codes",
+        "--files-per-shard",
+        "4",
+    )
+    assert code == 0, err
+    assert out.startswith("11 images seen = 11 rows + 0 rejects, in 5 shards")
+    assert command("indexer", "build", "codes")[0] == 0
+    index = Index(tmp_path / "index")
+    assert sorted(index.key(row) for row in range(index.rows)) == sorted(
+        ["one.webp", "pic-050", "pic-051", "pic-060", "pic-061"]
+        + [f"class{number % 2}/{number}.png" for number in range(6)]
+    )
+    row = index.find("class1/3.png")
+    assert index.image(row) == encoded(3, "PNG")
+    assert index.labels(row) == {"folder": "class1"}
+    assert index.image(index.find("one.webp")) == encoded(99, "WEBP")
+
+
+def test_a_gzipped_tar_gives_the_same_codes_and_its_hits_can_be_read_back(command, shards_folder, model_path, tmp_path):
+    members = labelled_members(0, 20)
+    shard = write_tar(tmp_path / "part.tgz", members, "w:gz")
+    codes, index = tmp_path / "codes", tmp_path / "index"
+    assert command("encoder", "encode", shard, "--model", model_path, "--out", codes)[0] == 0
+    assert "read back from the front" in command("encoder", "inspect", codes)[1]
+    assert command("indexer", "build", codes, "--out", index)[0] == 0
+    opened = Index(index)
+    assert [opened.image(row) for row in range(20)] == [data for name, data in members if name.endswith(".jpg")]
+
+
+def test_shards_of_one_name_get_code_files_of_their_own(command, model_path, tmp_path):
+    for number, folder in enumerate(("train", "val")):
+        write_tar(tmp_path / folder / "0000.tar", labelled_members(10 * number, 2))
+    codes = tmp_path / "codes"
+    assert (
+        command(
+            "encoder",
+            "encode",
+            tmp_path / "train/0000.tar",
+            tmp_path / "val/0000.tar",
+            "--model",
+            model_path,
+            "--out",
+            codes,
+        )[0]
+        == 0
+    )
+    assert sorted(path.name for path in codes.glob("*.h5")) == ["train-0000.h5", "val-0000.h5"]
+
+
+def test_keys_that_start_over_are_refused_unless_prefixed(command, model_path, tmp_path):
+    for number, name in enumerate(("a", "b")):
+        write_tar(tmp_path / f"{name}.tar", [("x.jpg", encoded(number))])
+    codes, index = tmp_path / "codes", tmp_path / "index"
+    encode_both = ("encoder", "encode", tmp_path / "a.tar", tmp_path / "b.tar", "--model", model_path, "--out", codes)
+    assert command(*encode_both)[0] == 0
+    code, _, err = command("indexer", "build", codes, "--out", index)
+    assert (code, "1 keys stand in more than one row, first 'x'" in err) == (1, True)
+    assert not (index / "CURRENT").exists()
+    code, out, err = command("indexer", "build", codes, "--out", index, "--on-duplicate", "first")
+    assert (code, "1 rows" in out, "1 rows left out" in err) == (0, True, True)
+    assert command(*encode_both, "--prefix-keys")[0] == 0
+    assert command("indexer", "build", codes, "--out", index, "--overwrite")[0] == 0
+    opened = Index(index)
+    assert [opened.key(row) for row in range(2)] == ["a/x", "b/x"]
+
+
+def test_help_and_a_key_query_load_neither_torch_nor_more(index_folder):
+    program = (
+        "import sys\n"
+        "from indexer.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as left: code = left.code\n"
+        "print(code, sorted({'torch', 'h5py', 'PIL', 'faiss'} & sys.modules.keys()))\n"
+    )
+
+    def modules(*arguments):
+        run = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=True,
+            env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+        )  # fmt: skip
+        return run.stdout.splitlines()[-1]
+
+    assert modules("query", "--help") == "0 []"
+    assert modules("query", "key:pic-001", "--index", index_folder) == "0 ['faiss']"
+
+
+def test_a_moved_shard_does_not_break_answers(command, model_path, tmp_path):
+    shard = write_tar(tmp_path / "a.tar", labelled_members(0, 3))
+    codes, index = tmp_path / "codes", tmp_path / "index"
+    command("encoder", "encode", shard, "--model", model_path, "--out", codes)
+    command("indexer", "build", codes, "--out", index)
+    shutil.move(shard, tmp_path / "elsewhere.tar")
+    code, out, _ = command("indexer", "query", "key:pic-001", "--index", index, "--save-html", tmp_path / "page.html")
+    assert code == 0
+    assert "pic-001" in out
+    assert (tmp_path / "page.html").exists()

@@ -1,0 +1,223 @@
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from encoder.codefile import list_code_files
+from encoder.errors import HashgrainError, Reason
+from encoder.levels import Level
+from indexer.build import build
+from indexer.config import BuildSettings, IndexKind, OnDuplicate, SearchSettings
+from indexer.index import Index
+from indexer.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
+from indexer.verifying import verify
+from tests.oracles import nearest
+
+
+@pytest.fixture
+def built(tmp_path, write_codes, rng):
+    """An index of two code files, its codes, and where it is."""
+    codes = {level: rng.integers(0, 4, (50, 8), dtype=np.uint8) for level in Level}
+    write_codes(
+        "a",
+        {level: values[:20] for level, values in codes.items()},
+        labels=[{"fine": n, "only": "a"} for n in range(20)],
+    )
+    write_codes(
+        "b", {level: values[20:] for level, values in codes.items()}, labels=[{"fine": f"b{n}"} for n in range(30)]
+    )
+    build(
+        [tmp_path / "codes/a.h5", tmp_path / "codes/b.h5"],
+        tmp_path / "index",
+        BuildSettings(kind=IndexKind.IVF, nlist=4),
+    )
+    return tmp_path / "index", codes
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_search_is_exact_over_all_files(built, level):
+    path, codes = built
+    index = Index(path)
+    for settings in (
+        SearchSettings(7, exact=True),
+        SearchSettings(None, radius=9, exact=True),
+        SearchSettings(5, radius=8, exact=True),
+    ):
+        for query, found in zip(codes[level][:10], index.search(level, codes[level][:10], settings), strict=True):
+            assert (found.rows.tolist(), found.distances.tolist()) == nearest(
+                query, codes[level], settings.k, settings.radius
+            )
+
+
+def test_two_segments_answer_as_one(built, tmp_path, write_codes):
+    path, codes = built
+    for name in ("a", "b"):
+        build([tmp_path / f"codes/{name}.h5"], tmp_path / name, BuildSettings())
+    both, manifests = tmp_path / "both", []
+    (both / "gen-000001").mkdir(parents=True)
+    for name in ("a", "b"):
+        folder, manifest = read_current(tmp_path / name)
+        shutil.copytree(folder / "segment-000", both / "gen-000001" / name)
+        manifests.append(manifest)
+    merged = replace(
+        manifests[0],
+        segments=[replace(manifest.segments[0], name=name) for name, manifest in zip("ab", manifests, strict=True)],
+        files={
+            key.replace("segment-000", name): value
+            for name, manifest in zip("ab", manifests, strict=True)
+            for key, value in manifest.files.items()
+        },
+    )
+    write_manifest(both / "gen-000001", merged)
+    write_pointer(both, "gen-000001")
+    one, two = Index(path), verify(both, lambda *_: None)
+    assert two.rows == one.rows == 50
+    for settings in (SearchSettings(60, exact=True), SearchSettings(4), SearchSettings(None, radius=7)):
+        exact = replace(settings, exact=True)
+        for mine, truth in zip(
+            two.search(Level.MID, codes[Level.MID], settings),
+            one.search(Level.MID, codes[Level.MID], exact),
+            strict=True,
+        ):
+            assert mine.rows.tolist() == truth.rows.tolist()
+    for row in range(50):
+        assert two.key(row) == one.key(row)
+        assert two.find(one.key(row)) == row
+        assert (two.code(Level.FUSED, row) == codes[Level.FUSED][row]).all()
+    assert two.labels(3) == {"fine": 3, "only": "a"}
+    assert two.labels(23) == {"fine": "b3"}
+
+
+def test_labels_of_files_that_differ_are_brought_together(built):
+    index = Index(built[0])
+    assert index.labels(3) == {"fine": "3", "only": "a"}  # an integer in one file, a string in the other
+    assert index.labels(20) == {"fine": "b0"}
+
+
+def test_an_empty_index_answers_with_nothing(tmp_path, write_codes):
+    write_codes("none", {level: np.empty((0, 8), np.uint8) for level in Level})
+    for kind in IndexKind:
+        build(list_code_files([tmp_path / "codes"]), tmp_path / kind, BuildSettings(kind=kind))
+        index = verify(tmp_path / kind, lambda *_: None)
+        for settings in (SearchSettings(3), SearchSettings(3, radius=64)):
+            [found] = index.search(Level.FINE, np.zeros((1, 8), np.uint8), settings)
+            assert len(found.rows) == len(found.distances) == 0
+        with pytest.raises(HashgrainError) as caught:
+            index.find("x")
+        assert caught.value.reason is Reason.KEY_UNKNOWN
+
+
+def test_k_beyond_the_rows_returns_them_all(built):
+    path, codes = built
+    [found] = Index(path).search(Level.FINE, codes[Level.FINE][:1], SearchSettings(1000, exact=True))
+    assert sorted(found.rows.tolist()) == list(range(50))
+
+
+@pytest.mark.parametrize(
+    "queries",
+    [np.zeros((1, 9), np.uint8), np.zeros(8, np.uint8), np.zeros((1, 8), np.int8)],
+    ids=["size", "rank", "type"],
+)
+def test_queries_of_another_shape_are_refused(built, queries):
+    with pytest.raises(HashgrainError) as caught:
+        Index(built[0]).search(Level.FINE, queries, SearchSettings())
+    assert caught.value.reason is Reason.BAD_VALUE
+
+
+@pytest.mark.parametrize("options", [{"k": 0}, {"k": None}, {"radius": -1}, {"nprobe": 0}])
+def test_settings_out_of_range_are_refused(options):
+    with pytest.raises(HashgrainError) as caught:
+        SearchSettings(**options)
+    assert caught.value.reason is Reason.BAD_VALUE
+
+
+def test_first_of_duplicates_keeps_rows_codes_and_places_together(tmp_path, write_codes, rng):
+    codes = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+    write_codes("a", {Level.FINE: codes[:4]}, keys=["p", "q", "r", "s"], places=[(n, 1) for n in range(4)])
+    write_codes("b", {Level.FINE: codes[4:]}, keys=["q", "t", "p", "u"], places=[(n, 1) for n in range(4, 8)])
+    files, settings = list_code_files([tmp_path / "codes"]), BuildSettings(levels=(Level.FINE,))
+    with pytest.raises(HashgrainError) as caught:
+        build(files, tmp_path / "index", settings)
+    assert caught.value.reason is Reason.DUPLICATE_KEYS
+    report = build(files, tmp_path / "index", replace(settings, on_duplicate=OnDuplicate.FIRST))
+    assert (report.rows, report.duplicates) == (6, 2)
+    index = verify(tmp_path / "index", lambda *_: None)
+    assert [index.key(row) for row in range(6)] == ["p", "q", "r", "s", "t", "u"]
+    assert [index.code(Level.FINE, row).tolist() for row in range(6)] == codes[[0, 1, 2, 3, 5, 7]].tolist()
+    assert index.segments[0].table.places[:, 0].tolist() == [0, 1, 2, 3, 5, 7]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"fingerprint": "e" * 64}, Reason.CODES_MISMATCH),
+        ({"codes": {Level.FINE: np.zeros((1, 16), np.uint8)}}, Reason.CODES_MISMATCH),
+        ({"damage": "cut"}, Reason.SHARD_DAMAGED),
+    ],
+    ids=["fingerprint", "bits", "damaged-shard"],
+)
+def test_code_files_that_do_not_belong_together_are_refused(tmp_path, write_codes, change, reason):
+    codes = {Level.FINE: np.zeros((1, 8), np.uint8)}
+    write_codes("a", codes)
+    write_codes("b", **({"codes": codes} | change))
+    with pytest.raises(HashgrainError) as caught:
+        build(list_code_files([tmp_path / "codes"]), tmp_path / "index", BuildSettings(levels=(Level.FINE,)))
+    assert caught.value.reason is reason
+    assert not (tmp_path / "index").exists()
+
+
+def test_an_index_is_not_overwritten_unless_asked_and_a_failed_build_leaves_the_old_one(built, tmp_path, write_codes):
+    path, _ = built
+    with pytest.raises(HashgrainError) as caught:
+        build([tmp_path / "codes/a.h5"], path, BuildSettings())
+    assert caught.value.reason is Reason.EXISTS
+    bad = tmp_path / "codes/b.h5"
+    bad.write_bytes(bad.read_bytes()[:-1])
+    with pytest.raises(HashgrainError) as caught:
+        build([tmp_path / "codes/a.h5", bad], path, BuildSettings(overwrite=True))
+    assert caught.value.reason is Reason.CODES_DAMAGED
+    assert verify(path, lambda *_: None).rows == 50
+    old = Index(path)
+    build([tmp_path / "codes/a.h5"], path, BuildSettings(overwrite=True))
+    assert Index(path).rows == 20
+    assert old.rows == 50
+
+
+def files_of(path):
+    return sorted(file for file in path.rglob("*") if file.is_file() and file.name != ".lock")
+
+
+def test_verify_notices_every_file_cut_flipped_or_missing(built, tmp_path, rng):
+    path, _ = built
+    for file in files_of(path):
+        whole = file.read_bytes()
+        flipped = bytearray(whole)
+        flipped[int(rng.integers(len(whole)))] ^= 16
+        for harmed in (whole[:-1], bytes(flipped), None):
+            file.unlink() if harmed is None else file.write_bytes(harmed)
+            with pytest.raises(HashgrainError) as caught:
+                verify(path, lambda *_: None)
+            assert caught.value.reason in {Reason.INDEX_DAMAGED, Reason.INDEX_MISSING}
+            assert "\n" not in str(caught.value)
+            file.write_bytes(whole)
+    assert verify(path, lambda *_: None).rows == 50
+
+
+def test_a_newer_index_says_upgrade(built):
+    path, _ = built
+    folder, _ = read_current(path)
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(content | {"version": 2}))
+    write_pointer(path, folder.name)
+    with pytest.raises(HashgrainError, match="version 2, this program reads 1; upgrade hashgrain"):
+        Index(path)
+
+
+def test_the_pointer_cannot_lead_out_of_the_index(built):
+    path, _ = built
+    (path / POINTER).write_text(json.dumps({"generation": "../../etc", "manifest_sha256": ""}))
+    with pytest.raises(HashgrainError) as caught:
+        Index(path)
+    assert caught.value.reason is Reason.INDEX_DAMAGED
