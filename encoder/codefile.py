@@ -5,6 +5,7 @@ proven whole before libhdf5 parses a byte of it. Datasets are contiguous and unc
 and numpy can map them.
 """
 
+import io
 import json
 import tempfile
 from collections import Counter
@@ -84,6 +85,33 @@ class RejectRow:
     key: str
     reject: Reject
     detail: str
+
+
+class _PatientFile(io.FileIO):
+    """A file that keeps its first failed write for later: libhdf5 can crash the process when its disk is full.
+
+    Source: h5py issue 914, and an exit by SIGSEGV seen at some file size limits (tests/e2e/test_disk_full.py).
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        """Write, or pretend to after a failure."""
+        view = memoryview(data).cast("B")
+        try:
+            while self.failure is None and len(view):
+                view = view[super().write(view) :]
+        except OSError as err:
+            self.failure = err
+        return memoryview(data).nbytes
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the size, or pretend to after a failure."""
+        try:
+            return self.tell() if self.failure else super().truncate(size)
+        except OSError as err:
+            self.failure = err
+            return self.tell()
 
 
 class _Spool:
@@ -180,11 +208,13 @@ class CodeFileWriter:
         """
         header = replace(header, seen=self.rows + self.rejects, rows=self.rows, rejects=self.rejects, bits=self._bits)
         with publish(path) as partial:
-            partial.unlink(missing_ok=True)
-            with h5py.File(partial, "x", userblock_size=USER_BLOCK) as file:
-                self._write_datasets(file)
-                file.attrs["header"] = json.dumps(asdict(header), sort_keys=True)
-                file.attrs["bit_order"] = "lowest bit first"
+            with _PatientFile(partial, "w+") as disk:
+                with h5py.File(disk, "w", userblock_size=USER_BLOCK) as file:
+                    self._write_datasets(file)
+                    file.attrs["header"] = json.dumps(asdict(header), sort_keys=True)
+                    file.attrs["bit_order"] = "lowest bit first"
+                if disk.failure is not None:
+                    raise disk.failure
             _seal(partial)
         return header
 

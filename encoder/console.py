@@ -14,32 +14,33 @@ if TYPE_CHECKING:
     import typer
 
 EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
+EXIT_SIGNAL = 128
+"""Plus the number of the signal, as shells count."""
 PLAIN_SECONDS = 5.0
 """Between two progress lines where there is no terminal."""
 
 
 def run(app: "typer.Typer", name: str) -> NoReturn:
     """Run a command line and leave the process with its exit code: 0 fine, 1 a domain error, 2 wrong usage."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     try:
         app(prog_name=name)
     except HashgrainError as err:
         notice(f"error: {err}")
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        notice("interrupted: what is finished stays; run the same command again to go on")
-        sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say to it
         sys.exit(EXIT_ERROR)
     sys.exit(0)
 
 
-def _terminate(*_: object) -> NoReturn:
-    notice("terminated: what is finished stays; run the same command again to go on")
-    sys.exit(EXIT_TERMINATED)
+def _stop(number: int, _: object) -> NoReturn:
+    """Unwind on Ctrl-C or SIGTERM; at the second signal, leave at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    notice("stopped: what is finished stays; run the same command again to go on")
+    sys.exit(EXIT_SIGNAL + number)
 
 
 def notice(line: str) -> None:

@@ -90,3 +90,19 @@ def test_killed_build(kills, codes_folder, tmp_path):
         assert list(found.values()) == list(expected.values())
         assert [path.name for path in index.glob("gen-*")] == [opened.folder.name]
         assert Index(index).rows == 60
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_asked_to_stop_says_so_and_leaves_nothing_half_done(number, code, shards_folder, model_path, tmp_path):
+    arguments = ("encoder", "encode", shards_folder, "--model", model_path, "--batch", "1", "--workers", "1", "--out", tmp_path)
+    process = start(*arguments)
+    while not (tmp_path / "model.safetensors").exists():
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code, err.decode()
+    assert b"run the same command again to go on" in err
+    assert b"Traceback" not in err
+    assert not list(tmp_path.glob("*.partial"))
+    finish(*arguments)
+    assert len(list(tmp_path.glob("*.h5"))) == 3
