@@ -111,16 +111,12 @@ def query(
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
     if save_html is not None:
-        from indexer.page import Section, save_page
+        from indexer.page import Known, Section, save_page
 
+        known = {name: Known(image) for name, image in given.items()}
         section = Section(f"level {level}", "", answers)
         save_page(
-            save_html,
-            opened,
-            [section],
-            title="Queries and hits",
-            summary=f"{opened.rows:,} images",
-            query_images=given,
+            save_html, opened, [section], title="Queries and hits", summary=f"{opened.rows:,} images", known=known
         )
         notice(f"page written to {save_html}")
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
-from encoder.errors import HashgrainError
+from encoder.errors import HashgrainError, Reason
 from encoder.labels import Labels
 from encoder.publish import write_bytes
 from indexer.index import Index
@@ -23,8 +24,18 @@ class Section:
 
     title: str
     note: str
+    """One line below the title; may be empty."""
     answers: Sequence[Sequence[Hit]]
     """The hits of each query, nearest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the caller knows of a query that the index does not."""
+
+    image: bytes | None = None
+    """Its file, where it cannot be read again, as from stdin."""
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +43,77 @@ class _Picture:
     data: str = ""
     """A data URI; empty where the picture could not be read."""
     why: str = ""
+    """Why it could not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chip:
+    """One label."""
+
+    text: str
+    field: str
+    shared: bool
+    """Whether the query has it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """A picture and its words."""
+
+    kind: Literal["query", "all", "some", "none"]
+    """The query itself, or a hit by how many of the query's labels it shares."""
+    picture: _Picture
+    heading: str
+    name: str
+    chips: list[_Chip]
 
 
 @dataclass(slots=True)
-class _Pictures:
-    """Thumbnails, each made once."""
+class _Cards:
+    """Makes the cards of a page; a picture that stands in several places is read and shrunk once."""
 
     index: Index
-    given: Mapping[str, bytes]
+    known: Mapping[str, Known]
     made: dict[str | int, _Picture] = field(default_factory=dict)
 
-    def of(self, what: str | int) -> _Picture:
-        """Return the picture of a row, or of a query as the user gave it."""
-        if what not in self.made:
-            try:
-                self.made[what] = _Picture(data=_thumbnail(self._bytes(what)))
-            except HashgrainError as err:
-                self.made[what] = _Picture(why=str(err))
-        return self.made[what]
+    def answer(self, hits: Sequence[Hit]) -> list[_Card]:
+        """Return the card of a query, then those of its hits."""
+        query = hits[0].query
+        mine = self._query_labels(query)
+        own = _Card("query", self._picture(query), "query", _query_name(query), _chips(mine, set()))
+        return [own, *(self._hit(hit, mine) for hit in hits)]
 
-    def _bytes(self, what: str | int) -> bytes:
-        if isinstance(what, int):
-            return self.index.image(what)
-        if what in self.given:
-            return self.given[what]
-        if what.startswith(KEY_PREFIX):
-            return self.index.image(self.index.find(what.removeprefix(KEY_PREFIX)))
-        return query_image(what)
+    def _hit(self, hit: Hit, mine: Labels) -> _Card:
+        shared = {name for name, value in hit.labels.items() if name in mine and mine[name] == value}
+        kind: Literal["all", "some", "none"] = "none" if not shared else "all" if len(shared) == len(mine) else "some"
+        heading = "1 bit" if hit.distance == 1 else f"{hit.distance} bits"
+        return _Card(kind, self._picture(hit.row), heading, hit.key, _chips(hit.labels, shared))
+
+    def _picture(self, of: str | int) -> _Picture:
+        """Return the picture of a query, by its name, or of a row."""
+        if of not in self.made:
+            try:
+                self.made[of] = _Picture(data=_thumbnail(self._bytes(of)))
+            except HashgrainError as err:
+                self.made[of] = _Picture(why=str(err))
+        return self.made[of]
+
+    def _bytes(self, of: str | int) -> bytes:
+        if isinstance(of, int):
+            return self.index.image(of)
+        if of in self.known and (image := self.known[of].image) is not None:
+            return image
+        if of.startswith(KEY_PREFIX):
+            return self.index.image(self.index.find(of.removeprefix(KEY_PREFIX)))
+        return query_image(of)
+
+    def _query_labels(self, query: str) -> Labels:
+        """Return what is known of a query: from the caller, or the labels of its row if it is one."""
+        if query in self.known:
+            return self.known[query].labels
+        if query.startswith(KEY_PREFIX):
+            return self.index.labels(self.index.find(query.removeprefix(KEY_PREFIX)))
+        return {}
 
 
 def save_page(
@@ -68,38 +123,35 @@ def save_page(
     *,
     title: str,
     summary: str = "",
-    query_images: Mapping[str, bytes] | None = None,
+    known: Mapping[str, Known] | None = None,
 ) -> None:
-    """Write the page.
+    """Write the page: a row a query, its hits to the right, those marked that share labels with it.
 
     A picture that cannot be read back, since its shard was moved or is damaged, is a placeholder with the reason.
 
     Args:
-        path: HTML file to write.
+        path: HTML file to write; it appears whole or not at all.
         index: the index that answered.
         sections: what to show.
         title: of the page.
         summary: a line below it.
-        query_images: bytes of queries that cannot be read again, as from stdin.
+        known: more about queries, by name.
 
     Raises:
         HashgrainError: `write-failed`.
     """
-    from jinja2 import Environment
+    from jinja2 import Environment, StrictUndefined
 
-    template = Environment(autoescape=True).from_string((files("indexer") / "page.html").read_text())
-    pictures = _Pictures(index, query_images or {})
+    cards = _Cards(index, known or {})
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((files("indexer") / "page.html").read_text("utf-8"))
     html = template.render(
         title=title,
         summary=summary,
-        sections=[section for section in sections if any(section.answers)],
-        picture=lambda hit: pictures.of(hit.row),
-        query_picture=lambda hit: pictures.of(hit.query),
-        shared=lambda hit: _shared(_query_labels(index, hit.query), hit.labels),
-        name=lambda hit: "image from stdin" if hit.query == STDIN else hit.query.removeprefix(KEY_PREFIX),
         size=THUMBNAIL,
+        sections=[(section, [cards.answer(hits) for hits in section.answers if hits]) for section in sections],
     )
-    write_bytes(path, html.encode())
+    write_bytes(path, html.encode(errors="replace"))  # a file name on a command line need not be UTF-8
 
 
 def _thumbnail(data: bytes) -> str:
@@ -107,7 +159,6 @@ def _thumbnail(data: bytes) -> str:
     from PIL import Image
 
     from encoder.decode import Limits, RejectedImage, decode_square
-    from encoder.errors import Reason
 
     try:
         pixels = decode_square(data, THUMBNAIL, Limits())
@@ -118,11 +169,20 @@ def _thumbnail(data: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _query_labels(index: Index, query: str) -> Labels:
-    """Return what is known of a query: the labels of its row, if it is one."""
-    return index.labels(index.find(query.removeprefix(KEY_PREFIX))) if query.startswith(KEY_PREFIX) else {}
+def _query_name(query: str) -> str:
+    if query == STDIN:
+        return "image from stdin"
+    return query.removeprefix(KEY_PREFIX) if query.startswith(KEY_PREFIX) else Path(query).name
 
 
-def _shared(mine: Labels, theirs: Labels) -> list[str]:
-    """Return the fields on which two images agree."""
-    return [name for name, value in theirs.items() if name in mine and mine[name] == value]
+def _chips(labels: Labels, shared: set[str]) -> list[_Chip]:
+    """Return labels to show, shared ones first.
+
+    A number needs its field beside it to mean anything, and says nothing where its name (`fine_name`) stands there too.
+    """
+    chips = [
+        _Chip(value if isinstance(value, str) else f"{name} {value}", name, name in shared)
+        for name, value in labels.items()
+        if f"{name}_name" not in labels
+    ]
+    return sorted(chips, key=lambda chip: not chip.shared)

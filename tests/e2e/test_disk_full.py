@@ -48,7 +48,17 @@ def test_encode(limit, shards_folder, model_path, tmp_path):
 @pytest.mark.parametrize("limit", [0, 50, 200, 500, 1000])
 def test_build(limit, codes_folder, index_folder, tmp_path):
     index = tmp_path / "index"
-    arguments = ("indexer", "build", *sorted(codes_folder.glob("*.h5")), "--kind", "ivf", "--nlist", "4", "--out", index)
+    arguments = (
+        "indexer",
+        "build",
+        *sorted(codes_folder.glob("*.h5")),
+        "--kind",
+        "ivf",
+        "--nlist",
+        "4",
+        "--out",
+        index,
+    )
     assert run_limited(resource.RLIM_INFINITY, *arguments).returncode == 0
     assert_one_line(run_limited(limit, *arguments, "--overwrite"))
     assert verify(index, lambda *_: None).rows == 60
@@ -57,7 +67,19 @@ def test_build(limit, codes_folder, index_folder, tmp_path):
 
 def test_what_was_finished_before_stays(shards_folder, model_path, tmp_path):
     codes = tmp_path / "codes"
-    assert run_limited(resource.RLIM_INFINITY, "encoder", "encode", shards_folder / "part-0000.tar", "--model", model_path, "--out", codes).returncode == 0
+    assert (
+        run_limited(
+            resource.RLIM_INFINITY,
+            "encoder",
+            "encode",
+            shards_folder / "part-0000.tar",
+            "--model",
+            model_path,
+            "--out",
+            codes,
+        ).returncode
+        == 0
+    )
     assert_one_line(run_limited(5000, "encoder", "encode", shards_folder, "--out", codes))
     [path] = codes.glob("*.h5")
     with open_codes(path) as file:

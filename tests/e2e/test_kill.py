@@ -93,8 +93,22 @@ def test_killed_build(kills, codes_folder, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_that_is_asked_to_stop_says_so_and_leaves_nothing_half_done(number, code, shards_folder, model_path, tmp_path):
-    arguments = ("encoder", "encode", shards_folder, "--model", model_path, "--batch", "1", "--workers", "1", "--out", tmp_path)
+def test_a_run_that_is_asked_to_stop_says_so_and_leaves_nothing_half_done(
+    number, code, shards_folder, model_path, tmp_path
+):
+    arguments = (
+        "encoder",
+        "encode",
+        shards_folder,
+        "--model",
+        model_path,
+        "--batch",
+        "1",
+        "--workers",
+        "1",
+        "--out",
+        tmp_path,
+    )
     process = start(*arguments)
     while not (tmp_path / "model.safetensors").exists():
         time.sleep(0.02)

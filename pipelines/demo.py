@@ -1,0 +1,228 @@
+"""The main job from end to end, on pictures it draws itself or on the user's own: `make demo`.
+
+draw (or take SHARDS) -> fit -> encode -> build flat and IVF -> ask at every level -> score -> a page of queries and hits.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from encoder.codefile import list_code_files, open_codes
+from encoder.config import BackboneSpec
+from encoder.console import progress, result, run
+from encoder.counting import EncodeReport
+from encoder.encode import EncodeSettings, encode
+from encoder.fit import FitSettings, fit
+from encoder.labels import Labels
+from encoder.levels import Level, parse_bits
+from encoder.shards import expand
+from indexer.build import build
+from indexer.config import BuildSettings, IndexKind, SearchSettings
+from indexer.engine import Found
+from indexer.index import Index
+from indexer.page import Known, Section, save_page
+from indexer.query import ask
+from pipelines.collection import draw_shards
+
+K = 10
+SCORED = 500
+"""Queries that the scores are taken over, at most."""
+SHOWN = 8
+"""Queries on the page."""
+SHOWN_HITS = 7
+"""Hits of each, a row of them."""
+SMALL, SMALL_SIZE = BackboneSpec("alexnet"), 96
+"""What finds most without training, of the backbones tried at several sizes in pixels (docs/LOG.md)."""
+LABELLED = 5_000
+"""Rows that labels are counted over, at most."""
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Queries to score by: what each is, what it is about, and its own row if it is in the index."""
+
+    names: list[str]
+    """As `indexer query` takes them."""
+    codes: dict[Level, np.ndarray[tuple[int, int], np.dtype[np.uint8]]]
+    labels: list[Labels]
+    rows: list[int]
+    """-1 where the picture is not in the index."""
+
+
+@app.command()
+def demo(
+    shards: Annotated[
+        list[str] | None, typer.Argument(help="Your own image shards.", show_default="drawn pictures")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Weights of a ResNet-50; none: an untrained AlexNet.")] = "none",
+    bits: Annotated[str | None, typer.Option(help="Of every level (32) or by level (fine=64,fused=128).")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of everything the demo makes.")] = Path("demo"),
+) -> None:
+    """Run the main job on drawn pictures or your own, and show what it finds."""
+    out.mkdir(parents=True, exist_ok=True)
+    held_out: Path | None = None
+    if not shards:
+        result("1. drawing a picture collection: kinds, classes inside them, several views of each thing")
+        shards, held_out = [str(out / "shards")], out / "queries"
+        _timed(lambda: draw_shards(out / "shards", out / "queries"))
+    model = out / "model.safetensors"
+    spec, size = (SMALL, SMALL_SIZE) if weights == "none" else (BackboneSpec("resnet50"), 224)
+    trained = (
+        "untrained: no trained model is in the box yet, so expect likeness of colour and texture"
+        if weights == "none"
+        else weights
+    )
+    result(f"2. fitting ITQ hash functions on features of {spec.name} ({trained})")
+    with progress("fitting") as advance:
+        fit(
+            expand(shards),
+            FitSettings(spec, weights, bits=parse_bits(bits), image_size=size, sample=1500),
+            model,
+            lambda done, of: advance(done, of, ""),
+        )
+    result("3. encoding")
+    report = _encode(shards, model, out / "codes")
+    rejects, rate = report.rejects.total(), report.encoded / max(report.seconds, 1e-9)
+    result(f"   {report.seen:,} images seen = {report.rows:,} rows + {rejects:,} rejects, {rate:.0f} images/s")
+    result("4. building a flat and an IVF index a level")
+    built = build(list_code_files([out / "codes"]), out / "index", BuildSettings(kind=IndexKind.IVF, overwrite=True))
+    result(f"   {built.rows:,} rows, {built.bytes / 1e6:.1f} MB in {out / 'index'}")
+    index = Index(out / "index")
+    questions = _held_out(held_out, model, out) if held_out else _from_index(index)
+    which = "pictures that are not in the index" if held_out else "leaving each one itself out"
+    result(f"5. asking {len(questions.names):,} queries at every level, {which}")
+    _print_scores(index, questions)
+    page = out / "page.html"
+    _write_page(page, index, questions)
+    result(f"6. queries and hits with their pictures: {page}")
+    result(f"   ask yourself: .venv/bin/indexer query '{questions.names[0]}' --index {out / 'index'} --level fine")
+
+
+def _timed(work: Callable[[], object]) -> None:
+    started = time.monotonic()
+    work()
+    result(f"   {time.monotonic() - started:.1f} s")
+
+
+def _encode(shards: Sequence[str], model: Path, out: Path) -> EncodeReport:
+    with progress("encoding") as advance:
+        return encode(
+            expand(shards), model, out, EncodeSettings(overwrite=True),
+            lambda at: advance(at.bytes, at.bytes_total, f"{at.images:,} images"),
+        )  # fmt: skip
+
+
+def _held_out(folder: Path, model: Path, out: Path) -> Questions:
+    """Take pictures that are not in the index: encode their folder like any other."""
+    _encode([str(folder)], model, out / "query-codes")
+    names, labels = list[str](), list[Labels]()
+    codes: dict[Level, list[np.ndarray[tuple[int, int], np.dtype[np.uint8]]]] = {level: [] for level in Level}
+    for path in list_code_files([out / "query-codes"]):
+        with open_codes(path, proven=True) as file:
+            names += [str(folder / key) for key in file.keys()]  # noqa: SIM118  a column, not a dict
+            fields = {name: file.label(name).values for name in file.label_fields()}
+            labels += [{name: values[row] for name, values in fields.items()} for row in range(file.header.rows)]
+            for level in Level:
+                codes[level].append(file.codes(level))
+    chosen = np.random.default_rng(0).permutation(len(names))[:SCORED].tolist()
+    joined = {level: np.concatenate(parts)[chosen] for level, parts in codes.items()}
+    return Questions([names[at] for at in chosen], joined, [labels[at] for at in chosen], [-1] * len(chosen))
+
+
+def _from_index(index: Index) -> Questions:
+    """Take rows of the index at random."""
+    rows = np.random.default_rng(0).permutation(index.rows)[:SCORED].tolist()
+    codes = {level: np.stack([index.code(level, row) for row in rows]) for level in Level}
+    return Questions([f"key:{index.key(row)}" for row in rows], codes, [index.labels(row) for row in rows], rows)
+
+
+def _print_scores(index: Index, questions: Questions) -> None:
+    """Print, per level, how many of the top ten share each label, and what IVF costs and misses."""
+    fields = _shared_fields(index)
+    result(f"\n   share of the top {K} with the query's own label\n")
+    result("   level    " + "".join(f"{field:>14}" for field in fields) + "     flat ms   ivf ms   ivf recall")
+    for level in Level:
+        exact, flat_ms = _ask(index, level, questions, exact=True)
+        listed, ivf_ms = _ask(index, level, questions, exact=False)
+        recall = np.mean([np.isin(truth.rows, mine.rows).mean() for truth, mine in zip(exact, listed, strict=True)])
+        shares = "".join(f"{_agreement(index, exact, questions, field):>14.1%}" for field in fields)
+        result(f"   {level:9}{shares}{flat_ms:12.3f}{ivf_ms:9.3f}{recall:13.1%}")
+    bounds = [_bounds(index, questions.labels, field) for field in fields]
+    result("   by chance" + "".join(f"{chance:>14.1%}" for chance, _ in bounds))
+    result("   at most  " + "".join(f"{best:>14.1%}" for _, best in bounds) + "\n")
+
+
+def _shared_fields(index: Index) -> list[str]:
+    """Return the label fields that rows agree on; a name beside its number says nothing new."""
+    labels = [index.labels(row) for row in _some_rows(index)]
+    values = {field: [of.get(field) for of in labels] for of in labels[:1] for field in of}
+    fields = [field for field, column in values.items() if len(set(column)) < len(column)]
+    return [field for field in fields if not any(field == f"{other}_name" for other in fields)]
+
+
+def _some_rows(index: Index) -> list[int]:
+    rows: list[int] = np.random.default_rng(1).permutation(index.rows)[:LABELLED].tolist()
+    return rows
+
+
+def _ask(index: Index, level: Level, questions: Questions, *, exact: bool) -> tuple[list[Found], float]:
+    """Return the top ten of each question, without itself, and milliseconds a query."""
+    settings = SearchSettings(K + 1, exact=exact)
+    index.search(level, questions.codes[level][:1], settings)  # maps the files
+    started = time.perf_counter()
+    answers = index.search(level, questions.codes[level], settings)
+    milliseconds = (time.perf_counter() - started) * 1e3 / len(answers)
+    others = [found.rows != row for found, row in zip(answers, questions.rows, strict=True)]
+    top = [Found(found.rows[keep][:K], found.distances[keep][:K]) for found, keep in zip(answers, others, strict=True)]
+    return top, milliseconds
+
+
+def _agreement(index: Index, answers: Sequence[Found], questions: Questions, field: str) -> float:
+    same = [
+        index.labels(row).get(field) == labels.get(field)
+        for found, labels in zip(answers, questions.labels, strict=True)
+        for row in found.rows.tolist()
+    ]
+    return float(np.mean(same))
+
+
+def _bounds(index: Index, labels: Sequence[Labels], field: str) -> tuple[float, float]:
+    """Return how often a random row has a question's label, and the most that the top ten can have."""
+    rows = _some_rows(index)
+    counts = Counter(index.labels(row).get(field) for row in rows)
+    shares = np.array([counts[of.get(field)] / len(rows) for of in labels])
+    return float(shares.mean()), float(np.minimum(shares * index.rows, K).mean() / K)
+
+
+def _write_page(path: Path, index: Index, questions: Questions) -> None:
+    names = questions.names[:SHOWN]
+    notes = {
+        Level.FINE: "local texture and detail: the same object, print or picture?",
+        Level.MID: "parts: the same class?",
+        Level.COARSE: "global semantics: the same kind of thing?",
+        Level.FUSED: "all three together, the default",
+    }
+    sections = [
+        Section(f"level {level}", note, ask(index, names, level, SearchSettings(SHOWN_HITS, exact=True)))
+        for level, note in notes.items()
+    ]
+    known = {name: Known(labels=labels) for name, labels in zip(names, questions.labels, strict=False)}
+    summary = f"{index.rows:,} pictures, {len(names)} queries"
+    save_page(path, index, sections, title="What the demo found", summary=summary, known=known)
+
+
+def main() -> None:
+    """Run the demo."""
+    run(app, "demo")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+import hashlib
+import json
+import tarfile
+
+import numpy as np
+
+from pipelines.collection import SIZE, draw_collection, draw_shards
+from pipelines.drawing import KINDS
+
+
+def digest(pictures):
+    found = hashlib.sha256()
+    for picture in pictures:
+        found.update(picture.key.encode() + picture.image.tobytes())
+    return found.hexdigest()
+
+
+def test_the_seed_decides_every_pixel():
+    first, again, other = (digest(draw_collection(seed, 1, 2)) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_every_class_every_instance_every_view():
+    pictures = list(draw_collection(0, 2, 3))
+    classes = sum(len(of_kind) for of_kind in KINDS.values())
+    assert len(pictures) == classes * 2 * 3 == len({picture.key for picture in pictures})
+    assert {picture.image.size for picture in pictures} == {(SIZE, SIZE)}
+    assert len({picture.labels["fine"] for picture in pictures}) == classes
+    assert {picture.labels["coarse_name"] for picture in pictures} == set(KINDS)
+    assert len({picture.labels["instance"] for picture in pictures}) == classes * 2
+
+
+def test_views_of_a_thing_are_more_alike_than_things_of_other_kinds():
+    """By nothing but the pixels' colours: otherwise no network could find them."""
+    pictures = list(draw_collection(3, 2, 4))
+    small = np.stack([np.asarray(picture.image.resize((8, 8)), dtype=np.float32).ravel() for picture in pictures])
+    kinds = np.array([picture.labels["coarse"] for picture in pictures])
+    distances = ((small[:, None] - small[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    same_kind = kinds[distances.argmin(axis=1)] == kinds
+    assert same_kind.mean() > 2 / len(KINDS)
+
+
+def test_shards_hold_all_views_but_the_queries(tmp_path):
+    draw_shards(tmp_path / "shards", tmp_path / "queries", instances=1, views=3)
+    queries = sorted(
+        path.relative_to(tmp_path / "queries").as_posix() for path in (tmp_path / "queries").rglob("*.jpg")
+    )
+    members: dict[str, bytes] = {}
+    for shard in (tmp_path / "shards").glob("*.tar"):
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                assert file is not None
+                members[member.name] = file.read()
+    views = [name for name in members if name.endswith(".jpg")]
+    assert len(queries) == 24
+    assert len(views) == 48
+    assert {name[-5] for name in views} == {"1", "2"}
+    for name in views:
+        labels = json.loads(members[name.replace(".jpg", ".json")])
+        assert name.startswith(f"{labels['coarse_name']}/{labels['fine_name']}-")
