@@ -145,12 +145,9 @@ def save_page(
     cards = _Cards(index, known or {})
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("indexer") / "page.html").read_text("utf-8"))
-    html = template.render(
-        title=title,
-        summary=summary,
-        size=THUMBNAIL,
-        sections=[(section, [cards.answer(hits) for hits in section.answers if hits]) for section in sections],
-    )
+    shown = [(section, [cards.answer(hits) for hits in section.answers if hits]) for section in sections]
+    marked = any(card.kind in {"all", "some"} for _, answers in shown for answer in answers for card in answer)
+    html = template.render(title=title, summary=summary, size=THUMBNAIL, sections=shown, marked=marked)
     write_bytes(path, html.encode(errors="replace"))  # a file name on a command line need not be UTF-8
 
 
