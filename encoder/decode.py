@@ -107,7 +107,8 @@ def allow_pixels(limits: Limits) -> None:
     raised, the filter only ever added, both under a lock. (`warnings.catch_warnings` would take the filter from under
     other threads.) The limit stays, at twice its number, as an outer wall around what Pillow allocates for a header.
     Its warnings (large pictures, broken EXIF, malformed animations) would be noise here, and where warnings are
-    errors they would decide which images have codes.
+    errors they would decide which images have codes. What libtiff writes to stderr from C, a line for a damaged
+    compressed TIFF, is out of reach.
     """
     with _PILLOW:
         Image.MAX_IMAGE_PIXELS = max(limits.max_pixels, Image.MAX_IMAGE_PIXELS or 0)

@@ -18,7 +18,7 @@ from encoder.bits import Codes
 from encoder.codefile import SUFFIX, CodeFileWriter, CodeHeader, ShardRecord, open_codes
 from encoder.config import Precision
 from encoder.counting import EncodeProgress, EncodeReport, MaxBad
-from encoder.decode import Limits, RejectedImage, allow_pixels, decode_square
+from encoder.decode import Limits, RejectedImage, decode_square
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.inference import ImageEncoder
 from encoder.levels import Level
@@ -95,7 +95,6 @@ def encode(
         HashgrainError: `too-many-bad`, `model-mismatch`, `model-invalid`, `shard-clash`, `shard-missing`, `busy`,
             `write-failed`, `bad-value` for a device that is not there.
     """
-    allow_pixels(settings.limits)
     with exclusive(out):
         model = load_model(model_path)
         _install_model(model_path, out, model.fingerprint, overwrite=settings.overwrite)

@@ -37,10 +37,9 @@ class Picture:
 
 def draw_collection(seed: int = 0, instances: int = INSTANCES, views: int = VIEWS) -> Iterator[Picture]:
     """Draw every view of every instance of every class, class by class."""
-    thing = 0
+    fine = thing = 0
     for kind, (name, classes) in enumerate(KINDS.items()):
-        for number, draw_class in enumerate(classes):
-            fine = 4 * kind + number
+        for draw_class in classes:
             for instance in range(instances):
                 drawn = draw_thing(draw_class, np.random.default_rng([seed, fine, instance]))
                 labels: Labels = {
@@ -51,6 +50,7 @@ def draw_collection(seed: int = 0, instances: int = INSTANCES, views: int = VIEW
                     image = _view(drawn, np.random.default_rng([seed, fine, instance, view + 1]))
                     yield Picture(key, labels, view, image)
                 thing += 1
+            fine += 1
 
 
 def draw_shards(shards: Path, queries: Path, seed: int = 0, instances: int = INSTANCES, views: int = VIEWS) -> None:

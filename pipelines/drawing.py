@@ -16,7 +16,8 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 CANVAS = 384
 """Side in pixels that a thing is drawn at; views are smaller, which smooths the edges."""
 
-Colour: TypeAlias = tuple[int, int, int]
+Colour: TypeAlias = tuple[int, int, int] | tuple[int, int, int, int]
+"""RGB, or RGBA to leave a hole."""
 Point: TypeAlias = tuple[float, float]
 
 
@@ -75,11 +76,20 @@ class Pen:
 
 
 def _darker(colour: Colour, by: float = 0.7) -> Colour:
-    red, green, blue = colour
+    red, green, blue = colour[:3]
     return round(red * by), round(green * by), round(blue * by)
 
 
 BROWN, LEAF, INK, CREAM, GLASS = (96, 62, 38), (76, 140, 62), (40, 42, 54), (245, 236, 215), (178, 212, 230)
+CLEAR = (0, 0, 0, 0)
+
+
+def _freckles(pen: Pen, centre: Point, width: float, height: float, fill: Colour) -> None:
+    """Scatter dots over an ellipse; where they sit tells one instance from the next."""
+    for number in range(int(pen.rng.integers(0, 8))):
+        angle, out, dot = 2.4 * number + pen.vary(0, 0.6), pen.vary(0.35, 0.12), pen.vary(0.045, 0.02)
+        x, y = centre[0] + width * out * math.cos(angle), centre[1] + height * out * math.sin(angle)
+        pen.oval((x, y), dot, dot, fill)
 
 
 def apple(pen: Pen) -> None:
@@ -95,22 +105,23 @@ def pear(pen: Pen) -> None:
     skin = pen.colour(0.19, 0.05, 0.65)
     pen.oval((0.5, 0.64), pen.vary(0.54, 0.05), 0.5, skin)
     pen.oval((0.5, 0.4), pen.vary(0.32, 0.04), 0.44, skin)
+    _freckles(pen, (0.5, 0.66), 0.38, 0.34, pen.colour(0.06, 0.06, 0.7, 0.6))
     pen.line([(0.5, 0.22), (0.55, 0.1)], 0.03, BROWN)
     pen.petal((0.53, 0.15), pen.vary(0.2, 0.4), (0, 0.2, 0.09), LEAF)
 
 
 def banana(pen: Pen) -> None:
-    skin = pen.colour(0.14, 0.02, 0.8, 0.95)
-    bend, thick = pen.vary(0.3, 0.06), pen.vary(0.16, 0.03)
+    skin = pen.colour(0.155, 0.05, 0.8, 0.95)
+    bend, thick = pen.vary(0.3, 0.08), pen.vary(0.16, 0.04)
     for number in range(int(pen.rng.integers(1, 4))):
         outer, inner = [], []
         for t in np.linspace(0, 1, 24).tolist():
-            x, y = 0.14 + 0.72 * t, 0.42 + 0.13 * number + bend * math.sin(math.pi * t) - 0.12 * t
+            x, y = 0.14 + 0.72 * t, 0.34 + 0.1 * number + bend * math.sin(math.pi * t) - 0.12 * t
             half = thick / 2 * math.sin(math.pi * (0.08 + 0.84 * t)) ** 0.6
             outer.append((x, y - half))
             inner.append((x, y + half))
         pen.shape(outer + inner[::-1], _darker(skin, 1 - 0.1 * number))
-    pen.line([(0.12, 0.4), (0.17, 0.44)], 0.05, BROWN)
+    pen.line([(0.12, 0.32), (0.17, 0.36)], 0.05, BROWN)
 
 
 def grapes(pen: Pen) -> None:
@@ -138,12 +149,8 @@ def _wheel(pen: Pen, count: int, size: tuple[float, float, float], fill: Colour)
 
 def daisy(pen: Pen) -> None:
     _stem(pen)
-    _wheel(
-        pen,
-        int(pen.rng.integers(9, 15)),
-        (0.05, pen.vary(0.24, 0.04), 0.11),
-        pen.colour(pen.vary(0.9, 0.1), 0.05, 0.2, 0.95),
-    )
+    count, length = int(pen.rng.integers(9, 15)), pen.vary(0.24, 0.04)
+    _wheel(pen, count, (0.05, length, 0.11), pen.colour(pen.vary(0.9, 0.1), 0.05, 0.2, 0.95))
     pen.oval((0.5, 0.38), 0.18, 0.18, pen.colour(0.13, 0.02, 0.8, 0.95))
 
 
@@ -155,25 +162,24 @@ def tulip(pen: Pen) -> None:
         [(0.5 - width, 0.18), (0.5, 0.34), (0.5 + width, 0.18), (0.5 + width, 0.42), (0.5, 0.56), (0.5 - width, 0.42)],
         petals,
     )
-    pen.petal((0.5, 0.56), -math.pi / 2, (0, 0.42, 0.2), _darker(petals, 0.85))
+    pen.petal((0.5, 0.56), -math.pi / 2, (0, 0.42, 0.2), pen.colour(pen.vary(0.04, 0.14), 0.0))
 
 
 def sunflower(pen: Pen) -> None:
     _stem(pen)
-    _wheel(pen, int(pen.rng.integers(14, 22)), (0.08, pen.vary(0.25, 0.03), 0.08), pen.colour(0.12, 0.02, 0.9, 0.95))
-    pen.oval((0.5, 0.38), pen.vary(0.27, 0.03), 0.27, BROWN)
-    pen.oval((0.5, 0.38), 0.15, 0.15, _darker(BROWN))
+    _wheel(pen, int(pen.rng.integers(14, 22)), (0.08, pen.vary(0.25, 0.03), 0.08), pen.colour(0.11, 0.05, 0.9, 0.9))
+    heart, disc, eye = pen.colour(0.07, 0.03, 0.6, 0.35), pen.vary(0.27, 0.08), pen.vary(0.13, 0.06)
+    pen.oval((0.5, 0.38), disc, disc, heart)
+    pen.oval((0.5, 0.38), eye, eye, _darker(heart, pen.vary(1.0, 0.5)))
 
 
 def poppy(pen: Pen) -> None:
     _stem(pen)
-    petals = pen.colour(pen.vary(0.99, 0.04), 0.03, 0.85)
-    for number in range(4):
-        angle = math.pi / 4 + number * math.pi / 2
-        pen.oval(
-            (0.5 + 0.12 * math.cos(angle), 0.38 + 0.12 * math.sin(angle)), 0.34, 0.3, _darker(petals, 1 - 0.08 * number)
-        )
-    pen.oval((0.5, 0.38), 0.13, 0.13, INK)
+    petals, heart = pen.colour(pen.vary(0.0, 0.05), 0.03, 0.85), pen.vary(0.17, 0.07)
+    for number, (x, y) in enumerate(((0.085, 0.085), (-0.085, 0.085), (-0.085, -0.085), (0.085, -0.085))):
+        pen.oval((0.5 + x, 0.38 + y), 0.34, 0.3, _darker(petals, 1 - 0.08 * number))
+    pen.oval((0.5, 0.38), heart, heart, INK)
+    pen.oval((0.5, 0.38), 0.08, 0.08, pen.colour(pen.vary(0.22, 0.12), 0.0, 0.4, 0.6))
 
 
 def _windows(pen: Pen, box: tuple[float, float, float, float], columns: int, rows: int, fill: Colour) -> None:
@@ -208,12 +214,15 @@ def tower(pen: Pen) -> None:
 
 def barn(pen: Pen) -> None:
     wall, top = pen.colour(pen.vary(0.0, 0.03), 0.02, 0.75, 0.65), pen.vary(0.2, 0.03)
+    half, lintel, door = pen.vary(0.19, 0.05), pen.vary(0.56, 0.05), pen.colour(pen.vary(0.5, 0.5), 0.0, 0.45, 0.5)
     pen.shape([(0.12, 0.9), (0.12, 0.48), (0.24, 0.3), (0.5, top), (0.76, 0.3), (0.88, 0.48), (0.88, 0.9)], wall)
     pen.line([(0.1, 0.5), (0.24, 0.3), (0.5, top), (0.76, 0.3), (0.9, 0.5)], 0.04, CREAM)
-    pen.box(0.32, 0.56, 0.68, 0.9, CREAM)
-    pen.box(0.345, 0.585, 0.655, 0.9, _darker(wall, 0.85))
-    pen.line([(0.345, 0.585), (0.655, 0.9)], 0.025, CREAM)
-    pen.line([(0.655, 0.585), (0.345, 0.9)], 0.025, CREAM)
+    pen.box(0.475 - half, lintel - 0.025, 0.525 + half, 0.9, CREAM)
+    pen.box(0.5 - half, lintel, 0.5 + half, 0.9, door)
+    for side in (-1, 1):
+        pen.line([(0.5 - side * half, lintel), (0.5 + side * half, 0.9)], 0.025, CREAM)
+    if pen.rng.random() < 0.5:
+        pen.oval((0.5, top + 0.17), pen.vary(0.12, 0.03), 0.12, INK)
 
 
 def skyscraper(pen: Pen) -> None:
@@ -221,9 +230,8 @@ def skyscraper(pen: Pen) -> None:
     left, right, top = pen.vary(0.3, 0.04), pen.vary(0.7, 0.04), pen.vary(0.12, 0.05)
     pen.line([(0.5, top), (0.5, 0.02)], 0.015, INK)
     pen.box(left, top, right, 0.95, wall)
-    _windows(
-        pen, (left, top + 0.03, right, 0.86), columns, int(pen.rng.integers(7, 11)), pen.colour(0.14, 0.03, 0.35, 0.98)
-    )
+    rows, light = int(pen.rng.integers(7, 11)), pen.colour(0.14, 0.03, 0.35, 0.98)
+    _windows(pen, (left, top + 0.03, right, 0.86), columns, rows, light)
 
 
 def _tyre(pen: Pen, x: float, y: float, size: float) -> None:
@@ -276,9 +284,8 @@ def fish(pen: Pen) -> None:
     pen.shape([(0.42, 0.4), (0.56, 0.5 - tall * 0.85), (0.72, 0.4)], _darker(body, 0.8))
     pen.oval((0.56, 0.5), 0.7, tall, body)
     for number in range(int(pen.rng.integers(2, 5))):
-        pen.line(
-            [(0.4 + 0.1 * number, 0.5 - tall * 0.4), (0.37 + 0.1 * number, 0.5 + tall * 0.4)], 0.03, _darker(body, 0.75)
-        )
+        x = 0.4 + 0.1 * number
+        pen.line([(x, 0.5 - tall * 0.4), (x - 0.03, 0.5 + tall * 0.4)], 0.03, _darker(body, 0.75))
     pen.oval((0.81, 0.46), 0.07, 0.07, CREAM)
     pen.oval((0.82, 0.46), 0.035, 0.035, INK)
 
@@ -286,7 +293,7 @@ def fish(pen: Pen) -> None:
 def octopus(pen: Pen) -> None:
     skin, arms = pen.colour(pen.vary(0.9, 0.12), 0.02, 0.6, 0.8), int(pen.rng.integers(5, 8))
     for number in range(arms):
-        x = 0.5 + (number - (arms - 1) / 2) * 0.11
+        x = 0.5 + (number - (arms - 1) / 2) * 0.48 / arms
         bend = pen.vary(0.05, 0.03) * (1 if number % 2 else -1)
         pen.line(
             [(x, 0.5), (x + bend, 0.66), (x * 1.6 - 0.3 - bend, 0.8), (x * 1.8 - 0.4, 0.92)], 0.07, _darker(skin, 0.9)
@@ -298,33 +305,32 @@ def octopus(pen: Pen) -> None:
 
 
 def starfish(pen: Pen) -> None:
-    skin, inner, turn = pen.colour(0.05, 0.06, 0.75, 0.92), pen.vary(0.18, 0.03), pen.vary(0, 0.3)
+    skin, inner, turn = pen.colour(0.05, 0.08, 0.75, 0.92), pen.vary(0.18, 0.05), pen.vary(0, 0.3)
+    dots, dot = pen.colour(pen.vary(0.05, 0.2), 0.0, 0.5, 0.75), pen.vary(0.045, 0.025)
     angles = [turn + math.pi * number / 5 - math.pi / 2 for number in range(10)]
     radii = [0.45 if number % 2 == 0 else inner for number in range(10)]
     pen.shape([(0.5 + r * math.cos(a), 0.52 + r * math.sin(a)) for a, r in zip(angles, radii, strict=True)], skin)
     for angle in angles[::2]:
         for radius in (0.1, 0.2, 0.3):
-            pen.oval((0.5 + radius * math.cos(angle), 0.52 + radius * math.sin(angle)), 0.04, 0.04, _darker(skin, 0.8))
+            pen.oval((0.5 + radius * math.cos(angle), 0.52 + radius * math.sin(angle)), dot, dot, dots)
 
 
 def whale(pen: Pen) -> None:
-    skin = pen.colour(0.58, 0.04, 0.5, 0.6)
+    skin = pen.colour(0.58, 0.08, 0.45, 0.58)
     pen.shape([(0.8, 0.52), (0.97, pen.vary(0.26, 0.03)), (0.86, 0.36), (0.74, pen.vary(0.26, 0.03))], skin)
     pen.oval((0.45, 0.58), 0.78, pen.vary(0.42, 0.04), skin)
-    pen.oval((0.4, 0.68), 0.54, 0.22, _darker(CREAM, 0.95))
+    pen.oval((0.4, 0.68), 0.54, pen.vary(0.22, 0.05), pen.colour(pen.vary(0.1, 0.1), 0.0, 0.2, 0.9))
+    _freckles(pen, (0.52, 0.5), 0.5, 0.2, _darker(skin, pen.vary(1.0, 0.4)))
     pen.oval((0.2, 0.54), 0.045, 0.045, INK)
     for side in (-1, 1):
         pen.line([(0.36, 0.36), (0.36 + side * 0.04, 0.22), (0.36 + side * pen.vary(0.12, 0.03), 0.2)], 0.025, GLASS)
 
 
 def mug(pen: Pen) -> None:
-    glaze, stripe, top = (
-        pen.colour(pen.vary(0.5, 0.5), 0.0, 0.6, 0.85),
-        pen.colour(pen.vary(0.5, 0.5), 0.0, 0.5, 0.95),
-        pen.vary(0.28, 0.05),
-    )
+    glaze, stripe = (pen.colour(pen.vary(0.5, 0.5), 0.0, 0.55, value) for value in (0.85, 0.95))
+    top = pen.vary(0.28, 0.05)
     pen.oval((0.74, 0.55), 0.34, 0.36, glaze)
-    pen.oval((0.74, 0.55), 0.2, 0.22, CREAM)
+    pen.oval((0.74, 0.55), 0.2, 0.22, CLEAR)
     pen.box(0.2, top, 0.7, 0.86, glaze, round_by=0.06)
     for number in range(int(pen.rng.integers(0, 3))):
         pen.box(0.2, 0.46 + 0.14 * number, 0.7, 0.53 + 0.14 * number, stripe)
@@ -345,12 +351,13 @@ def teapot(pen: Pen) -> None:
     glaze = pen.colour(pen.vary(0.5, 0.5), 0.0, 0.5, 0.85)
     pen.line([(0.68, 0.62), (0.82, 0.54), (0.93, pen.vary(0.36, 0.03))], 0.08, glaze)
     pen.oval((0.22, 0.56), 0.3, 0.34, glaze)
-    pen.oval((0.22, 0.56), 0.18, 0.22, CREAM)
+    pen.oval((0.22, 0.56), 0.18, 0.22, CLEAR)
     pen.oval((0.5, 0.6), pen.vary(0.54, 0.03), 0.5, glaze)
     pen.oval((0.5, 0.36), 0.32, 0.1, _darker(glaze, 0.8))
     pen.oval((0.5, 0.29), 0.09, 0.09, _darker(glaze, 0.8))
+    trim, height, dot = pen.colour(pen.vary(0.5, 0.5), 0.0, 0.3, 0.95), pen.vary(0.62, 0.06), pen.vary(0.055, 0.02)
     for number in range(5):
-        pen.oval((0.34 + 0.08 * number, 0.62), 0.05, 0.05, CREAM)
+        pen.oval((0.34 + 0.08 * number, height), dot, dot, trim)
 
 
 def vase(pen: Pen) -> None:

@@ -323,7 +323,7 @@ def test_a_limit_is_the_largest_that_passes():
 @pytest.mark.parametrize("wall", [1, 700, None])
 @pytest.mark.parametrize("format_", ["PNG", "GIF", "WEBP", "TIFF"])
 def test_pillows_own_limit_decides_nothing(monkeypatch, wall, format_):
-    """Limits above Pillow's work: here its 89 million are 1 and 700, which it refuses and which it warns of."""
+    """A picture of 1,200 pixels: a limit of 1 would refuse it, one of 700 warn of it, None is none."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", wall)
     assert decode(saved(plain(), format_), Limits(max_pixels=1200)).size == (40, 30)
 

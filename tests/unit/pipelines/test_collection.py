@@ -5,7 +5,7 @@ import tarfile
 import numpy as np
 
 from pipelines.collection import SIZE, draw_collection, draw_shards
-from pipelines.drawing import KINDS
+from pipelines.drawing import KINDS, draw_thing
 
 
 def digest(pictures):
@@ -39,6 +39,34 @@ def test_views_of_a_thing_are_more_alike_than_things_of_other_kinds():
     np.fill_diagonal(distances, np.inf)
     same_kind = kinds[distances.argmin(axis=1)] == kinds
     assert same_kind.mean() > 2 / len(KINDS)
+
+
+def test_the_likest_other_thing_is_of_the_same_class():
+    """Views of the thing itself do not count, so a class must look like one; chance is 1 in 24."""
+    pictures = list(draw_collection(5, 4, 2))
+    small = np.stack([np.asarray(picture.image.resize((8, 8)), dtype=np.float32).ravel() for picture in pictures])
+    small /= np.linalg.norm(small, axis=1, keepdims=True)
+    classes, things = (np.array([picture.labels[field] for picture in pictures]) for field in ("fine", "instance"))
+    likeness = np.where(things[:, None] == things, -1, small @ small.T)
+    assert (classes[likeness.argmax(axis=1)] == classes).mean() > 0.6
+
+
+def test_nothing_is_cut_at_the_edge_of_the_canvas():
+    for number, draw_class in enumerate(draw_class for classes in KINDS.values() for draw_class in classes):
+        for instance in range(4):
+            alpha = np.asarray(draw_thing(draw_class, np.random.default_rng([number, instance])).getchannel("A"))
+            edges = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
+            assert not edges.any(), draw_class.__name__
+
+
+def test_the_seed_decides_every_byte_of_the_files(tmp_path):
+    for name in ("first", "again"):
+        draw_shards(tmp_path / name / "shards", tmp_path / name / "queries", instances=1, views=2)
+    first, again = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*.*") if path.is_file()}
+        for root in (tmp_path / "first", tmp_path / "again")
+    )
+    assert first == again
 
 
 def test_shards_hold_all_views_but_the_queries(tmp_path):
