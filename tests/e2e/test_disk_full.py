@@ -23,7 +23,8 @@ def run_limited(limit, *arguments):
         preexec_fn=shrink,
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+        env=os.environ
+        | {"PYTHONPATH": ":".join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},  # else .pyc files are cut too
         check=False,
     )
 

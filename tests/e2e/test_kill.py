@@ -111,6 +111,7 @@ def test_a_run_that_is_asked_to_stop_says_so_and_leaves_nothing_half_done(
     )
     process = start(*arguments)
     while not (tmp_path / "model.safetensors").exists():
+        assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
