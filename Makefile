@@ -21,7 +21,7 @@ setup: $(READY) ## make .venv and install everything (uv if there is one, else v
 $(READY): pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
 	  test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
-	  uv pip install --quiet --python $(BIN)/python --editable '.[dev]'; \
+	  uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'; \
 	else \
 	  test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	    command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && rm -rf $(VENV) && apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); \
