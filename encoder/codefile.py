@@ -5,15 +5,13 @@ proven whole before libhdf5 parses a byte of it. Datasets are contiguous and unc
 and numpy can map them.
 """
 
-import io
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -23,16 +21,15 @@ from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.labels import Labels
 from encoder.levels import Level
-from encoder.publish import BLOCK, publish, sha256_of
+from encoder.publish import publish, sha256_of
 from encoder.shards import ShardKind
+from encoder.spool import PatientFile, Spool, TextSpool
 from encoder.text import TextColumn
 
 SUFFIX = ".h5"
 MAGIC = "hashgrain-codes"
 VERSION = 1
 USER_BLOCK = 512
-MEMORY_PER_COLUMN = 4 << 20
-"""Bytes of a column that are held in memory before it is spooled to an unnamed file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,77 +84,6 @@ class RejectRow:
     detail: str
 
 
-class _PatientFile(io.FileIO):
-    """A file that keeps its first failed write for later: libhdf5 can crash the process when its disk is full.
-
-    Source: h5py issue 914, and an exit by SIGSEGV seen at some file size limits (tests/e2e/test_disk_full.py).
-    """
-
-    failure: OSError | None = None
-
-    def write(self, data: Any, /) -> int:
-        """Write, or pretend to after a failure."""
-        view = memoryview(data).cast("B")
-        try:
-            while self.failure is None and len(view):
-                view = view[super().write(view) :]
-        except OSError as err:
-            self.failure = err
-        return memoryview(data).nbytes
-
-    def truncate(self, size: int | None = None, /) -> int:
-        """Set the size, or pretend to after a failure."""
-        try:
-            return self.tell() if self.failure else super().truncate(size)
-        except OSError as err:
-            self.failure = err
-            return self.tell()
-
-
-class _Spool:
-    """Bytes appended now and copied into the file later: in memory while small, else in an unnamed file."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(MEMORY_PER_COLUMN, "w+b", dir=str(folder))  # noqa: SIM115  closed by `close`
-        self.size = 0
-
-    def append(self, data: bytes) -> None:
-        self._file.write(data)
-        self.size += len(data)
-
-    def blocks(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        while block := self._file.read(BLOCK):
-            yield block
-
-    def lines(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        return iter(self._file)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _TextSpool:
-    """A column of strings, spooled as its two arrays."""
-
-    def __init__(self, folder: Path) -> None:
-        self.text, self.offsets = _Spool(folder), _Spool(folder)
-        self.offsets.append(bytes(8))
-
-    def append(self, string: str) -> None:
-        self.text.append(string.encode())
-        self.offsets.append(self.text.size.to_bytes(8, "little"))
-
-    def write(self, file: h5py.File, name: str) -> None:
-        _write(file, f"{name}/text", self.text, np.uint8, (self.text.size,))
-        _write(file, f"{name}/offsets", self.offsets, np.uint64, (self.offsets.size // 8,))
-
-    def close(self) -> None:
-        self.text.close()
-        self.offsets.close()
-
-
 class CodeFileWriter:
     """Collects the rows and rejects of one shard in bounded memory; `finish` makes the file appear, whole."""
 
@@ -165,15 +91,15 @@ class CodeFileWriter:
         self.rows = self.rejects = 0
         self.reasons: Counter[Reject] = Counter()
         self._folder, self._bits = folder, dict(bits)
-        self._codes = {level: _Spool(folder) for level in bits}
-        self._keys, self._places, self._labels = _TextSpool(folder), _Spool(folder), _Spool(folder)
-        self._rejected = {name: _TextSpool(folder) for name in ("key", "reason", "detail")}
+        self._codes = {level: Spool(folder) for level in bits}
+        self._keys, self._places, self._labels = TextSpool(folder), Spool(folder), Spool(folder)
+        self._rejected = {name: TextSpool(folder) for name in ("key", "reason", "detail")}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        columns: list[_Spool | _TextSpool] = [self._keys, self._places, self._labels]
+        columns: list[Spool | TextSpool] = [self._keys, self._places, self._labels]
         for column in (*columns, *self._codes.values(), *self._rejected.values()):
             column.close()
 
@@ -208,7 +134,7 @@ class CodeFileWriter:
         """
         header = replace(header, seen=self.rows + self.rejects, rows=self.rows, rejects=self.rejects, bits=self._bits)
         with publish(path) as partial:
-            with _PatientFile(partial, "w+") as disk:
+            with PatientFile(partial, "w+") as disk:
                 with h5py.File(disk, "w", userblock_size=USER_BLOCK) as file:
                     self._write_datasets(file)
                     file.attrs["header"] = json.dumps(asdict(header), sort_keys=True)
@@ -221,10 +147,10 @@ class CodeFileWriter:
     def _write_datasets(self, file: h5py.File) -> None:
         for level, nbits in self._bits.items():
             _write(file, f"codes/{level}", self._codes[level], np.uint8, (self.rows, nbits // 8))
-        self._keys.write(file, "keys")
+        _write_text(file, "keys", self._keys)
         _write(file, "places", self._places, np.uint64, (self.rows, 2))
         for name, column in self._rejected.items():
-            column.write(file, f"rejects/{name}")
+            _write_text(file, f"rejects/{name}", column)
         self._write_labels(file)
 
     def _write_labels(self, file: h5py.File) -> None:
@@ -251,7 +177,12 @@ class CodeFileWriter:
             group.create_dataset("present", data=present)
 
 
-def _write(file: h5py.File, name: str, spool: _Spool, dtype: type, shape: tuple[int, ...]) -> None:
+def _write_text(file: h5py.File, name: str, spool: TextSpool) -> None:
+    _write(file, f"{name}/text", spool.text, np.uint8, (spool.text.size,))
+    _write(file, f"{name}/offsets", spool.offsets, np.uint64, (spool.offsets.size // 8,))
+
+
+def _write(file: h5py.File, name: str, spool: Spool, dtype: type, shape: tuple[int, ...]) -> None:
     """Copy a spool into a contiguous dataset, a block of whole rows at a time."""
     dataset = file.create_dataset(name, shape=shape, dtype=dtype)
     row_bytes = dataset.dtype.itemsize * int(np.prod(shape[1:]))

@@ -13,6 +13,10 @@ from encoder.levels import parse_level, parse_levels
 from indexer.config import BuildSettings, IndexKind, OnDuplicate, SearchSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from encoder.levels import Level
+    from indexer.manifest import LevelRecord
     from indexer.query import Hit
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -68,9 +72,7 @@ def build(
             list_code_files(codes or [DEFAULT_CODES]), out, settings, lambda share, what: advance(share, 1.0, what)
         )
     result(f"built {out} ({report.generation}): {report.rows:,} rows, {report.bytes / 1e6:,.1f} MB")
-    for level, record in report.levels.items():
-        lists = f", ivf of {record.nlist:,} lists (nprobe {record.nprobe})" if record.ivf else ""
-        result(f"  {level}: {record.nbits} bits, flat{lists}")
+    _print_levels(report.levels)
     if report.duplicates:
         notice(f"{report.duplicates:,} rows left out: an earlier row has their key")
     if not report.has_model:
@@ -140,9 +142,7 @@ def info(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
     )
     for segment in manifest.segments:
         result(f"{segment.name}: {segment.rows:,} rows from {len(segment.shards):,} shards")
-        for level, record in segment.levels.items():
-            lists = f", ivf of {record.nlist:,} lists (nprobe {record.nprobe})" if record.ivf else ""
-            result(f"  {level}: {record.nbits} bits, flat{lists}")
+        _print_levels(segment.levels)
         if segment.labels:
             result(f"  labels: {', '.join(field.name for field in segment.labels)}")
     result(f"model: {manifest.model or 'none; image queries need --model'}")
@@ -159,6 +159,12 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
     with progress("verifying") as advance:
         opened = run_verify(index, advance)
     result(f"{index} ({opened.folder.name}) is whole: {opened.rows:,} rows, {len(opened.manifest.files):,} files")
+
+
+def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
+    for level, record in levels.items():
+        lists = f", ivf of {record.nlist:,} lists (nprobe {record.nprobe})" if record.ivf else ""
+        result(f"  {level}: {record.nbits} bits, flat{lists}")
 
 
 def _print_hits(hits: "list[Hit]", *, as_json: bool) -> None:
