@@ -5,6 +5,7 @@ detection and late sidecars need). Every image-named member is *seen*: it comes 
 """
 
 import hashlib
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -91,7 +92,10 @@ class ShardReader:
         if self.wanted is not None and not self.wanted(sample.ordinal):
             return sample
         try:
-            sample.size = path.stat().st_size
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return _rejected(sample, Reject.NOT_A_FILE, "a device or FIFO would be waited for without end")
+            sample.size = status.st_size
             if sample.size > self.limits.max_bytes:
                 return _rejected(sample, Reject.TOO_LARGE, f"{sample.size:,} bytes, limit {self.limits.max_bytes:,}")
             sample.data = path.read_bytes()

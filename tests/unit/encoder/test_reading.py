@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -135,13 +136,15 @@ def test_files_of_a_folder_with_sidecars_empty_and_unreadable_ones(tmp_path):
     (folder / "b.jpg").write_bytes(encoded(1))
     (folder / "b.cls").write_text("3")
     (folder / "gone.jpg").symlink_to("nowhere")
+    os.mkfifo(folder / "fifo.jpg")
     (folder / "bad\udcff.jpg").write_bytes(encoded(2))
     samples, reader = read(folder)
     found = {sample.key: (sample.reject, sample.labels) for sample in samples}
     assert found == {
         "b.jpg": (None, {"cls": 3}),
         "bad?.jpg": (Reject.UNSAFE_NAME, {}),
+        "fifo.jpg": (Reject.NOT_A_FILE, {}),
         "gone.jpg": (Reject.UNREADABLE, {}),
         "sub/a.jpg": (None, {"folder": "sub"}),
     }
-    assert reader.seen == 4
+    assert reader.seen == 5
