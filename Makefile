@@ -11,7 +11,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo encode test test-slow test-gpu lint format bench-grocery bench-encode bench-search clean
+.PHONY: help setup demo encode test test-slow test-gpu lint format evaluate box bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,24 @@ lint: $(READY) ## ruff, format, mypy strict, import directions
 format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+evaluate: OUT = evaluation
+evaluate: $(READY) ## score MODEL on TEST='...' (and TRAIN='...' or INDEX=...) by PRESET=full|test-only|unseen-classes
+	$(BIN)/python -m pipelines.evaluate $(or $(PRESET),full) --out '$(OUT)' $(if $(MODEL),--model '$(MODEL)') \
+	  $(foreach spec,$(TEST),--test '$(spec)') $(foreach spec,$(TRAIN),--train '$(spec)') \
+	  $(if $(filter-out file,$(origin INDEX)),--database '$(INDEX)') $(ARGS)
+
+box: $(READY) ## train the model in the box: CIFAR='train-*.tar' (about 100 minutes on 2 cores)
+	$(BIN)/encoder train $(CIFAR) --half --overwrite --out encoder/box.safetensors
+
+bench-methods: $(READY) ## every hash function and loss on the features of MODEL=...: TRAIN='...' TEST='...'
+	$(BIN)/python benchmarks/methods.py '$(MODEL)' --train $(TRAIN) --test $(TEST)
+
+bench-ablation: $(READY) ## what each part of the recipe is worth: TRAIN='...'
+	$(BIN)/python benchmarks/ablation.py $(TRAIN)
+
+bench-training: $(READY) ## training rate against bare forward and backward passes: TRAIN='...'
+	$(BIN)/python benchmarks/training.py $(TRAIN)
 
 bench-grocery: $(READY) ## retrieval on real photos: GROCERY=folder of shards, WEIGHTS=resnet50 file
 	$(BIN)/python benchmarks/grocery.py '$(GROCERY)' '$(WEIGHTS)'

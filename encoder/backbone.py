@@ -1,4 +1,4 @@
-"""torchvision backbones cut into three feature stages, under torchvision's own parameter names."""
+"""Backbones cut into three feature stages: torchvision's, under its own parameter names, and a small one of our own."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from encoder.config import BackboneSpec
 from encoder.errors import HashgrainError, Reason
+from encoder.threeblock import WIDTHS, ThreeBlock
 
 RESNETS = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2",
@@ -15,7 +16,7 @@ RESNETS = (
 )  # fmt: skip
 CONV_STAGE_ENDS = {"alexnet": (8, 10, 12), "vgg16": (16, 23, 30), "vgg16_bn": (23, 33, 43)}
 """Where the last three conv stages of these nets end in torchvision's `features`; pooling opens the next stage."""
-BACKBONES = (*RESNETS, *CONV_STAGE_ENDS)
+BACKBONES = (*RESNETS, *CONV_STAGE_ENDS, "threeblock")
 
 
 class Backbone(nn.Module):
@@ -34,8 +35,15 @@ class Backbone(nn.Module):
             raise HashgrainError(
                 Reason.BAD_VALUE, f"no backbone is called {spec.name!r}; the backbones are {', '.join(BACKBONES)}"
             )
+        if spec.name != "threeblock" and spec.widths:
+            raise HashgrainError(Reason.BAD_VALUE, f"{spec.name} has its own widths; leave them out")
+        if spec.name == "threeblock":
+            trunk = ThreeBlock(spec.widths or WIDTHS)
+            self.net: nn.Module = trunk
+            self._stages = trunk.stages()
+            return
         net: Any = torchvision.models.get_model(spec.name, weights=None)  # Any: its layers are looked up by name
-        self.net: nn.Module = net
+        self.net = net
         if spec.name in RESNETS:
             net.fc = nn.Identity()
             self._stages = _resnet_stages(net, spec)

@@ -1,4 +1,4 @@
-"""The `encoder` command: fit a model, encode shards, inspect code files. Arguments in, one function call, lines out."""
+"""The `encoder` command: fit or train a model, encode shards, inspect code files. Arguments in, one function call, lines out."""
 
 import json
 from dataclasses import asdict
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from encoder.box import BOX
 from encoder.config import BackboneSpec, HashKind, Pooling, Precision
 from encoder.console import EXIT_ERROR, notice, progress, result, run, show_version
 from encoder.errors import HashgrainError, Reason
-from encoder.levels import parse_bits
+from encoder.levels import DEFAULT_LABELS, parse_bits
+from encoder.training.cli import train
 
 if TYPE_CHECKING:
     from encoder.counting import EncodeReport
@@ -27,6 +29,13 @@ Shards = Annotated[
 Backbone = Annotated[str, typer.Option(help="torchvision network: resnet18..152, wide, resnext, alexnet, vgg16(_bn).")]
 Weights = Annotated[str, typer.Option(help="A .safetensors or .pth file, torchvision's name (IMAGENET1K_V2), or none.")]
 Hash = Annotated[HashKind, typer.Option("--hash", help="Hash function.")]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        help="Which JSON field says what is the same at a level, for ksh, bre, ssh and cca-itq.",
+        show_default="mid=fine,coarse=coarse",
+    ),
+]
 Bits = Annotated[
     str | None,
     typer.Option(help="Of every level (128) or by level (fine=64,fused=128).", show_default="64, fused=128"),
@@ -52,27 +61,34 @@ def fit(
     backbone: Backbone = "resnet50",
     weights: Weights = "DEFAULT",
     hash_kind: Hash = HashKind.ITQ,
+    label: Label = None,
     bits: Bits = None,
     image_size: ImageSize = 224,
     small_stem: Annotated[bool, typer.Option("--small-stem", help="3x3 stem, no pooling: for tiny pictures.")] = False,
     stride_in_1x1: Annotated[
         bool, typer.Option("--stride-in-1x1", help="Stride on the 1x1 convolutions, as in the original ResNet.")
     ] = False,
-    pooling: Annotated[Pooling, typer.Option(help="plain: mean(F*A).")] = Pooling.ATTENTION,
+    pooling: Annotated[Pooling, typer.Option(help="plain: mean(F*A); mean: no attention.")] = Pooling.ATTENTION,
     sample: Annotated[int, typer.Option(min=2, help="Images to fit on, at most.")] = 5_000,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     files_per_shard: FilesPerShard = 10_000,
     overwrite: Overwrite = False,
 ) -> None:
-    """Fit a model without labels: a backbone's stage features, and a hash function per level.
+    """Fit a model without training: a backbone's stage features, and a hash function per level.
+
+    Most read no labels. With ksh, bre, ssh or cca-itq, a level that --label does not name goes by the class (level mid).
 
     Example: encoder fit 'train-*.tar' --weights resnet50.safetensors --bits 128 --image-size 160
     """
     from encoder.fit import FitSettings
     from encoder.shards import expand
+    from encoder.targets import parse_label_map
 
     if out.exists() and not overwrite:
         raise HashgrainError(Reason.EXISTS, f"{out} exists; give another --out, or --overwrite to replace it")
+    if label and not hash_kind.supervised:
+        named = ", ".join(kind for kind in HashKind if kind.supervised)
+        raise HashgrainError(Reason.BAD_VALUE, f"--label is read by --hash {named}, not by {hash_kind}; leave it out")
     settings = FitSettings(
         backbone=BackboneSpec(backbone, small_stem, stride_in_1x1),
         weights=weights,
@@ -82,6 +98,7 @@ def fit(
         pooling=pooling,
         sample=sample,
         seed=seed,
+        labels=parse_label_map(label) if label else DEFAULT_LABELS,
     )
     _fit(expand(shards, files_per_shard), settings, out)
 
@@ -92,10 +109,19 @@ def encode(
     out: Annotated[Path, typer.Option(help="Folder of the code files, one a shard.")] = Path("codes"),
     model: Annotated[
         Path | None,
-        typer.Option(help="Model file. Without one: the copy in OUT, else one is fitted.", show_default=False),
+        typer.Option(
+            help="Model file. Without one: the copy in OUT, else one is fitted, or where no weights are given and none "
+            "can be downloaded, the small one that comes with the program.",
+            show_default=False,
+        ),
     ] = None,
     backbone: Backbone = "resnet50",
-    weights: Weights = "DEFAULT",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="A .safetensors or .pth file, torchvision's name (IMAGENET1K_V2), or none.", show_default="DEFAULT"
+        ),
+    ] = None,
     hash_kind: Hash = HashKind.ITQ,
     bits: Bits = None,
     image_size: ImageSize = 224,
@@ -137,12 +163,13 @@ def encode(
     if model is None:
         model = out / MODEL_NAME
         if not model.exists():
-            notice(f"no model given and none in {out}: fitting one ({hash_kind} on {backbone}, weights {weights})")
+            named = weights or "DEFAULT"
+            notice(f"no model given and none in {out}: fitting one ({hash_kind} on {backbone}, weights {named})")
             out.mkdir(parents=True, exist_ok=True)
             fit_settings = FitSettings(
-                BackboneSpec(backbone), weights=weights, kind=hash_kind, bits=parse_bits(bits), image_size=image_size
+                BackboneSpec(backbone), weights=named, kind=hash_kind, bits=parse_bits(bits), image_size=image_size
             )
-            _fit(found, fit_settings, model)
+            model = _fit_or_box(found, fit_settings, model, may_box=weights is None)
     with progress("encoding") as advance:
 
         def show(at: EncodeProgress) -> None:
@@ -186,6 +213,18 @@ def inspect(
         result(json.dumps(asdict(summary)))
     else:
         _print_summary(summary)
+
+
+def _fit_or_box(shards: "list[Shard]", settings: "FitSettings", out: Path, *, may_box: bool) -> Path:
+    """Fit a model, or take the one in the box where no weights can be had."""
+    try:
+        _fit(shards, settings, out)
+    except HashgrainError as err:
+        if err.reason is not Reason.WEIGHTS_UNAVAILABLE or not may_box:
+            raise
+        notice(f"{err}; using the small model that comes with the program, which knows tiny pictures ({BOX.name})")
+        return BOX
+    return out
 
 
 def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
@@ -236,6 +275,9 @@ def _print_summary(summary: "CodesSummary") -> None:
         result(f"compressed shard, hits are read back from the front: {path}")
     for path, why in summary.damaged.items():
         result(f"damaged shard: {path}: {why}")
+
+
+app.command(no_args_is_help=True)(train)
 
 
 def main() -> None:

@@ -14,10 +14,20 @@ class HashKind(StrEnum):
     PCAH = "pcah"
     SH = "sh"
     LSH = "lsh"
+    IMH = "imh"
+    KSH = "ksh"
+    BRE = "bre"
+    SSH = "ssh"
+    CCA_ITQ = "cca-itq"
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the fit reads labels."""
+        return self in {HashKind.KSH, HashKind.BRE, HashKind.SSH, HashKind.CCA_ITQ}
 
 
 class Activation(StrEnum):
-    """What a hash layer does to W g + v before the threshold."""
+    """What a hash layer does to W g + v, or W k(g) + v, before the threshold."""
 
     LINEAR = "linear"
     SINE = "sine"
@@ -31,6 +41,17 @@ class Pooling(StrEnum):
     """sum(F*A) / sum(A): does not shrink where attention is sparse."""
     PLAIN = "plain"
     """mean(F*A)."""
+    MEAN = "mean"
+    """mean(F): no attention."""
+
+
+class Normalisation(StrEnum):
+    """What happens to pooled features before a hash layer reads them."""
+
+    UNIT = "unit"
+    """Centred by the sample's mean and brought to length 1."""
+    NONE = "none"
+    """Nothing: what a trained network learnt is folded into its hash layers."""
 
 
 class Precision(StrEnum):
@@ -51,6 +72,29 @@ class BackboneSpec:
     """First convolution 3x3 with stride 1 and no pooling after it: for pictures of about 32 pixels."""
     stride_in_1x1: bool = False
     """Stride 2 of layers 2-4 on the first 1x1 convolution, as in the original ResNet, not on the 3x3."""
+    widths: tuple[int, int, int] | None = None
+    """Channels of the blocks of a `threeblock`."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSpec:
+    """What the kernel k of a hash layer is, apart from its anchors a: k(x) = exp(-|x - a|^2 / (2 width^2)) of each."""
+
+    anchors: int
+    """How many there are."""
+    width: float
+    neighbours: int | None = None
+    """The anchors nearest to x that count, their k(x) brought to the sum 1, that of all others to 0; None: all, as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """What a hash layer is, apart from its weights."""
+
+    bits: int
+    activation: Activation = Activation.LINEAR
+    kernel: KernelSpec | None = None
+    """Between what the level reads and the affine map, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +105,14 @@ class ModelConfig:
     image_size: int
     """Side in pixels of the centre square that the network sees."""
     pooling: Pooling
-    bits: dict[Level, int]
-    activations: dict[Level, Activation]
+    heads: dict[Level, HeadSpec]
+    normalisation: Normalisation = Normalisation.UNIT
+    exits: dict[Level, tuple[int, ...]] = field(default_factory=dict)
+    """Widths of the convolutions of the levels that have an exit of their own."""
     record: dict[str, Any] = field(default_factory=dict)
     """How it came to be: weights, hash function, sample, seed. Not needed to make a code."""
+
+    @property
+    def bits(self) -> dict[Level, int]:
+        """Return the bits of each level."""
+        return {level: head.bits for level, head in self.heads.items()}

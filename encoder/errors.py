@@ -43,6 +43,8 @@ class Reason(StrEnum):
     """An index file's bytes are not what its builder wrote."""
     LEVEL_UNKNOWN = "level-unknown"
     """A level that does not exist, or is not in this file."""
+    LEAK = "leak"
+    """What is to be scored was in the training, or the answer is in the question."""
     KEY_UNKNOWN = "key-unknown"
     """A key that is not in the index."""
     BAD_VALUE = "bad-value"

@@ -1,4 +1,4 @@
-"""Fitting a model without labels: sample images, pool their stage features, fit one hash layer per level."""
+"""Fitting a model without training: sample images, pool their stage features, fit one hash layer per level."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,12 +15,14 @@ from encoder.errors import HashgrainError, Reason
 from encoder.hashing.fitting import fit_layer
 from encoder.hashing.layer import HashLayer
 from encoder.inference import fast_dtype
-from encoder.levels import DEFAULT_BITS, STAGE_LEVELS, Level
+from encoder.labels import Labels
+from encoder.levels import DEFAULT_BITS, DEFAULT_LABELS, STAGE_LEVELS, Level
 from encoder.model import save_model
 from encoder.network import EPSILON, HashNetwork
 from encoder.parallel import ordered_map
-from encoder.reading import Sample, ShardReader
+from encoder.reading import LateLabels, Sample, ShardReader
 from encoder.shards import Shard
+from encoder.targets import classes_of, field_of
 from encoder.weights import load_backbone
 
 SCAN_FACTOR = 20
@@ -44,6 +46,8 @@ class FitSettings:
     """Images to fit on, at most."""
     batch: int = 32
     seed: int = 0
+    labels: Mapping[Level, str] = field(default_factory=lambda: dict(DEFAULT_LABELS))
+    """The JSON field that says what is the same at a level, for a hash function that is fitted with labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,18 @@ class FitReport:
     rejects: int
     weights: str
     """Where the backbone's weights are from."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitSample:
+    """What a model is fitted to."""
+
+    features: dict[Level, Features]
+    """float32[n, channels] per stage."""
+    labels: list[Labels]
+    """Of the same images."""
+    rejects: int
+    """Images drawn that could not be decoded."""
 
 
 def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Callable[[int, int], None]) -> FitReport:
@@ -71,61 +87,62 @@ def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Cal
     """
     backbone, spec, origin = load_backbone(settings.backbone, settings.weights, settings.seed)
     network = HashNetwork(copy.deepcopy(backbone), settings.pooling).eval()  # a copy: it runs in the fast precision
-    features, rejects = pooled_features(network.to_precision(fast_dtype()), shards, settings, progress)
-    images = len(features[Level.FINE])
+    sample = pooled_features(network.to_precision(fast_dtype()), shards, settings, progress)
+    images = len(sample.labels)
     if images < 2:
         raise HashgrainError(Reason.FIT_IMPOSSIBLE, f"only {images} readable images to fit on; give more shards")
-    means = {level: values.mean(axis=0) for level, values in features.items()}
-    units = {level: _unit(values - means[level]) for level, values in features.items()}
+    means = {level: values.mean(axis=0) for level, values in sample.features.items()}
+    units = {level: _unit(values - means[level]) for level, values in sample.features.items()}
     units[Level.FUSED] = np.concatenate([units[level] for level in STAGE_LEVELS], axis=1)
+    fields = {level: field_of(level, settings.labels) for level in settings.bits} if settings.kind.supervised else {}
+    classes = {level: classes_of(sample.labels, name) for level, name in fields.items()}
     layers = {
-        level: fit_layer(settings.kind, units[level], nbits, np.random.default_rng([settings.seed, number]))
+        level: fit_layer(
+            settings.kind, units[level], nbits, np.random.default_rng([settings.seed, number]), classes.get(level)
+        )
         for number, (level, nbits) in enumerate(settings.bits.items())
     }
+    heads = {level: layer.spec for level, layer in layers.items()}
     config = ModelConfig(
         backbone=spec,
         image_size=settings.image_size,
         pooling=settings.pooling,
-        bits=dict(settings.bits),
-        activations={level: layer.activation for level, layer in layers.items()},
-        record={"weights": origin, "hash": settings.kind, "images": images, "seed": settings.seed},
+        heads=heads,
+        record={"weights": origin, "hash": settings.kind, "images": images, "seed": settings.seed, "labels": fields},
     )
     with torch.random.fork_rng(devices=[]):
-        fitted = HashNetwork(
-            backbone, settings.pooling, {level: (len(at.weight), at.activation) for level, at in layers.items()}
-        )
+        fitted = HashNetwork(backbone, settings.pooling, heads)
     _install(fitted, means, layers)
-    return FitReport(save_model(out, config, fitted), images, rejects, origin)
+    return FitReport(save_model(out, config, fitted), images, sample.rejects, origin)
 
 
 def pooled_features(
     network: HashNetwork, shards: Sequence[Shard], settings: FitSettings, progress: Callable[[int, int], None]
-) -> tuple[dict[Level, Features], int]:
-    """Stream a random sample of images through the backbone.
-
-    Returns:
-        float32[n, channels] per stage, and how many of the sample could not be decoded.
-    """
+) -> FitSample:
+    """Stream a random sample of images through the backbone."""
     chosen, total = _draw(shards, settings)
 
     @torch.inference_mode()
-    def work(samples: list[Sample]) -> tuple[int, dict[Level, Features]]:
-        pictures = [picture for sample in samples if (picture := _picture(sample, settings.image_size)) is not None]
+    def work(samples: list[Sample]) -> tuple[int, list[Labels], dict[Level, Features]]:
+        decoded = [(sample.labels, _picture(sample, settings.image_size)) for sample in samples]
+        pictures = [picture for _, picture in decoded if picture is not None]
         images = torch.from_numpy(np.stack(pictures)) if pictures else torch.empty(0, 64, 64, 3, dtype=torch.uint8)
         pooled = {level: values.numpy() for level, values in network.pooled(images)} if pictures else {}
-        return len(samples), pooled
+        return len(samples), [labels for labels, picture in decoded if picture is not None], pooled
 
     found: dict[Level, list[Features]] = {level: [] for level in STAGE_LEVELS}
-    done = rejects = 0
-    for seen, pooled in ordered_map(work, _batches(shards, chosen, settings.batch)):
+    labels: list[Labels] = []
+    done = 0
+    for seen, own, pooled in ordered_map(work, _batches(shards, chosen, settings.batch)):
         done += seen
-        rejects += seen - len(pooled.get(Level.FINE, ()))
+        labels += own
         for level, values in pooled.items():
             found[level].append(values)
         progress(done, total)
-    return {
+    features = {
         level: np.concatenate(parts) if parts else np.empty((0, 1), np.float32) for level, parts in found.items()
-    }, rejects
+    }
+    return FitSample(features, labels, done - len(labels))
 
 
 def _draw(shards: Sequence[Shard], settings: FitSettings) -> tuple[dict[int, set[int]], int]:
@@ -149,11 +166,16 @@ def _draw(shards: Sequence[Shard], settings: FitSettings) -> tuple[dict[int, set
 
 
 def _batches(shards: Sequence[Shard], chosen: Mapping[int, set[int]], size: int) -> Iterator[list[Sample]]:
+    """Yield the chosen images; labels that come later in a shard than their image are added to its sample's own."""
     batch: list[Sample] = []
     for position in sorted(chosen):
         wanted = chosen[position]
+        drawn: dict[str, Labels] = {}
         for sample in ShardReader(shards[position], wanted=wanted.__contains__):
-            if isinstance(sample, Sample) and sample.ordinal in wanted:
+            if isinstance(sample, LateLabels):
+                drawn.get(sample.key, {}).update(sample.labels)
+            elif sample.ordinal in wanted:
+                drawn[sample.key] = sample.labels
                 batch.append(sample)
             if len(batch) == size:
                 yield batch
@@ -182,5 +204,4 @@ def _install(network: HashNetwork, means: Mapping[Level, Features], layers: Mapp
         for level, mean in means.items():
             network.means[level].copy_(torch.from_numpy(mean))
         for level, layer in layers.items():
-            network.head(level).linear.weight.copy_(torch.from_numpy(layer.weight))
-            network.head(level).linear.bias.copy_(torch.from_numpy(layer.bias))
+            network.head(level).load_state_dict({name: torch.from_numpy(at) for name, at in layer.tensors.items()})

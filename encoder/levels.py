@@ -24,6 +24,8 @@ STAGE_LEVELS = (Level.FINE, Level.MID, Level.COARSE)
 
 DEFAULT_BITS: Mapping[Level, int] = {Level.FINE: 64, Level.MID: 64, Level.COARSE: 64, Level.FUSED: 128}
 MAX_BITS = 4096
+DEFAULT_LABELS: Mapping[Level, str] = {Level.MID: "fine", Level.COARSE: "coarse"}
+"""The JSON field whose value two images of the same kind share, at each level that has such a field."""
 
 
 def parse_level(text: str) -> Level:

@@ -1,10 +1,15 @@
 """The network: a backbone's three stages, attention pooling, and a hash layer per level and for all of them together.
 
 For stage l with feature map F of C x H x W: attention A = sigmoid(conv1x1(F)); pooled f = sum_hw(F*A) / sum_hw(A), or
-mean_hw(F*A) in the plain form; g = (f - mean) / |f - mean|; logits = act(W g + v). The fused level reads [g1; g2; g3].
+mean_hw(F*A) in the plain form, or mean_hw(F); g = (f - mean) / |f - mean|; logits = act(W g + v). The fused level reads
+[g1; g2; g3].
 Untrained attention has weights and bias zero, so A is uniform and f is the plain mean.
+
+In a trained network g = f (its batch norms are folded into W and v), and a level whose stage is too early for its question
+may have an exit: convolutions of its own between F and its pooling. The fused level reads the stages, not the exits.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
@@ -12,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from encoder.backbone import Backbone
-from encoder.config import Activation, Pooling
+from encoder.config import HeadSpec, Normalisation, Pooling
+from encoder.head import HashHead
 from encoder.levels import STAGE_LEVELS, Level
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -35,6 +41,8 @@ class AttentionPool(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Weigh each place by its attention."""
         features = features.float()
+        if self.pooling is Pooling.MEAN:
+            return features.mean(dim=(2, 3))
         attention = torch.sigmoid(self.conv(features))
         weighed = (features * attention).sum(dim=(2, 3))
         if self.pooling is Pooling.PLAIN:
@@ -42,18 +50,27 @@ class AttentionPool(nn.Module):
         return weighed / attention.sum(dim=(2, 3))
 
 
-class HashHead(nn.Module):
-    """Logits of one level: act(W g + v), float32[n, nbits]."""
+class Exit(nn.Module):
+    """Convolutions of a level's own, each halving the side, and its pooling: float[n, C, H, W] to float32[n, width].
 
-    def __init__(self, dim: int, nbits: int, activation: Activation) -> None:
+    Args:
+        channels: of the stage's feature map.
+        widths: channels after each convolution.
+        pooling: form of the attention pooling.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], pooling: Pooling) -> None:
         super().__init__()
-        self.activation = activation
-        self.linear = nn.Linear(dim, nbits)
+        layers: list[nn.Module] = []
+        for source, width in itertools.pairwise((channels, *widths)):
+            layers += [nn.Conv2d(source, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        self.convs = nn.Sequential(*layers)
+        self.pool = AttentionPool(widths[-1], pooling)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Apply the layer that was fitted or trained."""
-        logits: Tensor = self.linear(features)
-        return torch.sin(logits) if self.activation is Activation.SINE else logits
+        """Return what the level's hash layer reads."""
+        pooled: Tensor = self.pool(self.convs(features))
+        return pooled
 
 
 class HashNetwork(nn.Module):
@@ -62,26 +79,34 @@ class HashNetwork(nn.Module):
     Args:
         backbone: the trunk.
         pooling: form of the attention pooling.
-        heads: bits and activation of each level that has a code.
+        heads: the hash layer of each level that has a code.
+        normalisation: what happens to pooled features before a hash layer reads them.
+        exits: widths of the convolutions of the stage levels that have an exit of their own.
     """
 
     def __init__(
-        self, backbone: Backbone, pooling: Pooling, heads: Mapping[Level, tuple[int, Activation]] | None = None
+        self,
+        backbone: Backbone,
+        pooling: Pooling,
+        heads: Mapping[Level, HeadSpec] | None = None,
+        normalisation: Normalisation = Normalisation.UNIT,
+        exits: Mapping[Level, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.dims = dict(zip(STAGE_LEVELS, backbone.channels(), strict=True))
-        self.dims[Level.FUSED] = sum(self.dims.values())
-        self.pools = nn.ModuleDict({level: AttentionPool(self.dims[level], pooling) for level in STAGE_LEVELS})
+        self.normalisation = normalisation
+        channels = dict(zip(STAGE_LEVELS, backbone.channels(), strict=True))
+        self.dims = channels | {Level.FUSED: sum(channels.values())}
+        self.pools = nn.ModuleDict({level: AttentionPool(channels[level], pooling) for level in STAGE_LEVELS})
+        self.exits = nn.ModuleDict(
+            {level: Exit(channels[level], widths, pooling) for level, widths in (exits or {}).items()}
+        )
+        self.dims |= {level: widths[-1] for level, widths in (exits or {}).items()}
+        centred = STAGE_LEVELS if normalisation is Normalisation.UNIT else ()
         self.means = nn.ParameterDict(
-            {level: nn.Parameter(torch.zeros(self.dims[level]), requires_grad=False) for level in STAGE_LEVELS}
+            {level: nn.Parameter(torch.zeros(channels[level]), requires_grad=False) for level in centred}
         )
-        self.heads = nn.ModuleDict(
-            {
-                level: HashHead(self.dims[level], nbits, activation)
-                for level, (nbits, activation) in (heads or {}).items()
-            }
-        )
+        self.heads = nn.ModuleDict({level: HashHead(self.dims[level], head) for level, head in (heads or {}).items()})
 
     @property
     def levels(self) -> list[Level]:
@@ -97,8 +122,9 @@ class HashNetwork(nn.Module):
         return cast(HashHead, self.heads[level])
 
     def to_precision(self, dtype: torch.dtype) -> "HashNetwork":
-        """Run the backbone in `dtype`; pooling and hash layers stay float32, where a bit's sign is decided."""
-        self.backbone.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """Run the convolutions in `dtype`; pooling and hash layers stay float32, where a bit's sign is decided."""
+        for part in (self.backbone, *(cast(Exit, each).convs for each in self.exits.values())):
+            part.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -109,26 +135,38 @@ class HashNetwork(nn.Module):
 
     def pooled(self, images: Tensor) -> Iterator[tuple[Level, Tensor]]:
         """Yield each stage's level and its pooled features, float32[n, C], of uint8[n, size, size, 3]."""
-        for level, features in zip(STAGE_LEVELS, self.backbone(self.normalise(images)), strict=True):
-            yield level, self.pool(level)(features)
+        for level, maps in zip(STAGE_LEVELS, self.backbone(self.normalise(images)), strict=True):
+            yield level, self.pool(level)(maps)
 
     def centre(self, level: Level, pooled: Tensor) -> Tensor:
-        """Shift pooled features by the sample's mean and bring them to length 1."""
+        """Shift pooled features by the sample's mean and bring them to length 1, where the network has such means."""
+        if self.normalisation is Normalisation.NONE:
+            return pooled
         centred: Tensor = pooled - self.means[level]
         length: Tensor = centred.norm(dim=1, keepdim=True)
         return centred / length.clamp_min(EPSILON)
 
-    def forward(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
-        """Return logits, float32[n, nbits], of uint8[n, size, size, 3] for the levels asked for (default: all).
+    def features(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
+        """Return what the hash layers read, float32[n, dim], of uint8[n, size, size, 3] by level (default: all).
 
         Stages above the highest level asked for are not computed.
         """
         wanted = self.levels if levels is None else list(levels)
-        stages: dict[Level, Tensor] = {}
-        for level, pooled in self.pooled(images):
-            stages[level] = self.centre(level, pooled)
-            if Level.FUSED not in wanted and all(other in stages for other in wanted):
+        fused = Level.FUSED in wanted
+        found: dict[Level, Tensor] = {}
+        stages: list[Tensor] = []
+        for level, maps in zip(STAGE_LEVELS, self.backbone(self.normalise(images)), strict=True):
+            own = level in wanted
+            if fused or (own and level not in self.exits):
+                stages.append(self.centre(level, self.pool(level)(maps)))
+            if own:
+                found[level] = self.exits[level](maps) if level in self.exits else stages[-1]
+            if not fused and len(found) == len(wanted):
                 break
-        if Level.FUSED in wanted:
-            stages[Level.FUSED] = torch.cat([stages[level] for level in STAGE_LEVELS], dim=1)
-        return {level: self.head(level)(stages[level]) for level in wanted}
+        if fused:
+            found[Level.FUSED] = torch.cat(stages, dim=1)
+        return {level: found[level] for level in wanted}
+
+    def forward(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
+        """Return logits, float32[n, nbits], of uint8[n, size, size, 3] for the levels asked for (default: all)."""
+        return {level: self.head(level)(values) for level, values in self.features(images, levels).items()}

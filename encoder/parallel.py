@@ -25,15 +25,18 @@ def worker_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None) -> Iterator[Result]:
+def ordered_map(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None, *, alone: bool = True
+) -> Iterator[Result]:
     """Yield work(item) for each item in order, computed by `workers` threads (default: one a core).
 
+    `alone` says that no other thread computes with torch meanwhile: its intra-op threads are a setting of the process.
     Items are drawn in the calling thread, at most `AHEAD` per worker before their results are taken. An exception of
     `work` is raised where its result would have been.
     """
     workers = workers or worker_count()
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, "encode", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(workers, "batch", initializer=_single_thread if alone else None) as pool:
         try:
             for item in items:
                 pending.append(pool.submit(work, item))
@@ -44,3 +47,7 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], workers: 
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _single_thread() -> None:
+    torch.set_num_threads(1)

@@ -1,6 +1,6 @@
 """The main job from end to end, on pictures it draws itself or on the user's own: `make demo`.
 
-draw (or take SHARDS) -> fit -> encode -> build flat and IVF -> ask at every level -> score -> a page of queries and hits.
+draw (or take SHARDS) -> encode -> build flat and IVF -> ask at every level -> score -> a page of queries and hits.
 """
 
 import time
@@ -13,11 +13,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from encoder.box import BOX
 from encoder.codefile import list_code_files, open_codes
 from encoder.config import BackboneSpec
 from encoder.console import progress, result, run
 from encoder.counting import EncodeReport
 from encoder.encode import EncodeSettings, encode
+from encoder.errors import HashgrainError, Reason
 from encoder.fit import FitSettings, fit
 from encoder.labels import Labels
 from encoder.levels import Level, parse_bits
@@ -37,8 +39,6 @@ SHOWN = 8
 """Queries on the page."""
 SHOWN_HITS = 7
 """Hits of each, a row of them."""
-SMALL, SMALL_SIZE = BackboneSpec("alexnet"), 96
-"""What finds most without training, of the backbones tried at several sizes in pixels (docs/LOG.md)."""
 LABELLED = 5_000
 """Rows that labels are counted over, at most."""
 
@@ -62,32 +62,30 @@ def demo(
     shards: Annotated[
         list[str] | None, typer.Argument(help="Your own image shards.", show_default="drawn pictures")
     ] = None,
-    weights: Annotated[str, typer.Option(help="Weights of a ResNet-50; none: an untrained AlexNet.")] = "none",
-    bits: Annotated[str | None, typer.Option(help="Of every level (32) or by level (fine=64,fused=128).")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of a ResNet-50 to fit ITQ on (none: untrained), in the place of the model in the box.",
+            show_default=False,
+        ),
+    ] = None,
+    bits: Annotated[
+        str | None, typer.Option(help="With --weights: of every level (32) or by level (fine=64,fused=128).")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of everything the demo makes.")] = Path("demo"),
 ) -> None:
     """Run the main job on drawn pictures or your own, and show what it finds."""
+    if bits and not weights:
+        raise HashgrainError(Reason.BAD_VALUE, "--bits is for a model that is fitted; give --weights, or leave it out")
     out.mkdir(parents=True, exist_ok=True)
     held_out: Path | None = None
     if not shards:
         result("1. drawing a picture collection: kinds, classes inside them, several views of each thing")
         shards, held_out = [str(out / "shards")], out / "queries"
         _timed(lambda: draw_shards(out / "shards", out / "queries"))
-    model = out / "model.safetensors"
-    spec, size = (SMALL, SMALL_SIZE) if weights == "none" else (BackboneSpec("resnet50"), 224)
-    trained = (
-        "untrained: no trained model is in the box yet, so expect likeness of colour and texture"
-        if weights == "none"
-        else weights
-    )
-    result(f"2. fitting ITQ hash functions on features of {spec.name} ({trained})")
-    with progress("fitting") as advance:
-        fit(
-            expand(shards),
-            FitSettings(spec, weights, bits=parse_bits(bits), image_size=size, sample=1500),
-            model,
-            lambda done, of: advance(done, of, ""),
-        )
+    model = _fitted(shards, weights, bits, out) if weights else BOX
+    if not weights:
+        result("2. the model is the one in the box: a small network trained on CIFAR-100, which sees 32 x 32 pixels")
     result("3. encoding")
     report = _encode(shards, model, out / "codes")
     rejects, rate = report.rejects.total(), report.encoded / max(report.seconds, 1e-9)
@@ -104,6 +102,15 @@ def demo(
     _write_page(page, index, questions)
     result(f"6. queries and hits with their pictures: {page}")
     result(f"   ask yourself: .venv/bin/indexer query '{questions.names[0]}' --index {out / 'index'} --level fine")
+
+
+def _fitted(shards: Sequence[str], weights: str, bits: str | None, out: Path) -> Path:
+    result(f"2. fitting ITQ hash functions on features of a ResNet-50 (weights {weights})")
+    model = out / "model.safetensors"
+    settings = FitSettings(BackboneSpec("resnet50"), weights, bits=parse_bits(bits), sample=1500)
+    with progress("fitting") as advance:
+        fit(expand(shards), settings, model, lambda done, of: advance(done, of, ""))
+    return model
 
 
 def _timed(work: Callable[[], object]) -> None:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoder.errors import HashgrainError, Reason
-from encoder.hashing.layer import Features, Reals
-from encoder.hashing.sample import sample_mean
+from encoder.hashing.sample import Features, Reals, sample_mean
 
 NOISE = float(np.finfo(np.float32).eps) ** 2
 """What rounding to float32 can make of no variance at all, relative to the largest variance, per row or column."""
@@ -33,6 +32,16 @@ def fit_pca(features: Features, ndims: int) -> Pca:
         HashgrainError: `fit-impossible`, also when the sample varies in fewer directions than that.
     """
     pca = leading_axes(features, ndims)
+    check_rank(pca, features, ndims)
+    return pca
+
+
+def check_rank(pca: Pca, features: Features, ndims: int) -> None:
+    """Make sure that there are as many axes as bits.
+
+    Raises:
+        HashgrainError: `fit-impossible`.
+    """
     if (rank := len(pca.axes)) < ndims:
         images, dim = features.shape
         raise HashgrainError(
@@ -40,7 +49,6 @@ def fit_pca(features: Features, ndims: int) -> Pca:
             f"{ndims} bits need {ndims} principal axes, and {images} images with {dim} features have {rank} "
             f"(never more than {min(dim, images - 1)}); give more images, fewer bits, or --hash lsh",
         )
-    return pca
 
 
 def leading_axes(features: Features, most: int) -> Pca:
@@ -65,5 +73,10 @@ def leading_axes(features: Features, most: int) -> Pca:
     kept = variances > max(features.shape) * NOISE * variances[0]
     axes = vectors.T[kept] @ centred if wide else vectors.T[kept]
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+    return Pca(mean, settled(axes))
+
+
+def settled(axes: Reals) -> Reals:
+    """Turn rows so that the component of largest magnitude is positive: eigenvectors have no sign of their own."""
     peaks = np.take_along_axis(axes, np.abs(axes).argmax(axis=1, keepdims=True), axis=1)
-    return Pca(mean, axes * np.sign(peaks))  # eigenvectors have no sign of their own: this makes a fit reproducible
+    return axes * np.sign(peaks)

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.config import Activation
-from encoder.hashing.layer import Features, HashLayer, Reals
+from encoder.hashing.layer import HashLayer
 from encoder.hashing.pca import leading_axes
+from encoder.hashing.sample import Features, Reals
 
 Indices: TypeAlias = npt.NDArray[np.intp]
 

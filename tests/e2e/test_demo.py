@@ -37,6 +37,6 @@ def test_the_demo_finds_more_than_chance_and_shows_it(run_demo, monkeypatch, tmp
 
 
 def test_the_demo_on_shards_of_ones_own(run_demo, shards_folder, tmp_path):
-    out = run_demo("--out", tmp_path, "--bits", "32", shards_folder)
+    out = run_demo("--out", tmp_path, shards_folder)
     assert "60 images seen = 60 rows + 0 rejects" in out
     assert "leaving each one itself out" in out

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from encoder.bits import binarize, unpack
 from encoder.config import Activation, HashKind
 from encoder.errors import HashgrainError, Reason
-from encoder.hashing import itq, lsh, pcah, sh
+from encoder.hashing import bre, cca, imh, itq, ksh, lsh, pcah, sh, ssh
 from encoder.hashing.fitting import fit_layer
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pca import fit_pca, leading_axes
@@ -23,7 +23,8 @@ def gaussian(shape, seed=7):
 
 
 def fitted(kind, features, nbits, seed=0):
-    return fit_layer(kind, features, nbits, np.random.default_rng(seed))
+    """Classes, for those that read them: 0, 1, 2 in turn."""
+    return fit_layer(kind, features, nbits, np.random.default_rng(seed), np.arange(len(features)) % 3)
 
 
 def bits(layer, features):
@@ -72,7 +73,10 @@ def test_logits_are_the_affine_map_and_its_sine(rng):
 @pytest.mark.parametrize("kind", HashKind)
 def test_every_hash_function_makes_as_many_bits_as_asked_for(kind):
     layer = fitted(kind, gaussian(TALL), 16)
-    assert layer.weight.shape == (16, 24)
+    assert layer.spec.bits == 16
+    logits = layer.logits(gaussian(TALL))
+    assert (logits.shape, logits.dtype) == ((300, 16), np.float32)
+    assert (layer.kernel is not None) == (kind in {HashKind.KSH, HashKind.BRE, HashKind.IMH})
     assert layer.activation is (Activation.SINE if kind is HashKind.SH else Activation.LINEAR)
 
 
@@ -159,7 +163,7 @@ def test_bits_are_balanced_on_gaussian_features(kind):
     assert bits(fitted(kind, features, 16), features).mean(axis=0) == pytest.approx(np.full(16, 0.5), abs=0.04)
 
 
-@pytest.mark.parametrize("kind", [HashKind.PCAH, HashKind.ITQ])
+@pytest.mark.parametrize("kind", [HashKind.PCAH, HashKind.ITQ, HashKind.SSH])
 @pytest.mark.parametrize("shape", [(10, 24), (300, 9)], ids=["too few images", "too few features"])
 def test_more_bits_than_principal_axes_are_refused_with_the_numbers_and_the_remedy(kind, shape):
     features = gaussian(shape)
@@ -175,8 +179,8 @@ def test_repeated_rows_and_repeated_columns_make_no_axes():
     assert len(leading_axes(features.T.copy(), 36).axes) == 6
 
 
-@pytest.mark.parametrize("kind", [HashKind.SH, HashKind.LSH])
-def test_spectral_and_random_hashing_make_more_bits_than_features(kind):
+@pytest.mark.parametrize("kind", [HashKind.SH, HashKind.LSH, HashKind.KSH, HashKind.BRE, HashKind.IMH])
+def test_some_hash_functions_make_more_bits_than_features(kind):
     features = gaussian((300, 9))
     assert len(np.unique(bits(fitted(kind, features, 64), features), axis=1).T) > 32
 
@@ -198,10 +202,12 @@ def test_features_that_tell_nothing_apart_are_refused(kind, features):
     assert caught.value.reason is Reason.FIT_IMPOSSIBLE
 
 
-@pytest.mark.parametrize("module", [itq, lsh, pcah, sh])
+@pytest.mark.parametrize("module", [itq, lsh, pcah, sh, imh, ksh, bre, ssh, cca])
 def test_a_hash_function_is_fitted_by_the_name_of_its_module(module):
-    features = gaussian(TALL)
-    named = fitted(HashKind(module.__name__.rpartition(".")[2]), features, 8)
-    direct = module.fit(features, 8, np.random.default_rng(0))
+    features, name = gaussian(TALL), module.__name__.rpartition(".")[2]
+    kind = HashKind.CCA_ITQ if module is cca else HashKind(name)
+    named = fitted(kind, features, 8)
+    classes = [np.arange(300) % 3] if kind.supervised else []
+    direct = module.fit(features, 8, np.random.default_rng(0), *classes)
     assert (named.weight == direct.weight).all()
     assert (named.bias == direct.bias).all()

@@ -8,7 +8,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from encoder.backbone import BACKBONES, RESNETS, Backbone
-from encoder.config import Activation, BackboneSpec, ModelConfig, Pooling, Precision
+from encoder.config import Activation, BackboneSpec, HeadSpec, ModelConfig, Normalisation, Pooling, Precision
 from encoder.errors import HashgrainError, Reason
 from encoder.inference import ImageEncoder
 from encoder.levels import STAGE_LEVELS, Level
@@ -22,6 +22,7 @@ LAYERS = {
     "vgg16_bn": (256, 512, 512),
     "resnet18": (128, 256, 512),
     "resnet34": (128, 256, 512),
+    "threeblock": (64, 256, 256),
 }
 
 
@@ -76,6 +77,9 @@ def test_untrained_attention_is_the_plain_mean_and_the_plain_form_half_of_it():
     features = torch.randn(3, 5, 4, 6)
     assert torch.allclose(AttentionPool(5, Pooling.ATTENTION)(features), features.mean(dim=(2, 3)), atol=1e-6)
     assert torch.allclose(AttentionPool(5, Pooling.PLAIN)(features), features.mean(dim=(2, 3)) / 2, atol=1e-6)
+    pool = AttentionPool(5, Pooling.MEAN)
+    torch.nn.init.normal_(pool.conv.weight)
+    assert torch.allclose(pool(features), features.mean(dim=(2, 3)), atol=1e-6)
 
 
 def test_attention_pooling_follows_its_formula():
@@ -86,19 +90,18 @@ def test_attention_pooling_follows_its_formula():
     assert torch.allclose(pool(features), expected, atol=1e-5)
 
 
+HEADS = {Level.FINE: HeadSpec(16), Level.MID: HeadSpec(8, Activation.SINE), Level.FUSED: HeadSpec(24)}
+
+
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    heads = {Level.FINE: (16, Activation.LINEAR), Level.MID: (8, Activation.SINE), Level.FUSED: (24, Activation.LINEAR)}
-    return HashNetwork(Backbone(BackboneSpec("alexnet")), Pooling.ATTENTION, heads).eval()
+    return HashNetwork(Backbone(BackboneSpec("alexnet")), Pooling.ATTENTION, HEADS).eval()
 
 
 @pytest.fixture
 def config():
-    return ModelConfig(
-        BackboneSpec("alexnet"), 64, Pooling.ATTENTION, {Level.FINE: 16, Level.MID: 8, Level.FUSED: 24},
-        {Level.FINE: Activation.LINEAR, Level.MID: Activation.SINE, Level.FUSED: Activation.LINEAR}, {"why": "test"},
-    )  # fmt: skip
+    return ModelConfig(BackboneSpec("alexnet"), 64, Pooling.ATTENTION, HEADS, record={"why": "test"})
 
 
 @torch.inference_mode()
@@ -112,9 +115,44 @@ def test_logits_follow_their_formula(network):
         units[level] = centred / centred.norm(dim=1, keepdim=True)
     units[Level.FUSED] = torch.cat([units[level] for level in STAGE_LEVELS], dim=1)
     for level in (Level.FINE, Level.MID, Level.FUSED):
-        linear = network.head(level).linear
+        linear = network.head(level)
         expected = units[level] @ linear.weight.T + linear.bias
         assert torch.allclose(logits[level], expected.sin() if level is Level.MID else expected, atol=1e-4)
+
+
+TRAINED = ModelConfig(
+    BackboneSpec("threeblock", widths=(8, 16, 16)), 32, Pooling.ATTENTION, HEADS,
+    normalisation=Normalisation.NONE, exits={Level.FINE: (12, 6)},
+)  # fmt: skip
+
+
+@pytest.fixture
+def trained():
+    torch.manual_seed(1)
+    return HashNetwork(Backbone(TRAINED.backbone), TRAINED.pooling, HEADS, TRAINED.normalisation, TRAINED.exits).eval()
+
+
+@torch.inference_mode()
+def test_an_exit_reads_its_stage_and_the_fused_level_the_stages(trained):
+    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    maps = list(trained.backbone(trained.normalise(images)))
+    features = trained.features(images)
+    assert torch.equal(features[Level.FINE], trained.exits["fine"](maps[0]))
+    assert features[Level.FINE].shape == (2, 6)
+    assert torch.allclose(features[Level.FUSED], torch.cat([each.mean((2, 3)) for each in maps], dim=1), atol=1e-5)
+    assert torch.equal(trained.features(images, [Level.FINE])[Level.FINE], features[Level.FINE])
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_model_with_exits_is_read_back(trained, tmp_path, half):
+    save_model(tmp_path / "a.safetensors", TRAINED, trained, half=half)
+    loaded = load_model(tmp_path / "a.safetensors")
+    assert loaded.config == TRAINED
+    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        before, after = trained(images), loaded.network(images)
+    for level, logits in before.items():
+        assert torch.allclose(after[level], logits, atol=1e-2 if half else 1e-6)
 
 
 @torch.inference_mode()
@@ -169,15 +207,16 @@ def rewrite(path, *, header=None, tensors=None, **metadata):
         (lambda path: rewrite(path, hashgrain="{"), "header cannot be read"),
         (lambda path: rewrite(path, header={"version": 2}), "upgrade hashgrain"),
         (lambda path: rewrite(path, header={"format": "x"}), "format 'x'"),
-        (lambda path: rewrite(path, header={"bits": {"fine": 12}}), "out of range"),
-        (lambda path: rewrite(path, header={"bits": {"ultra": 16}}), "out of range"),
+        (lambda path: rewrite(path, header={"heads": {"fine": {"bits": 12, "activation": "linear"}}}), "out of range"),
+        (lambda path: rewrite(path, header={"heads": {}}), "out of range"),
         (lambda path: rewrite(path, header={"image_size": 10**9}), "out of range"),
         (lambda path: rewrite(path, header={"pooling": "max"}), "header cannot be read"),
+        (lambda path: rewrite(path, header={"exits": {"mid": [10**9]}}), "out of range"),
         (lambda path: rewrite(path, tensors={"surplus": torch.zeros(1)}), "surplus"),
         (lambda path: rewrite(path, tensors={"mean.fine": torch.zeros(3)}), "mean.fine"),
         (lambda path: rewrite(path, tensors={"mean.fine": torch.full((384,), float("nan"))}), "not finite"),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_a_broken_model_file_is_refused_in_one_line(network, config, tmp_path, harm, said):
     path = tmp_path / "a.safetensors"

@@ -1,0 +1,193 @@
+"""Every hash function and every loss on the same features: mAP and training time at 16, 32 and 64 bits.
+
+usage: methods.py MODEL --train SHARD... --test SHARD... [--label mid=fine,coarse=coarse] [--bits 16,32,64] [--epochs 20]
+
+The trunk of MODEL runs once over both splits; what its fused hash layer reads is kept, and every method makes a hash layer
+for it from the training split: `--hash` by fitting, `--loss` by SGD on norm, linear, norm (the form `encoder train` uses,
+no augmentation). Test images ask, training images are the database, relevant is the same class; mAP is tie-aware over the
+whole database. No figure here chooses anything: constants are those of the methods' sources. dqn makes quantisation codes,
+compared by table look-up with real-valued queries: not a Hamming code, so its row is for orientation alone.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from encoder.bits import binarize
+from encoder.config import HashKind
+from encoder.hashing.fitting import fit_layer
+from encoder.levelcounts import blocks, count_codes, count_reals
+from encoder.levels import Level
+from encoder.losses.criteria import make_criterion
+from encoder.losses.dqn import lookup_distances, quantise
+from encoder.losses.kinds import LossKind
+from encoder.metrics import average_precision
+from encoder.model import Model, load_model
+from encoder.shards import Shard, expand
+from encoder.targets import class_indices, parse_label_map
+from encoder.training.centres import spread_codes
+from encoder.training.dataset import read_images
+from encoder.training.learner import HashLearner
+
+BATCH, RATE, DECAY, WARMUP = 256, 0.1, 5e-4, 0.2
+"""The hash-layer phase of `encoder train`, per 256 images."""
+FIT_SAMPLE = 5_000
+"""Images that hash functions are fitted to, at most, as `encoder fit` does."""
+
+Features = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Features and classes of one split."""
+
+    features: Features
+    classes: Indices
+
+
+def split_of(model: Model, shards: Sequence[Shard], field: str, scratch: Path) -> tuple[Features, list[int | str]]:
+    """Return what the fused hash layer reads, float32[n, dim], and each image's label."""
+    size = model.config.image_size
+    images = read_images(shards, size, {Level.MID: field}, scratch, lambda _: None)
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(images), 200):
+            pictures = torch.from_numpy(images.pictures[start : start + 200])
+            with torch.autocast("cpu", torch.bfloat16):
+                found.append(model.network.features(pictures, [Level.FUSED])[Level.FUSED].float().numpy())
+    return np.concatenate(found), images.labels[Level.MID]
+
+
+def tie_aware_map(counts: Callable[[slice], npt.NDArray[np.int64]], queries: int, database: int) -> float:
+    scores = [average_precision(counts(part)) for part in blocks(queries, database)]
+    return float(np.nanmean(np.concatenate(scores)))
+
+
+def map_of_codes(test: Split, train: Split, logits: Callable[[Features], Features]) -> float:
+    queries, database = binarize(logits(test.features)), binarize(logits(train.features))
+    labels = test.classes[:, None], train.classes[:, None]
+    return tie_aware_map(
+        lambda part: count_codes(queries[part], database, labels[0][part], labels[1]), len(queries), len(database)
+    )
+
+
+def fitted(kind: HashKind, nbits: int, train: Split, seed: int) -> Callable[[Features], Features]:
+    rng = np.random.default_rng(seed)
+    some = np.sort(rng.permutation(len(train.features))[:FIT_SAMPLE])
+    layer = fit_layer(kind, train.features[some], nbits, rng, train.classes[some])
+    return layer.logits
+
+
+def trained(kind: LossKind, nbits: int, train: Split, epochs: int, seed: int) -> tuple[HashLearner, nn.Module]:
+    torch.manual_seed(seed)
+    classes = int(train.classes.max()) + 1
+    targets = torch.from_numpy(spread_codes(classes, nbits, np.random.default_rng(seed)))
+    learner = HashLearner(train.features.shape[1], nbits, standardise=True)
+    criterion = make_criterion(kind, targets, len(train.features))
+    parameters = [*learner.parameters(), *criterion.parameters()]
+    optimiser = torch.optim.SGD(parameters, RATE, momentum=0.9, nesterov=True, weight_decay=DECAY)
+    features, labels = torch.from_numpy(train.features), torch.from_numpy(train.classes)
+    steps = epochs * (len(features) // BATCH)
+    learner.train()
+    criterion.train()
+    rows = torch.empty(0, dtype=torch.int64)
+    for step in range(steps):
+        done = step / steps
+        height = done / WARMUP if done < WARMUP else (1 - done) / (1 - WARMUP)
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * max(height, 0.01)
+        if len(rows) < BATCH:
+            rows = torch.randperm(len(features))
+        now, rows = rows[:BATCH], rows[BATCH:]
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(criterion(learner(features[now]), labels[now], now, done))
+        optimiser.step()
+    return learner.eval(), criterion.eval()
+
+
+@torch.inference_mode()
+def logits_of(learner: HashLearner, features: Features) -> Features:
+    values: Features = learner(torch.from_numpy(features)).numpy()
+    return values
+
+
+def map_of_dqn(learner: HashLearner, criterion: nn.Module, test: Split, train: Split) -> float:
+    codebooks = criterion.get_buffer("codebooks")
+    codes = quantise(torch.from_numpy(logits_of(learner, train.features)), codebooks)
+    queries = torch.from_numpy(logits_of(learner, test.features))
+    scores = []
+    for part in blocks(len(queries), len(codes)):
+        distances = lookup_distances(queries[part], codes, codebooks).numpy()
+        for row, own in zip(distances, test.classes[part], strict=True):
+            _, level = np.unique(row, return_inverse=True)
+            same = train.classes == own
+            counts = np.stack([np.bincount(level[~same], minlength=level.max() + 1), np.bincount(level[same])])
+            scores.append(average_precision(counts[:, None]))
+    return float(np.nanmean(np.concatenate(scores)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--train", nargs="+", required=True)
+    parser.add_argument("--test", nargs="+", required=True)
+    parser.add_argument("--label", default="mid=fine")
+    parser.add_argument("--bits", default="16,32,64")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("methods.json"))
+    arguments = parser.parse_args()
+    model, field = load_model(arguments.model), parse_label_map(arguments.label)[Level.MID]
+    scratch = arguments.out.resolve().parent
+    (train_features, train_labels), (test_features, test_labels) = (
+        split_of(model, expand(shards), field, scratch) for shards in (arguments.train, arguments.test)
+    )
+    classes, _ = class_indices([*train_labels, *test_labels])
+    train = Split(train_features, classes[: len(train_labels)])
+    test = Split(test_features, classes[len(train_labels) :])
+    mean = train.features.mean(axis=0)
+    real = tie_aware_map(
+        lambda part: count_reals(
+            test.features[part] - mean, train.features - mean, test.classes[part, None], train.classes[:, None]
+        ),
+        len(test.features),
+        len(train.features),
+    )
+    rows: list[tuple[str, int, float, float]] = []
+
+    def note(method: str, nbits: int, score: float, seconds: float) -> None:
+        rows.append((method, nbits, score, seconds))
+        print(f"| {method} | {nbits} | {score:.3f} | {seconds:.1f} |", flush=True)
+        arguments.out.write_text(json.dumps({"real": real, "rows": rows}))
+
+    print(f"{len(test.classes)} queries, {len(train.classes)} images; the real-valued features by cosine: {real:.3f}\n")
+    print("| method | bits | mAP | training s |\n|---|---|---|---|")
+    for nbits in map(int, arguments.bits.split(",")):
+        for kind in HashKind:
+            started = time.perf_counter()
+            layer = fitted(kind, nbits, train, arguments.seed)
+            seconds = time.perf_counter() - started
+            note(f"hash {kind}", nbits, map_of_codes(test, train, layer), seconds)
+        for loss in LossKind:
+            if loss is LossKind.CONTRASTIVE_VIEWS:
+                continue
+            started = time.perf_counter()
+            learner, criterion = trained(loss, nbits, train, arguments.epochs, arguments.seed)
+            seconds = time.perf_counter() - started
+            if loss is LossKind.DQN:
+                note("loss dqn (quantiser)", nbits, map_of_dqn(learner, criterion, test, train), seconds)
+            else:
+                note(f"loss {loss}", nbits, map_of_codes(test, train, lambda x, of=learner: logits_of(of, x)), seconds)  # type: ignore[misc]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The training rate against the bare forward and backward pass of the same network on tensors in memory.
+
+usage: training.py SHARD... [--rounds 3] [--steps 40] [--recipe scratch] [--weights FILE] [--image-size N]
+
+Each round times `steps` steps of the real training (reading from the decoded file, augmentation, network, losses,
+optimiser, progress) and then `steps` bare ones: forward, losses and backward on one batch that lies in memory. The share is
+the ratio of the two medians of one run.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from encoder.levels import Level
+from encoder.shards import Shard, expand
+from encoder.training.dataset import read_images
+from encoder.training.division import divide
+from encoder.training.loop import Training
+from encoder.training.recipes import Recipe, settings_for
+from encoder.training.settings import TrainSettings
+from encoder.training.train import Machine, make_learner
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards", nargs="+")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--recipe", type=Recipe, default=Recipe.SCRATCH)
+    parser.add_argument("--weights", default="none")
+    parser.add_argument("--image-size", type=int)
+    arguments = parser.parse_args()
+    settings = settings_for(arguments.recipe, dict.fromkeys(Level, 64))
+    end_to_end = next(phase for phase in settings.phases if phase.trunk)
+    settings = replace(
+        settings,
+        phases=(end_to_end,),
+        weights=arguments.weights,
+        image_size=arguments.image_size or settings.image_size,
+        held_out=0.0,
+    )
+    rates = measure(expand(arguments.shards), settings, arguments.rounds, arguments.steps)
+    print(
+        f"{settings.backbone.name}, {settings.image_size} px, batch {settings.batch}, {torch.get_num_threads()} threads"
+    )
+    print("| measured | median | min | max |")
+    print("|---|---|---|---|")
+    for name, values in rates.items():
+        print(f"| {name}, images/s | {statistics.median(values):.1f} | {min(values):.1f} | {max(values):.1f} |")
+    share = statistics.median(rates["training"]) / statistics.median(rates["bare"])
+    print(f"\ntraining reaches {share:.1%} of the bare passes")
+
+
+def measure(shards: list[Shard], settings: TrainSettings, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Return images a second of each round, of training and of the bare passes."""
+    _, dtype = Machine().resolve()
+    phase = settings.phases[0]
+    rates: dict[str, list[float]] = {"training": [], "bare": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        side = settings.image_size if not settings.area else round(1.15 * settings.image_size)
+        images = read_images(shards, side, settings.labels, Path(scratch), lambda _: None)
+        parts = divide(images, settings)
+        learner, _, _ = make_learner(images, parts, settings, dtype)
+        learner.to(memory_format=torch.channels_last)
+        batch = settings.batch
+        per_epoch = max(1, len(parts.trained) // batch)
+        short = replace(settings, phases=(replace(phase, epochs=(steps + 1) / per_epoch),))
+        top = images.pictures[:batch, : settings.image_size, : settings.image_size]
+        pictures = torch.from_numpy(np.ascontiguousarray(top))
+        rows = np.arange(batch)
+        labels = {level: torch.from_numpy(values[rows]) for level, values in parts.classes.items()}
+        for number in range(rounds):
+            stamps: list[float] = []
+            checkpoint = Path(scratch, f"{number}.checkpoint")
+            training = Training(learner, short, images.pictures, parts, (0, 1), checkpoint, "")
+            training.run(lambda _, stamps=stamps: stamps.append(time.perf_counter()))  # type: ignore[misc]
+            rates["training"].append(batch * (len(stamps) - 2) / (stamps[-2] - stamps[0]))
+            learner.train()
+            started = time.perf_counter()
+            for _ in range(steps):
+                learner.zero_grad(set_to_none=True)
+                loss, _ = learner.loss(learner.logits(pictures, phase.levels), labels, torch.from_numpy(rows), 0.5)
+                torch.autograd.backward(loss)
+            rates["bare"].append(batch * steps / (time.perf_counter() - started))
+    return rates
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Batches of changed pictures, made ahead of the network by a thread of their own.
+
+A step's randomness comes from the seed, the phase and the step alone, so a training that was cut goes on as it would have.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoder.parallel import ordered_map
+from encoder.training.augment import cutout, shift, view, warp
+from encoder.training.dataset import Indices, Pictures
+from encoder.training.settings import TrainSettings
+
+CHUNK = 64
+"""Pictures that share a random generator: the share of a batch that a process makes is a whole number of chunks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Pictures of one step."""
+
+    rows: Tensor
+    """int64[n], positions among the images trained on; of the whole batch, in all processes together."""
+    pictures: Tensor
+    """[n, size, size, 3]; this process's share of them."""
+    other: Tensor | None
+    """A second view of each, where a level learns from views."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    rows: Indices
+    seed: tuple[int, ...]
+    flips: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Makes the batches of a phase.
+
+    Args:
+        pictures: uint8[n, side, side, 3] of all images read.
+        chosen: int64[m], the rows trained on.
+        settings: size of a batch, augmentation, seed.
+        views: whether each picture is given in two views instead of one changed picture.
+        share: (number of this process, processes): it makes only its part of each batch.
+    """
+
+    pictures: Pictures
+    chosen: Indices
+    settings: TrainSettings
+    views: bool = False
+    share: tuple[int, int] = (0, 1)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return how many full batches an epoch has; what is left over comes in another epoch, whose order is another."""
+        return max(1, len(self.chosen) // self.settings.batch)
+
+    def between(self, phase: int, start: int, stop: int) -> Iterator[Batch]:
+        """Yield the batches of steps start..stop - 1 of a phase."""
+        jobs = (job for step in range(start, stop) for job in self._jobs(phase, step))
+        made = ordered_map(self._make, jobs, workers=1, alone=False)
+        per_batch = len(self._bounds())
+        for step in range(start, stop):
+            parts = [next(made) for _ in range(per_batch)]
+            others = [other for _, other in parts if other is not None]
+            pictures = torch.cat([picture for picture, _ in parts])
+            yield Batch(torch.from_numpy(self.rows_of(phase, step)), pictures, torch.cat(others) if others else None)
+
+    def rows_of(self, phase: int, step: int) -> Indices:
+        """Return the rows of a step's whole batch, in all processes together."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.settings.seed, phase, epoch]).permutation(len(self.chosen))
+        return order[position * self.settings.batch : (position + 1) * self.settings.batch]
+
+    def _bounds(self) -> list[int]:
+        """Return where this process's chunks of a batch start."""
+        starts = list(range(0, min(self.settings.batch, len(self.chosen)), CHUNK))
+        number, processes = self.share
+        each = len(starts) // processes
+        return starts[number * each : (number + 1) * each] if processes > 1 else starts
+
+    def _jobs(self, phase: int, step: int) -> Iterator[_Job]:
+        rows = self.rows_of(phase, step)
+        for start in self._bounds():
+            part = rows[start : start + CHUNK]
+            # every picture is mirrored in every second epoch, a random half of them in the first (Jordan 2024)
+            flips = torch.from_numpy((part * 2654435761 // 2**15 + step // self.steps_per_epoch) % 2 == 1)
+            yield _Job(part, (self.settings.seed, phase, step, start), flips)
+
+    def _make(self, job: _Job) -> tuple[Tensor, Tensor | None]:
+        settings = self.settings
+        generator = torch.Generator().manual_seed(int(np.random.SeedSequence(job.seed).generate_state(1)[0]))
+        pictures = torch.from_numpy(self.pictures[self.chosen[job.rows]])
+        if self.views:
+            first, second = (view(pictures, settings.image_size, generator) for _ in range(2))
+            return first, second
+        if settings.area:
+            pictures = warp(pictures, settings.image_size, settings.area, 0, generator)
+        else:
+            pictures = shift(pictures, settings.pad, job.flips, generator)
+        if settings.cutout:
+            pictures = cutout(pictures, settings.cutout, generator)
+        return pictures, None

@@ -1,0 +1,139 @@
+"""The training images: decoded once, kept as pixels in an unnamed file that the page cache holds, with their labels."""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from encoder.decode import Limits, RejectedImage, decode_square
+from encoder.errors import HashgrainError, Reason
+from encoder.labels import Labels, LabelValue
+from encoder.levels import Level
+from encoder.parallel import ordered_map
+from encoder.reading import LateLabels, Sample, ShardReader
+from encoder.shards import Shard
+
+BATCH = 64
+
+Pictures = npt.NDArray[np.uint8]
+"""uint8[n, side, side, 3]."""
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class TrainingImages:
+    """Pictures and labels, row by row."""
+
+    pictures: Pictures
+    """uint8[n, side, side, 3], a memory map of an unnamed file."""
+    labels: dict[Level, list[LabelValue]]
+    """What is the same at a level, by row."""
+    rejects: int
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    """Name, SHA-256 and images of each shard."""
+
+    @property
+    def digest(self) -> str:
+        """Return a digest of the shards' digests and the labels: equal data, equal digest."""
+        digest = hashlib.sha256()
+        for shard in self.shards:
+            digest.update(shard["sha256"].encode())
+        for level, values in sorted(self.labels.items()):
+            digest.update(f"{level}{values}".encode())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+def read_images(
+    shards: Sequence[Shard],
+    side: int,
+    fields: Mapping[Level, str],
+    folder: Path,
+    progress: Callable[[int], None],
+) -> TrainingImages:
+    """Decode every image of the shards to its centre square of `side` pixels.
+
+    Args:
+        shards: in the order of the rows.
+        side: in pixels.
+        fields: the JSON field of each level that has labels.
+        folder: where the unnamed file is made; it holds 3 side^2 bytes an image.
+        progress: called with the images seen so far.
+
+    Raises:
+        HashgrainError: `shard-missing`, `write-failed`, `fit-impossible` when an image lacks a field or none is readable.
+    """
+    labels: dict[Level, list[LabelValue]] = {level: [] for level in fields}
+    records: list[dict[str, Any]] = []
+    rows = seen = 0
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for shard in shards:
+                reader = ShardReader(shard)
+                late: dict[str, Labels] = {}
+                kept: list[tuple[str, Labels]] = []
+                for samples, pictures in ordered_map(
+                    lambda batch: _decoded(batch, side), _batches(reader, late), alone=False
+                ):
+                    file.write(pictures.tobytes())
+                    kept += samples
+                    progress(seen + reader.seen)
+                for key, own in kept:
+                    _append_labels(labels, fields, own | late.get(key, {}), f"{shard.name}:{key}")
+                rows, seen = rows + len(kept), seen + reader.seen
+                records.append({"name": shard.name, "sha256": reader.sha256, "images": len(kept)})
+            file.flush()
+            if rows < 2:
+                raise HashgrainError(
+                    Reason.FIT_IMPOSSIBLE, f"only {rows} readable images to train on; give more shards"
+                )
+            pictures = np.memmap(file, np.uint8, "r", shape=(rows, side, side, 3))
+    except OSError as err:
+        raise HashgrainError(
+            Reason.WRITE_FAILED, f"decoded images could not be kept in {folder} ({err.strerror}); free space there"
+        ) from err
+    return TrainingImages(pictures, labels, seen - rows, records)
+
+
+def _batches(reader: ShardReader, late: dict[str, Labels]) -> Iterator[list[Sample]]:
+    batch: list[Sample] = []
+    for sample in reader:
+        if isinstance(sample, LateLabels):
+            late[sample.key] = late.get(sample.key, {}) | sample.labels
+        elif sample.reject is None:
+            batch.append(sample)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _decoded(batch: Sequence[Sample], side: int) -> tuple[list[tuple[str, Labels]], Pictures]:
+    kept, pictures = [], []
+    for sample in batch:
+        try:
+            pictures.append(decode_square(sample.data, side, Limits()))
+        except RejectedImage:
+            continue  # counted by the caller; `encode` names each one
+        kept.append((sample.key, sample.labels))
+    return kept, np.stack(pictures) if pictures else np.empty((0, side, side, 3), np.uint8)
+
+
+def _append_labels(labels: dict[Level, list[LabelValue]], fields: Mapping[Level, str], own: Labels, image: str) -> None:
+    for level, name in fields.items():
+        if name not in own:
+            found = ", ".join(sorted(own)) or "none"
+            raise HashgrainError(
+                Reason.FIT_IMPOSSIBLE,
+                f"image {image} has no label {name!r} for level {level} (its labels: {found}); give --label {level}=FIELD "
+                "with a field that every image has",
+            )
+        labels[level].append(own[name])

@@ -1,0 +1,196 @@
+"""The loop: phases of steps, a rate that climbs and falls, a held-out score after each epoch, checkpoints in between."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from encoder.training.batches import Batch, Batches
+from encoder.training.checkpoint import load_checkpoint, save_checkpoint
+from encoder.training.dataset import Pictures
+from encoder.training.distributed import sum_gradients
+from encoder.training.division import Parts
+from encoder.training.learner import Learner
+from encoder.training.score import held_out_score
+from encoder.training.settings import Phase, TrainSettings
+
+CHECKPOINT_SECONDS = 60
+"""The most work that a kill can cost, next to one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainProgress:
+    """Where a training is."""
+
+    phase: int
+    done: float
+    """Images shown so far in all phases, of `total`."""
+    total: float
+    loss: float
+    """Mean of the epoch so far."""
+    rate: float
+    """Images a second."""
+    score: float | None
+    """Last held-out score."""
+
+
+@dataclass(slots=True)
+class State:
+    """What a checkpoint holds next to the tensors."""
+
+    phase: int = 0
+    step: int = 0
+    """Steps done in this phase."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One row an epoch: phase, steps done, mean loss by part, held-out score by level."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Losses of the epoch so far, summed over steps."""
+    best: float = -1.0
+    """Mean held-out score of the best epoch of this phase."""
+    stale: int = 0
+    """Epochs since it."""
+
+
+@dataclass(slots=True)
+class Training:
+    """A training that runs, or goes on, to its end.
+
+    Args:
+        learner: what is trained.
+        settings: the schedule.
+        pictures: of all images read.
+        parts: which of them are trained on and which held out, and their classes.
+        share: (number of this process, processes).
+        checkpoint: file that a cut training goes on from.
+        digest: of data and settings, so that nobody goes on with something else.
+    """
+
+    learner: Learner
+    settings: TrainSettings
+    pictures: Pictures
+    parts: Parts
+    share: tuple[int, int]
+    checkpoint: Path
+    digest: str
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the learner is."""
+        return next(self.learner.parameters()).device
+
+    def run(self, progress: Callable[[TrainProgress], None]) -> list[dict[str, Any]]:
+        """Train to the end and return the history; the learner then has the weights of the best epoch of its last phase."""
+        state = State()
+        resumed = load_checkpoint(self.checkpoint, self.digest, self.device)
+        if resumed:
+            state = State(**resumed["state"])
+            self.learner.load_state_dict(resumed["learner"])
+        for number in range(state.phase, len(self.settings.phases)):
+            self._phase(number, state, resumed, progress)
+            state = State(phase=number + 1, history=state.history)
+            resumed = None
+        return state.history
+
+    def _phase(
+        self, number: int, state: State, resumed: dict[str, Any] | None, progress: Callable[[TrainProgress], None]
+    ) -> None:
+        phase = self.settings.phases[number]
+        views = any(level not in self.learner.criteria for level in phase.levels)
+        batches = Batches(self.pictures, self.parts.trained, self.settings, views, self.share)
+        steps = max(1, round(phase.epochs * batches.steps_per_epoch))
+        optimiser = self._optimiser(phase)
+        best = resumed["best"] if resumed else None
+        if resumed and resumed["optimiser"]:
+            optimiser.load_state_dict(resumed["optimiser"])
+        saved = began = time.monotonic()
+        first = state.step
+        for batch in batches.between(number, first, steps):
+            self._set_rate(optimiser, phase, state.step / steps)
+            for name, value in self._step(batch, phase, optimiser, state.step / steps).items():
+                state.sums[name] = state.sums.get(name, 0.0) + value
+            state.step += 1
+            in_epoch = (state.step - 1) % batches.steps_per_epoch + 1
+            seconds = time.monotonic() - began
+            if in_epoch == batches.steps_per_epoch or state.step == steps:
+                scores = held_out_score(self, phase)
+                mean = sum(scores.values()) / len(scores) if scores else 0.0
+                losses = {name: round(value / in_epoch, 5) for name, value in state.sums.items()}
+                state.history.append({"phase": number, "step": state.step, "loss": losses, "score": scores})
+                state.sums = {}
+                state.stale = 0 if mean > state.best else state.stale + 1
+                if mean >= state.best:
+                    state.best = mean
+                    best = {name: tensor.clone() for name, tensor in self.learner.state_dict().items()}
+            loss = sum(state.sums.values()) / in_epoch if state.sums else sum(state.history[-1]["loss"].values())
+            score = (
+                sum(state.history[-1]["score"].values()) / max(1, len(state.history[-1]["score"]))
+                if state.history
+                else None
+            )
+            speed = (state.step - first) * self.settings.batch / max(seconds, 1e-9)
+            before = sum(each.epochs for each in self.settings.phases[:number])
+            done = len(self.parts.trained) * (before + phase.epochs * state.step / steps)
+            total = len(self.parts.trained) * sum(each.epochs for each in self.settings.phases)
+            progress(TrainProgress(number, done, total, loss, speed, score))
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._save(state, optimiser, best)
+                saved = time.monotonic()
+            if self.settings.patience and state.stale >= self.settings.patience:
+                break
+        if best:
+            self.learner.load_state_dict(best)
+        self._save(State(phase=number + 1, history=state.history), None, None)
+
+    def _save(self, state: State, optimiser: torch.optim.Optimizer | None, best: dict[str, Tensor] | None) -> None:
+        if self.share[0] != 0:
+            return
+        content = {
+            "state": asdict(state),
+            "learner": self.learner.state_dict(),
+            "optimiser": optimiser.state_dict() if optimiser else None,
+            "best": best,
+        }
+        save_checkpoint(self.checkpoint, self.digest, content)
+
+    def _optimiser(self, phase: Phase) -> torch.optim.Optimizer:
+        backbone = set(self.learner.network.backbone.parameters())
+        groups: list[dict[str, Any]] = []
+        for trunk in (True, False):
+            params = [p for p in self.learner.parameters() if (p in backbone) is trunk and (phase.trunk or not trunk)]
+            for decays in (True, False):  # norms and biases are not pulled to zero
+                chosen = [p for p in params if (p.ndim > 1) is decays]
+                share = phase.trunk if trunk else 1.0
+                groups.append(
+                    {"params": chosen, "share": share, "weight_decay": self.settings.decay if decays else 0.0}
+                )
+        return torch.optim.SGD(
+            [group for group in groups if group["params"]],
+            lr=phase.rate,
+            momentum=self.settings.momentum,
+            nesterov=True,
+        )
+
+    def _set_rate(self, optimiser: torch.optim.Optimizer, phase: Phase, done: float) -> None:
+        height = done / phase.warmup if done < phase.warmup else (1 - done) / (1 - phase.warmup)
+        for group in optimiser.param_groups:
+            group["lr"] = phase.rate * self.settings.batch / 256 * group["share"] * max(height, 0.01)
+
+    def _step(self, batch: Batch, phase: Phase, optimiser: torch.optim.Optimizer, done: float) -> dict[str, float]:
+        self.learner.train()
+        if not phase.trunk:
+            self.learner.network.backbone.eval()
+        self.learner.network.backbone.requires_grad_(bool(phase.trunk))
+        optimiser.zero_grad(set_to_none=True)
+        pictures = batch.pictures if batch.other is None else torch.cat([batch.pictures, batch.other])
+        logits = self.learner.logits(pictures.to(self.device), phase.levels, views=1 if batch.other is None else 2)
+        rows = self.parts.trained[batch.rows.numpy()]
+        labels = {level: torch.from_numpy(values[rows]).to(self.device) for level, values in self.parts.classes.items()}
+        loss, parts = self.learner.loss(logits, labels, batch.rows.to(self.device), done)
+        torch.autograd.backward(loss)
+        sum_gradients(self.learner.network.parameters())
+        optimiser.step()
+        return parts
