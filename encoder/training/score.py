@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from encoder.bits import Codes, binarize, hamming
+from encoder.bits import Codes, binarize
 from encoder.levelcounts import count_codes
 from encoder.levels import Level
-from encoder.metrics import average_precision
+from encoder.metrics import average_precision, recall_at
 from encoder.training.augment import view
 from encoder.training.settings import Phase
 
@@ -69,7 +69,6 @@ def leave_one_out_map(codes: Codes, labels: npt.NDArray[np.int64]) -> float:
 
 
 def copy_recall(copies: Codes, originals: Codes) -> float:
-    """Return the share of copies whose nearest original is their own; equals at one distance share it."""
-    distances = hamming(copies, originals)
-    nearest = distances.min(axis=1, keepdims=True)
-    return float(((np.diag(distances) == nearest[:, 0]) / (distances == nearest).sum(axis=1)).mean())
+    """Return the tie-aware recall@1 of each copy's own original, row by row."""
+    rows = np.arange(len(copies))[:, None]
+    return float(recall_at(count_codes(copies, originals, rows, rows), 1).mean())
