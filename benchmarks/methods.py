@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from encoder.bits import binarize
 from encoder.config import HashKind
@@ -27,7 +26,7 @@ from encoder.hashing.fitting import fit_layer
 from encoder.levelcounts import blocks, count_codes, count_reals
 from encoder.levels import Level
 from encoder.losses.criteria import make_criterion
-from encoder.losses.dqn import lookup_distances, quantise
+from encoder.losses.dqn import fit_codebooks, lookup_distances, quantise
 from encoder.losses.kinds import LossKind
 from encoder.metrics import average_precision
 from encoder.model import Model, load_model
@@ -61,7 +60,7 @@ def split_of(model: Model, shards: Sequence[Shard], field: str, scratch: Path) -
     found = []
     with torch.inference_mode():
         for start in range(0, len(images), 200):
-            pictures = torch.from_numpy(images.pictures[start : start + 200])
+            pictures = torch.from_numpy(np.array(images.pictures[start : start + 200]))
             with torch.autocast("cpu", torch.bfloat16):
                 found.append(model.network.features(pictures, [Level.FUSED])[Level.FUSED].float().numpy())
     return np.concatenate(found), images.labels[Level.MID]
@@ -87,7 +86,7 @@ def fitted(kind: HashKind, nbits: int, train: Split, seed: int) -> Callable[[Fea
     return layer.logits
 
 
-def trained(kind: LossKind, nbits: int, train: Split, epochs: int, seed: int) -> tuple[HashLearner, nn.Module]:
+def trained(kind: LossKind, nbits: int, train: Split, epochs: int, seed: int) -> HashLearner:
     torch.manual_seed(seed)
     classes = int(train.classes.max()) + 1
     targets = torch.from_numpy(spread_codes(classes, nbits, np.random.default_rng(seed)))
@@ -111,7 +110,7 @@ def trained(kind: LossKind, nbits: int, train: Split, epochs: int, seed: int) ->
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(criterion(learner(features[now]), labels[now], now, done))
         optimiser.step()
-    return learner.eval(), criterion.eval()
+    return learner.eval()
 
 
 @torch.inference_mode()
@@ -120,9 +119,10 @@ def logits_of(learner: HashLearner, features: Features) -> Features:
     return values
 
 
-def map_of_dqn(learner: HashLearner, criterion: nn.Module, test: Split, train: Split) -> float:
-    codebooks = criterion.get_buffer("codebooks")
-    codes = quantise(torch.from_numpy(logits_of(learner, train.features)), codebooks)
+def map_of_dqn(learner: HashLearner, test: Split, train: Split) -> float:
+    stored = torch.from_numpy(logits_of(learner, train.features))
+    codebooks = fit_codebooks(stored)
+    codes = quantise(stored, codebooks)
     queries = torch.from_numpy(logits_of(learner, test.features))
     scores = []
     for part in blocks(len(queries), len(codes)):
@@ -181,10 +181,10 @@ def main() -> None:
             if loss is LossKind.CONTRASTIVE_VIEWS:
                 continue
             started = time.perf_counter()
-            learner, criterion = trained(loss, nbits, train, arguments.epochs, arguments.seed)
+            learner = trained(loss, nbits, train, arguments.epochs, arguments.seed)
             seconds = time.perf_counter() - started
             if loss is LossKind.DQN:
-                note("loss dqn (quantiser)", nbits, map_of_dqn(learner, criterion, test, train), seconds)
+                note("loss dqn (quantiser)", nbits, map_of_dqn(learner, test, train), seconds)
             else:
                 note(f"loss {loss}", nbits, map_of_codes(test, train, lambda x, of=learner: logits_of(of, x)), seconds)  # type: ignore[misc]
 

@@ -3,9 +3,12 @@
 Pictures are [n, side, side, 3], RGB in 0..255, uint8 or float32.
 """
 
+import io
 import math
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,8 +16,6 @@ GREY = 118
 """Fills what is cut out: the mean of ImageNet's pixels, so that normalised it is near 0."""
 LUMA = (0.299, 0.587, 0.114)
 """Source: ITU-R BT.601."""
-BLOCK = 8
-"""Side of the blocks that JPEG quantises."""
 
 
 def shift(images: Tensor, pad: int, flips: Tensor, generator: torch.Generator) -> Tensor:
@@ -124,26 +125,28 @@ def blur(images: Tensor, sigma: float, chance: float, generator: torch.Generator
     return both.permute(1, 2, 3, 0)
 
 
-def requantise(images: Tensor, step: float, generator: torch.Generator) -> Tensor:
-    """Round each picture's 8x8 block frequencies to multiples of up to `step`, coarser for higher ones, as JPEG does.
+def recompress(images: Tensor, quality: tuple[int, int], chance: float, generator: torch.Generator) -> Tensor:
+    """Save a share of the pictures as JPEG and read them again.
 
     Args:
-        images: float32[n, side, side, 3]; sides that are no multiple of 8 are left as they are.
-        step: largest quantisation step of the lowest frequency, in pixel values.
-        generator: of the steps.
+        images: float32[n, side, side, 3].
+        quality: lowest and highest, as Pillow counts it.
+        chance: of each picture.
+        generator: of the choices.
+
+    Returns:
+        float32[n, side, side, 3]; pictures that were not chosen are what they were.
     """
-    count, side = images.shape[:2]
-    if side % BLOCK:
-        return images
-    k = torch.arange(BLOCK, device=images.device)
-    basis = torch.cos(math.pi / BLOCK * (k + 0.5) * k[:, None]) * math.sqrt(2 / BLOCK)
-    basis[0] /= math.sqrt(2)
-    blocks = images.reshape(count, side // BLOCK, BLOCK, side // BLOCK, BLOCK, 3)
-    frequencies = torch.einsum("ui,nyixjc,vj->nyuxvc", basis, blocks, basis)
-    steps = (step * torch.rand(count, generator=generator)).clamp_min(1e-2).to(images.device)
-    grid = steps[:, None, None, None, None, None] * (1 + k[:, None] + k)[None, None, :, None, :, None] / 2
-    rounded = (frequencies / grid).round() * grid
-    return torch.einsum("ui,nyuxvc,vj->nyixjc", basis, rounded, basis).reshape_as(images).clamp(0, 255)
+    count = len(images)
+    chosen = torch.rand(count, generator=generator) < chance
+    qualities = torch.randint(quality[0], quality[1] + 1, (count,), generator=generator)
+    out = images.clamp(0, 255)
+    pictures = images.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    for row in chosen.nonzero()[:, 0].tolist():
+        file = io.BytesIO()
+        Image.fromarray(pictures[row]).save(file, "JPEG", quality=int(qualities[row]))
+        out[row] = torch.from_numpy(np.array(Image.open(file))).to(out)
+    return out
 
 
 def view(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
@@ -160,4 +163,4 @@ def view(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     images = warp(images, side, area=(0.6, 1.0), degrees=12, generator=generator)
     images = jitter(images, 0.35, generator)
     images = blur(images, side / 40, 0.4, generator)
-    return requantise(images, 40, generator)
+    return recompress(images, (25, 95), 0.5, generator)

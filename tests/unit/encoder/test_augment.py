@@ -1,6 +1,9 @@
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from encoder.training import augment
 
@@ -70,19 +73,17 @@ def test_blur_keeps_the_mean_of_a_flat_picture_and_smooths_noise():
     assert augment.blur(noise, 1.5, 1.0, generator(5)).std() < noise.std()
 
 
-def test_requantising_with_a_tiny_step_is_the_identity_and_with_a_large_one_is_not(images):
-    fine = augment.requantise(images.float(), 1e-3, generator())
-    assert torch.allclose(fine, images.float(), atol=0.2)
-    coarse = augment.requantise(images.float(), 200, generator())
-    assert (coarse - images).abs().mean() > 1
-
-
-def test_requantising_removes_high_frequencies_before_low_ones():
-    checks = 128 + 20.0 * torch.tensor([[(x + y) % 2 * 2 - 1 for x in range(8)] for y in range(8)])
-    picture = checks[None, :, :, None].expand(1, 8, 8, 3)
-    out = augment.requantise(picture, 150, generator(1))
-    assert out.std() < picture.std() or out.std() > 0  # a checkerboard is rounded as a whole
-    assert abs(out.mean() - 128) < 64
+def test_recompression_is_that_of_jpeg_and_leaves_the_other_pictures_alone(images):
+    assert torch.equal(augment.recompress(images.float(), (50, 50), 0.0, generator()), images.float())
+    out = augment.recompress(images.float(), (30, 30), 1.0, generator())
+    for picture, changed in zip(images.numpy(), out.numpy(), strict=True):
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=30)
+        assert np.array_equal(changed, np.asarray(Image.open(file)))
+    some = augment.recompress(images.float(), (30, 90), 0.5, generator(3))
+    same = (some == images).flatten(1).all(dim=1)
+    assert same.any()
+    assert not same.all()
 
 
 @pytest.mark.parametrize("side", [32, 24, 20])

@@ -19,7 +19,7 @@ from encoder.losses.greedyhash import greedyhash
 from encoder.losses.kinds import LossKind
 from encoder.losses.pairwise import balance, contrastive, dhn, dpsh, dtsh, hashnet
 from encoder.losses.quantisation import cosine_gap, gaps, signs, straight_through
-from encoder.losses.views import contrastive_views
+from encoder.losses.views import contrastive_views, shared_variation
 
 CLASSES, BITS = 4, 16
 WITH_LABELS = [kind for kind in LossKind if kind is not LossKind.CONTRASTIVE_VIEWS]
@@ -161,9 +161,14 @@ def slow_views(u, labels):
     bits, count, found = sgn(np.concatenate([u, u[:, ::-1]])), len(u), []
     for i, b in enumerate(bits):
         others = [j for j in range(2 * count) if j != i]
-        scores = np.array([b @ bits[j] / BITS / 0.3 for j in others])
+        scores = np.array([b @ bits[j] / BITS / 0.1 for j in others])
         found.append(entropy(scores, others.index((i + count) % (2 * count))))
-    return np.mean(found)
+    return np.mean(found) + 0.3 * slow_shared_variation(np.concatenate([u, u[:, ::-1]]))
+
+
+def slow_shared_variation(u):
+    r = [[np.mean((a - a.mean()) * (b - b.mean())) / a.std() / b.std() for b in u.T] for a in u.T]
+    return (np.square(r).sum() - np.square(np.diag(r)).sum()) / u.shape[1]
 
 
 def slow_gram(u, labels):
@@ -262,7 +267,7 @@ def real_views(u, labels):
     views, count, total = torch.cat([u, u.flip(1)]), len(u), torch.zeros((), dtype=u.dtype)
     for i in range(2 * count):
         others = [j for j in range(2 * count) if j != i]
-        scores = torch.stack([views[i] @ views[j] / BITS / 0.3 for j in others])
+        scores = torch.stack([views[i] @ views[j] / BITS / 0.1 for j in others])
         total = total - torch.log_softmax(scores, 0)[others.index((i + count) % (2 * count))] / (2 * count)
     return total
 
@@ -271,7 +276,7 @@ def real_views(u, labels):
     ("function", "real"),
     [
         (lambda u, y: greedyhash(u, y, like(WEIGHT, u), quantisation=0), real_greedyhash),
-        (LOSSES["views"][0], real_views),
+        (lambda u, y: contrastive_views(u, u.flip(1), decorrelation=0), real_views),
     ],
     ids=THROUGH_THE_THRESHOLD,
 )
@@ -307,6 +312,16 @@ def test_loss_and_gradient_stay_finite(name, labels, size):
         assert loss.isfinite()
         assert u.grad is not None
         assert u.grad.isfinite().all()
+
+
+def test_shared_variation_counts_what_logits_repeat(rng):
+    own = torch.from_numpy(np.linalg.qr(rng.standard_normal((40, 5)) - 0.5)[0])
+    own = torch.linalg.qr(own - own.mean(dim=0))[0]
+    assert shared_variation(own).item() == pytest.approx(0, abs=1e-12)
+    repeated = torch.cat([own, 7 - 3 * own], dim=1)  # each logit has one other that says the same
+    assert shared_variation(repeated).item() == pytest.approx(1)
+    assert shared_variation(torch.cat([own, torch.ones(40, 5)], dim=1)).item() == pytest.approx(0, abs=1e-12)
+    assert torch.autograd.gradcheck(shared_variation, (torch.from_numpy(rng.standard_normal((6, 4))).requires_grad_(),))
 
 
 def test_a_bit_is_one_from_zero_upward_and_straight_through_is_exact():
