@@ -1,12 +1,15 @@
 """Every hash function and every loss on the same features: mAP and training time at 16, 32 and 64 bits.
 
-usage: methods.py MODEL --train SHARD... --test SHARD... [--label mid=fine,coarse=coarse] [--bits 16,32,64] [--epochs 20]
+usage: methods.py MODEL --train SHARD... --test SHARD... [--label mid=fine] [--bits 16,32,64] [--epochs 20] [--only NAME...]
 
 The trunk of MODEL runs once over both splits; what its fused hash layer reads is kept, and every method makes a hash layer
 for it from the training split: `--hash` by fitting, `--loss` by SGD on norm, linear, norm (the form `encoder train` uses,
 no augmentation). Test images ask, training images are the database, relevant is the same class; mAP is tie-aware over the
 whole database. No figure here chooses anything: constants are those of the methods' sources. dqn makes quantisation codes,
 compared by table look-up with real-valued queries: not a Hamming code, so its row is for orientation alone.
+
+Seconds are those of the fit or training on cached features. Rows that are done are kept in `--out`, so that a run that was
+cut goes on.
 """
 
 import argparse
@@ -43,6 +46,8 @@ FIT_SAMPLE = 5_000
 
 Features = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
+Logits = Callable[[Features], Features]
+"""What a hash layer makes of features: float32[n, nbits] of float32[n, dim]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ def tie_aware_map(counts: Callable[[slice], npt.NDArray[np.int64]], queries: int
     return float(np.nanmean(np.concatenate(scores)))
 
 
-def map_of_codes(test: Split, train: Split, logits: Callable[[Features], Features]) -> float:
+def map_of_codes(test: Split, train: Split, logits: Logits) -> float:
     queries, database = binarize(logits(test.features)), binarize(logits(train.features))
     labels = test.classes[:, None], train.classes[:, None]
     return tie_aware_map(
@@ -79,14 +84,15 @@ def map_of_codes(test: Split, train: Split, logits: Callable[[Features], Feature
     )
 
 
-def fitted(kind: HashKind, nbits: int, train: Split, seed: int) -> Callable[[Features], Features]:
+def make_layer(kind: HashKind | LossKind, nbits: int, train: Split, epochs: int, seed: int) -> Logits:
+    if isinstance(kind, LossKind):
+        return trained(kind, nbits, train, epochs, seed)
     rng = np.random.default_rng(seed)
     some = np.sort(rng.permutation(len(train.features))[:FIT_SAMPLE])
-    layer = fit_layer(kind, train.features[some], nbits, rng, train.classes[some])
-    return layer.logits
+    return fit_layer(kind, train.features[some], nbits, rng, train.classes[some]).logits
 
 
-def trained(kind: LossKind, nbits: int, train: Split, epochs: int, seed: int) -> HashLearner:
+def trained(kind: LossKind, nbits: int, train: Split, epochs: int, seed: int) -> Logits:
     torch.manual_seed(seed)
     classes = int(train.classes.max()) + 1
     targets = torch.from_numpy(spread_codes(classes, nbits, np.random.default_rng(seed)))
@@ -110,27 +116,28 @@ def trained(kind: LossKind, nbits: int, train: Split, epochs: int, seed: int) ->
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(criterion(learner(features[now]), labels[now], now, done))
         optimiser.step()
-    return learner.eval()
+    learner.eval()
+
+    @torch.inference_mode()
+    def logits(features: Features) -> Features:
+        values: Features = learner(torch.from_numpy(features)).numpy()
+        return values
+
+    return logits
 
 
-@torch.inference_mode()
-def logits_of(learner: HashLearner, features: Features) -> Features:
-    values: Features = learner(torch.from_numpy(features)).numpy()
-    return values
-
-
-def map_of_dqn(learner: HashLearner, test: Split, train: Split) -> float:
-    stored = torch.from_numpy(logits_of(learner, train.features))
+def map_of_dqn(test: Split, train: Split, logits: Logits) -> float:
+    stored = torch.from_numpy(logits(train.features))
     codebooks = fit_codebooks(stored)
     codes = quantise(stored, codebooks)
-    queries = torch.from_numpy(logits_of(learner, test.features))
+    queries = torch.from_numpy(logits(test.features))
     scores = []
     for part in blocks(len(queries), len(codes)):
         distances = lookup_distances(queries[part], codes, codebooks).numpy()
         for row, own in zip(distances, test.classes[part], strict=True):
             _, level = np.unique(row, return_inverse=True)
             same = train.classes == own
-            counts = np.stack([np.bincount(level[~same], minlength=level.max() + 1), np.bincount(level[same])])
+            counts = np.stack([np.bincount(level[chosen], minlength=level.max() + 1) for chosen in (~same, same)])
             scores.append(average_precision(counts[:, None]))
     return float(np.nanmean(np.concatenate(scores)))
 
@@ -143,6 +150,7 @@ def main() -> None:
     parser.add_argument("--label", default="mid=fine")
     parser.add_argument("--bits", default="16,32,64")
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--only", nargs="*", help="names of hash functions and losses")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("methods.json"))
     arguments = parser.parse_args()
@@ -162,31 +170,25 @@ def main() -> None:
         len(test.features),
         len(train.features),
     )
-    rows: list[tuple[str, int, float, float]] = []
-
-    def note(method: str, nbits: int, score: float, seconds: float) -> None:
-        rows.append((method, nbits, score, seconds))
-        print(f"| {method} | {nbits} | {score:.3f} | {seconds:.1f} |", flush=True)
-        arguments.out.write_text(json.dumps({"real": real, "rows": rows}))
-
+    methods = {f"hash {kind}": kind for kind in HashKind} | {
+        f"loss {kind}": kind for kind in LossKind if kind is not LossKind.CONTRASTIVE_VIEWS
+    }
+    done: dict[str, tuple[float, float]] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     print(f"{len(test.classes)} queries, {len(train.classes)} images; the real-valued features by cosine: {real:.3f}\n")
     print("| method | bits | mAP | training s |\n|---|---|---|---|")
     for nbits in map(int, arguments.bits.split(",")):
-        for kind in HashKind:
-            started = time.perf_counter()
-            layer = fitted(kind, nbits, train, arguments.seed)
-            seconds = time.perf_counter() - started
-            note(f"hash {kind}", nbits, map_of_codes(test, train, layer), seconds)
-        for loss in LossKind:
-            if loss is LossKind.CONTRASTIVE_VIEWS:
+        for name, kind in methods.items():
+            if arguments.only and kind not in arguments.only:
                 continue
-            started = time.perf_counter()
-            learner = trained(loss, nbits, train, arguments.epochs, arguments.seed)
-            seconds = time.perf_counter() - started
-            if loss is LossKind.DQN:
-                note("loss dqn (quantiser)", nbits, map_of_dqn(learner, test, train), seconds)
-            else:
-                note(f"loss {loss}", nbits, map_of_codes(test, train, lambda x, of=learner: logits_of(of, x)), seconds)  # type: ignore[misc]
+            row = f"{name}, {nbits} bits"
+            if row not in done:
+                started = time.perf_counter()
+                layer = make_layer(kind, nbits, train, arguments.epochs, arguments.seed)
+                seconds = time.perf_counter() - started
+                score = (map_of_dqn if kind is LossKind.DQN else map_of_codes)(test, train, layer)
+                done[row] = score, seconds
+                arguments.out.write_text(json.dumps(done))
+            print(f"| {name} | {nbits} | {done[row][0]:.3f} | {done[row][1]:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -95,15 +95,20 @@ def progress(title: str) -> Iterator[Advance]:
 
 
 def _plain(title: str) -> Advance:
-    started = shown = time.monotonic()
+    shown = time.monotonic()
+    first: tuple[float, float] | None = None  # when, and what an earlier run had done by then
 
     def advance(done: float, total: float, detail: str) -> None:
-        nonlocal shown
+        nonlocal shown, first
         now = time.monotonic()
+        if done and not first:
+            first = now, done
         if now - shown < PLAIN_SECONDS:
             return
         shown = now
-        left = f", {(now - started) * (total - done) / done:.0f} s left" if 0 < done < total else ""
+        left = ""
+        if first and first[1] < done < total:
+            left = f", {(now - first[0]) * (total - done) / (done - first[1]):.0f} s left"
         notice(f"{title} {done / total if total else 1:.0%}{left}  {detail}")
 
     return advance

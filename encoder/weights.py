@@ -1,5 +1,6 @@
-"""Weights for a backbone: torchvision's own by name, a state dict from a file, or none."""
+"""Weights for a backbone: torchvision's own by name, a state dict or a model's trunk from a file, or none."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from torch import Tensor
 from encoder.backbone import Backbone
 from encoder.config import BackboneSpec
 from encoder.errors import HashgrainError, Reason
+from encoder.model import METADATA_KEY, load_model
 from encoder.publish import sha256_of
 
 NO_WEIGHTS = "none"
 WAYS_OUT = (
     "give a local state dict (--weights FILE.safetensors or FILE.pth), or --weights none for an untrained network"
 )
+STRIDE = "stride_in_1x1"
+"""Key of a weights file's metadata."""
 _HEADS = ("fc.", "classifier.", "num_batches_tracked")
 """What a classifier's state dict has and a feature trunk does not need."""
 
@@ -29,7 +33,8 @@ def load_backbone(spec: BackboneSpec, weights: str, seed: int) -> tuple[Backbone
 
     Args:
         spec: which network; a file that says `stride_in_1x1` in its metadata turns that option on.
-        weights: `none` (random by `seed`), a name of torchvision's weights enum (`IMAGENET1K_V2`, `DEFAULT`), or a path.
+        weights: `none` (random by `seed`), a name of torchvision's weights enum (`IMAGENET1K_V2`, `DEFAULT`), or a path
+            of a state dict, or of a model file, whose trunk is taken.
         seed: of the random initialisation.
 
     Returns:
@@ -41,7 +46,7 @@ def load_backbone(spec: BackboneSpec, weights: str, seed: int) -> tuple[Backbone
     path = Path(weights)
     if path.suffix in {".safetensors", ".pth", ".pt"} or path.is_file():
         state, metadata = _read_state(path)
-        spec = replace(spec, stride_in_1x1=spec.stride_in_1x1 or metadata.get("stride_in_1x1") == "true")
+        spec = replace(spec, stride_in_1x1=spec.stride_in_1x1 or metadata.get(STRIDE) == "true")
         origin = f"{path.name} sha256 {sha256_of(path)}"
     elif weights == NO_WEIGHTS:
         state, origin = None, f"none (random, seed {seed})"
@@ -59,8 +64,14 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, "pt") as file:
                 metadata: dict[str, str] = file.metadata() or {}
+            if METADATA_KEY in metadata:
+                model = load_model(path)
+                trunk = model.network.backbone.net.state_dict()
+                return trunk, {STRIDE: json.dumps(model.config.backbone.stride_in_1x1)}
             return load_file(path), metadata
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except HashgrainError:
+        raise
     except Exception as err:
         why = getattr(err, "strerror", None) or type(err).__name__
         raise HashgrainError(

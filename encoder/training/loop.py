@@ -181,7 +181,7 @@ class Training:
 
     def _step(self, batch: Batch, phase: Phase, optimiser: torch.optim.Optimizer, done: float) -> dict[str, float]:
         self.learner.train()
-        if not phase.trunk:
+        if not phase.trunk or self.settings.frozen_norms:
             self.learner.network.backbone.eval()
         self.learner.network.backbone.requires_grad_(bool(phase.trunk))
         optimiser.zero_grad(set_to_none=True)

@@ -22,6 +22,8 @@ class Recipe(StrEnum):
     """From random weights: everything at once, then the fine level's exit on a frozen trunk."""
     FINETUNE = "finetune"
     """From given weights: attention and hash layers on a frozen trunk, then end to end with a smaller rate for the trunk."""
+    FROZEN = "frozen"
+    """From given weights, which stay as they are: attention and hash layers alone. For a processor, or a first look."""
     ARTICLE = "article"
     """The algorithm this project grew from, to the letter: plain pooling, one fused code, pairs with a margin, two stages."""
 
@@ -44,40 +46,37 @@ def settings_for(recipe: Recipe, bits: Mapping[Level, int], epochs: float | None
     )
 
 
+PRETRAINED = TrainSettings(
+    phases=(),
+    backbone=BackboneSpec("resnet50"),
+    weights="DEFAULT",
+    image_size=224,
+    losses={Level.FINE: LossKind.CONTRASTIVE_VIEWS},
+    weight=LEVEL_WEIGHT,
+    frozen_norms=True,
+    batch=64,
+    cutout=0,
+    area=(0.35, 1.0),
+)
+"""What trainings from given weights share."""
+HASH_LAYERS, FINE_LAYER = Phase(8, 0.1, CLASS_LEVELS), Phase(8, 0.1, (Level.FINE,))
 RECIPES: Mapping[Recipe, TrainSettings] = {
     Recipe.SCRATCH: TrainSettings(
-        phases=(Phase(32, 0.25, CLASS_LEVELS, trunk=1.0), Phase(8, 0.1, (Level.FINE,))),
+        phases=(Phase(32, 0.25, CLASS_LEVELS, trunk=1.0), FINE_LAYER),
         exits={Level.FINE: (128, 192), Level.MID: (256,)},
         losses={Level.FINE: LossKind.CONTRASTIVE_VIEWS},
         weight=LEVEL_WEIGHT,
         decay=1e-3,
     ),
-    Recipe.FINETUNE: TrainSettings(
-        phases=(
-            Phase(4, 0.1, CLASS_LEVELS),
-            Phase(12, 0.02, CLASS_LEVELS, trunk=0.3),
-            Phase(8, 0.1, (Level.FINE,)),
-        ),
-        backbone=BackboneSpec("resnet50"),
-        weights="DEFAULT",
-        image_size=224,
-        losses={Level.FINE: LossKind.CONTRASTIVE_VIEWS},
-        weight=LEVEL_WEIGHT,
-        batch=64,
-        cutout=0,
-        area=(0.35, 1.0),
-    ),
-    Recipe.ARTICLE: TrainSettings(
+    Recipe.FINETUNE: replace(PRETRAINED, phases=(HASH_LAYERS, Phase(12, 0.02, CLASS_LEVELS, trunk=0.3), FINE_LAYER)),
+    Recipe.FROZEN: replace(PRETRAINED, phases=(HASH_LAYERS, FINE_LAYER)),
+    Recipe.ARTICLE: replace(
+        PRETRAINED,
         phases=(Phase(4, 0.05, (Level.FUSED,)), Phase(12, 0.02, (Level.FUSED,), trunk=0.3)),
-        backbone=BackboneSpec("resnet50"),
-        weights="DEFAULT",
-        image_size=224,
         pooling=Pooling.PLAIN,
         losses={Level.FUSED: LossKind.CONTRASTIVE},
+        weight={},
         nested=False,
         standardise=False,
-        batch=64,
-        cutout=0,
-        area=(0.35, 1.0),
     ),
 }

@@ -47,6 +47,8 @@ class TrainSettings:
     distillation: float = 0.0
     """Weight of the fused code's similarities as a teacher of the other levels."""
     batch: int = 256
+    frozen_norms: bool = False
+    """The trunk's batch norms keep the statistics of the given weights: batches of few pictures would blur them."""
     decay: float = 5e-4
     """Weight decay."""
     momentum: float = 0.9

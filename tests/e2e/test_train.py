@@ -23,7 +23,7 @@ def test_a_model_is_trained_and_encodes(command, shards_folder, tmp_path):
 
 def test_a_pretrained_backbone_is_trained_in_stages_and_the_article_has_one_code(command, shards_folder, tmp_path):
     weights = ("--backbone", "alexnet", "--weights", "none", "--image-size", "64", "--bits", "16", "--batch", "16")
-    for recipe, levels in (("finetune", list(Level)), ("article", [Level.FUSED])):
+    for recipe, levels in (("finetune", list(Level)), ("frozen", list(Level)), ("article", [Level.FUSED])):
         model = tmp_path / f"{recipe}.safetensors"
         arguments = ("--recipe", recipe, "--epochs", "0.5", *weights, "--out", model)
         code, out, err = command("encoder", "train", shards_folder, *arguments)

@@ -218,6 +218,35 @@ def test_a_recipe_scales_its_phases_and_has_the_levels_it_trains():
     assert article.bits == {Level.FUSED: 48}
 
 
+def trunk_of(path):
+    return {name: tensor for name, tensor in load_file(path).items() if name.startswith("backbone.")}
+
+
+def norms_of(tensors):
+    return {name: tensor for name, tensor in tensors.items() if "running" in name}
+
+
+def test_a_trained_models_trunk_serves_another_training_which_leaves_it_alone(shards, trained, tmp_path):
+    given = replace(SETTINGS, weights=str(trained[1]))
+    frozen = replace(given, phases=(Phase(2, 0.1, LABELLED), Phase(1, 0.1, (Level.FINE,))))
+    assert run(shards, tmp_path / "frozen.safetensors", frozen).scores["fused"] > 0.9
+    before, after = trunk_of(trained[1]), trunk_of(tmp_path / "frozen.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_norms_keep_the_statistics_of_the_given_weights(shards, trained, tmp_path, frozen):
+    phases = (Phase(1, 0.1, LABELLED, trunk=0.3),)
+    given = replace(SETTINGS, weights=str(trained[1]), phases=phases, frozen_norms=frozen)
+    run(shards, tmp_path / "model", given)
+    before, after = trunk_of(trained[1]), trunk_of(tmp_path / "model")
+    assert not torch.equal(before["backbone.block3.conv1.weight"], after["backbone.block3.conv1.weight"])
+    same = [torch.equal(tensor, norms_of(after)[name]) for name, tensor in norms_of(before).items()]
+    assert same
+    assert all(same) if frozen else not any(same)
+
+
 def test_the_article_has_no_norms_to_fold(shards, tmp_path):
     article = replace(
         settings_for(Recipe.ARTICLE, {Level.FUSED: 16}, 2), backbone=SETTINGS.backbone, weights="none", image_size=32,
