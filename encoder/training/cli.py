@@ -97,6 +97,7 @@ def train(
         held_out=held_out,
         patience=patience,
         classes_left_out=leave_out,
+        frozen_norms=settings.frozen_norms and weights != "none",  # random weights have no statistics worth keeping
         half=half,
         seed=seed,
     )
