@@ -1,5 +1,6 @@
 """The loop: phases of steps, a rate that climbs and falls, a held-out score after each epoch, checkpoints in between."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -46,11 +47,11 @@ class State:
     step: int = 0
     """Steps done in this phase."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """One row an epoch: phase, steps done, mean loss by part, held-out score by level."""
+    """One row an epoch: phase, steps done, mean loss by part, held-out score by level, whether its weights were kept."""
     sums: dict[str, float] = field(default_factory=dict)
     """Losses of the epoch so far, summed over steps."""
     best: float = -1.0
-    """Mean held-out score of the best epoch of this phase."""
+    """Highest mean held-out score of an epoch of this phase."""
     stale: int = 0
     """Epochs since it."""
 
@@ -82,8 +83,18 @@ class Training:
         """Return where the learner is."""
         return next(self.learner.parameters()).device
 
+    @property
+    def score_error(self) -> float:
+        """Return how far a held-out score may be off by chance: of n scores in 0..1, at most 1 / (2 sqrt n) in the mean."""
+        return 0.5 / math.sqrt(max(1, len(self.parts.held_out)))
+
     def run(self, progress: Callable[[TrainProgress], None]) -> list[dict[str, Any]]:
-        """Train to the end and return the history; the learner then has the weights of the best epoch of its last phase."""
+        """Train to the end and return the history.
+
+        Each phase ends with the weights of its last epoch whose held-out score is within one standard error of the best:
+        the rate falls to 0, so a later epoch is the better one unless it is clearly worse (the one-standard-error rule of
+        Breiman et al., Classification and regression trees, 1984).
+        """
         state = State()
         resumed = load_checkpoint(self.checkpoint, self.digest, self.device)
         if resumed:
@@ -119,11 +130,13 @@ class Training:
                 scores = held_out_score(self, phase)
                 mean = sum(scores.values()) / len(scores) if scores else 0.0
                 losses = {name: round(value / in_epoch, 5) for name, value in state.sums.items()}
-                state.history.append({"phase": number, "step": state.step, "loss": losses, "score": scores})
+                kept = mean >= state.best - self.score_error
+                row = {"phase": number, "step": state.step, "loss": losses, "score": scores, "kept": kept}
+                state.history.append(row)
                 state.sums = {}
                 state.stale = 0 if mean > state.best else state.stale + 1
-                if mean >= state.best:
-                    state.best = mean
+                state.best = max(state.best, mean)
+                if kept:
                     best = {name: tensor.clone() for name, tensor in self.learner.state_dict().items()}
             loss = sum(state.sums.values()) / in_epoch if state.sums else sum(state.history[-1]["loss"].values())
             score = (

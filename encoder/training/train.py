@@ -49,7 +49,7 @@ class TrainReport:
     held_out: int
     rejects: int
     scores: dict[str, float]
-    """Held-out score by level, at the end."""
+    """Held-out score by level, of the epochs whose weights were kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def train(
         fingerprint = save_model(out, config, network, half=settings.half) if number == 0 else ""
         if number == 0:
             checkpoint.unlink(missing_ok=True)
-    scores = {name: value for row in history for name, value in row["score"].items()}
+    scores = {name: value for row in history if row["kept"] for name, value in row["score"].items()}
     return TrainReport(fingerprint, len(parts.trained), len(parts.held_out), images.rejects, scores)
 
 

@@ -190,6 +190,22 @@ def test_a_phase_ends_when_the_held_out_score_stays(shards, tmp_path):
     assert max(scores) == max(scores[:-2])
 
 
+def test_a_phase_keeps_its_last_epoch_that_is_not_clearly_worse_than_the_best(shards, tmp_path, monkeypatch):
+    scores, seen = [0.5, 0.9, 0.88, 0.6], []  # 64 held-out images: the error of a score is at most 0.0625
+
+    def scripted(training, phase):
+        seen.append(training.learner.network.pool(Level.COARSE).conv.weight.detach().clone())
+        return {"fused": scores[len(seen) - 1]}
+
+    monkeypatch.setattr(loop, "held_out_score", scripted)
+    report = run(shards, tmp_path / "model", replace(SETTINGS, phases=(Phase(4, 0.1, (Level.FUSED,), trunk=1.0),)))
+    kept = load_model(tmp_path / "model").network.pool(Level.COARSE).conv.weight
+    assert [torch.equal(kept, weight) for weight in seen] == [False, False, True, False]
+    assert report.scores == {"fused": 0.88}
+    history = load_model(tmp_path / "model").config.record["history"]
+    assert [row["kept"] for row in history] == [True, True, True, False]
+
+
 def test_levels_that_learn_from_views_and_from_labels_share_a_phase(shards, tmp_path):
     phases = (Phase(4, 0.1, (Level.FINE, Level.FUSED), trunk=1.0),)
     report = run(shards, tmp_path / "model", replace(SETTINGS, phases=phases))
