@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ class Training:
         batches = Batches(self.pictures, self.parts.trained, self.settings, views, self.share)
         steps = max(1, round(phase.epochs * batches.steps_per_epoch))
         optimiser = self._optimiser(phase)
-        best = resumed["best"] if resumed else None
+        kept = resumed["kept"] if resumed else None
         if resumed and resumed["optimiser"]:
             optimiser.load_state_dict(resumed["optimiser"])
         saved = began = time.monotonic()
@@ -125,47 +125,49 @@ class Training:
                 state.sums[name] = state.sums.get(name, 0.0) + value
             state.step += 1
             in_epoch = (state.step - 1) % batches.steps_per_epoch + 1
-            seconds = time.monotonic() - began
-            if in_epoch == batches.steps_per_epoch or state.step == steps:
-                scores = held_out_score(self, phase)
-                mean = sum(scores.values()) / len(scores) if scores else 0.0
-                losses = {name: round(value / in_epoch, 5) for name, value in state.sums.items()}
-                kept = mean >= state.best - self.score_error
-                row = {"phase": number, "step": state.step, "loss": losses, "score": scores, "kept": kept}
-                state.history.append(row)
-                state.sums = {}
-                state.stale = 0 if mean > state.best else state.stale + 1
-                state.best = max(state.best, mean)
-                if kept:
-                    best = {name: tensor.clone() for name, tensor in self.learner.state_dict().items()}
-            loss = sum(state.sums.values()) / in_epoch if state.sums else sum(state.history[-1]["loss"].values())
-            score = (
-                sum(state.history[-1]["score"].values()) / max(1, len(state.history[-1]["score"]))
-                if state.history
-                else None
-            )
-            speed = (state.step - first) * self.settings.batch / max(seconds, 1e-9)
-            before = sum(each.epochs for each in self.settings.phases[:number])
-            done = len(self.parts.trained) * (before + phase.epochs * state.step / steps)
-            total = len(self.parts.trained) * sum(each.epochs for each in self.settings.phases)
-            progress(TrainProgress(number, done, total, loss, speed, score))
+            loss = sum(state.sums.values()) / in_epoch
+            if (in_epoch == batches.steps_per_epoch or state.step == steps) and self._end_epoch(phase, state, in_epoch):
+                kept = {name: tensor.clone() for name, tensor in self.learner.state_dict().items()}
+            speed = (state.step - first) * self.settings.batch / max(time.monotonic() - began, 1e-9)
+            progress(self._progress(state, state.step / steps, loss, speed))
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._save(state, optimiser, best)
+                self._save(state, optimiser, kept)
                 saved = time.monotonic()
             if self.settings.patience and state.stale >= self.settings.patience:
                 break
-        if best:
-            self.learner.load_state_dict(best)
+        if kept:
+            self.learner.load_state_dict(kept)
         self._save(State(phase=number + 1, history=state.history), None, None)
 
-    def _save(self, state: State, optimiser: torch.optim.Optimizer | None, best: dict[str, Tensor] | None) -> None:
+    def _end_epoch(self, phase: Phase, state: State, steps: int) -> bool:
+        """Write the epoch's row into the history and return whether its weights are to be kept."""
+        scores = held_out_score(self, phase)
+        mean = _mean(scores)
+        losses = {name: round(value / steps, 5) for name, value in state.sums.items()}
+        kept = mean >= state.best - self.score_error
+        row = {"phase": state.phase, "step": state.step, "loss": losses, "score": scores, "kept": kept}
+        state.history.append(row)
+        state.sums = {}
+        state.stale = 0 if mean > state.best else state.stale + 1
+        state.best = max(state.best, mean)
+        return kept
+
+    def _progress(self, state: State, share: float, loss: float, speed: float) -> TrainProgress:
+        """Return where the training is when `share` of its phase is done."""
+        epochs = [phase.epochs for phase in self.settings.phases]
+        done = sum(epochs[: state.phase]) + share * epochs[state.phase]
+        images = len(self.parts.trained)
+        score = _mean(state.history[-1]["score"]) if state.history else None
+        return TrainProgress(state.phase, images * done, images * sum(epochs), loss, speed, score)
+
+    def _save(self, state: State, optimiser: torch.optim.Optimizer | None, kept: dict[str, Tensor] | None) -> None:
         if self.share[0] != 0:
             return
         content = {
             "state": asdict(state),
             "learner": self.learner.state_dict(),
             "optimiser": optimiser.state_dict() if optimiser else None,
-            "best": best,
+            "kept": kept,
         }
         save_checkpoint(self.checkpoint, self.digest, content)
 
@@ -207,3 +209,7 @@ class Training:
         sum_gradients(self.learner.network.parameters())
         optimiser.step()
         return parts
+
+
+def _mean(scores: Mapping[str, float]) -> float:
+    return sum(scores.values()) / max(1, len(scores))
