@@ -1,12 +1,12 @@
 """Every hash function and every loss on the same features: mAP and training time at 16, 32 and 64 bits.
 
-usage: methods.py MODEL --train SHARD... --test SHARD... [--label mid=fine] [--bits 16,32,64] [--epochs 20] [--only NAME...]
+usage: methods.py MODEL --train SHARD... --test SHARD... [--label mid=fine] [--bits 16,32,64] [--steps 4000] [--only NAME...]
 
 The trunk of MODEL runs once over both splits; what its fused hash layer reads is kept, and every method makes a hash layer
 for it from the training split: `--hash` by fitting, `--loss` by SGD on norm, linear, norm (the form `encoder train` uses,
 no augmentation). Test images ask, training images are the database, relevant is the same class; mAP is tie-aware over the
 whole database. Constants are those of the methods' sources; the learning rate of each loss is the one of RATES that is best
-on a tenth of the training images after a fifth of the epochs. No test image chooses anything. dqn makes quantisation codes,
+on a tenth of the training images after a fifth of the steps. No test image chooses anything. dqn makes quantisation codes,
 compared by table look-up with real-valued queries: not a Hamming code, so its row is for orientation alone.
 
 Seconds are those of the fit or training on cached features. Rows that are done are kept in `--out`, so that a run that was
@@ -98,15 +98,15 @@ def fitted(kind: HashKind, nbits: int, train: Split, seed: int) -> Logits:
     return fit_layer(kind, train.features[some], nbits, rng, train.classes[some]).logits
 
 
-def best_rate(kind: LossKind, nbits: int, train: Split, epochs: int, seed: int) -> float:
+def best_rate(kind: LossKind, nbits: int, train: Split, steps: int, seed: int) -> float:
     order = np.random.default_rng(seed).permutation(len(train.classes))
     held_out, rest = train.rows(order[: len(order) // 10]), train.rows(order[len(order) // 10 :])
     score = map_of(kind)
-    scores = {rate: score(held_out, rest, trained(kind, nbits, rest, epochs // 5, rate, seed)) for rate in RATES}
+    scores = {rate: score(held_out, rest, trained(kind, nbits, rest, steps // 5, rate, seed)) for rate in RATES}
     return max(scores, key=lambda rate: scores[rate])
 
 
-def trained(kind: LossKind, nbits: int, train: Split, epochs: int, rate: float, seed: int) -> Logits:
+def trained(kind: LossKind, nbits: int, train: Split, steps: int, rate: float, seed: int) -> Logits:
     torch.manual_seed(seed)
     classes = int(train.classes.max()) + 1
     targets = torch.from_numpy(spread_codes(classes, nbits, np.random.default_rng(seed)))
@@ -115,7 +115,6 @@ def trained(kind: LossKind, nbits: int, train: Split, epochs: int, rate: float, 
     parameters = [*learner.parameters(), *criterion.parameters()]
     optimiser = torch.optim.SGD(parameters, rate, momentum=0.9, nesterov=True, weight_decay=DECAY)
     features, labels = torch.from_numpy(train.features), torch.from_numpy(train.classes)
-    steps = epochs * (len(features) // BATCH)
     learner.train()
     criterion.train()
     rows = torch.empty(0, dtype=torch.int64)
@@ -161,12 +160,12 @@ def map_of(kind: HashKind | LossKind) -> Callable[[Split, Split, Logits], float]
 
 
 def measure(
-    kind: HashKind | LossKind, nbits: int, test: Split, train: Split, epochs: int, seed: int
+    kind: HashKind | LossKind, nbits: int, test: Split, train: Split, steps: int, seed: int
 ) -> tuple[float, float, float | None]:
     """Return the mAP, the seconds of the fit or training, and the learning rate where there is one."""
     if isinstance(kind, LossKind):
-        rate = best_rate(kind, nbits, train, epochs, seed)
-        make = partial(trained, kind, nbits, train, epochs, rate, seed)
+        rate = best_rate(kind, nbits, train, steps, seed)
+        make = partial(trained, kind, nbits, train, steps, rate, seed)
     else:
         rate, make = None, partial(fitted, kind, nbits, train, seed)
     started = time.perf_counter()
@@ -182,7 +181,7 @@ def main() -> None:
     parser.add_argument("--test", nargs="+", required=True)
     parser.add_argument("--label", default="mid=fine")
     parser.add_argument("--bits", default="16,32,64")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--only", nargs="*", help="names of hash functions and losses")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("methods.json"))
@@ -217,7 +216,7 @@ def main() -> None:
                 continue
             row = f"{name}, {nbits} bits"
             if row not in done:
-                done[row] = measure(kind, nbits, test, train, arguments.epochs, arguments.seed)
+                done[row] = measure(kind, nbits, test, train, arguments.steps, arguments.seed)
                 arguments.out.write_text(json.dumps(done))
             score, seconds, rate = done[row]
             print(f"| {name} | {nbits} | {score:.3f} | {seconds:.1f} | {rate or '-'} |", flush=True)
