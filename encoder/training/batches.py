@@ -3,13 +3,14 @@
 A step's randomness comes from the seed, the phase and the step alone, so a training that was cut goes on as it would have.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from encoder.levels import Level
 from encoder.parallel import ordered_map
 from encoder.training.augment import cutout, shift, view, warp
 from encoder.training.dataset import Indices, Pictures
@@ -21,14 +22,13 @@ CHUNK = 64
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures of one step."""
+    """Pictures of one step, or their features."""
 
     rows: Tensor
     """int64[n], positions among the images trained on; of the whole batch, in all processes together."""
-    pictures: Tensor
-    """[n, size, size, 3]; this process's share of them."""
-    other: Tensor | None
-    """A second view of each, where a level learns from views."""
+    inputs: Tensor | Mapping[Level, Tensor]
+    """Pictures [n, size, size, 3], this process's share of them; or features float32[n, dim] of the whole batch by level.
+    Where levels learn from views, first ones and then second ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,26 @@ class Batches:
         for step in range(start, stop):
             parts = [next(made) for _ in range(per_batch)]
             others = [other for _, other in parts if other is not None]
-            pictures = torch.cat([picture for picture, _ in parts])
-            yield Batch(torch.from_numpy(self.rows_of(phase, step)), pictures, torch.cat(others) if others else None)
+            pictures = torch.cat([picture for picture, _ in parts] + others)
+            yield Batch(torch.from_numpy(self.rows_of(phase, step)), pictures)
+
+    def copies(self, phase: int, count: int) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield `count` changed copies of every picture: (number of the copy, first row, a chunk of pictures).
+
+        Where levels learn from views, copies are views, made in twos: an odd count is one too many.
+        """
+        starts = [
+            (number, start)
+            for number in range(0, count, 2 if self.views else 1)
+            for start in range(0, len(self.chosen), CHUNK)
+        ]
+        rows = np.arange(len(self.chosen))
+        jobs = (self._job(rows[start : start + CHUNK], number, (phase, number, start)) for number, start in starts)
+        made = ordered_map(self._make, jobs, workers=1, alone=False)
+        for (number, start), (first, second) in zip(starts, made, strict=True):
+            yield number, start, first
+            if second is not None:
+                yield number + 1, start, second
 
     def rows_of(self, phase: int, step: int) -> Indices:
         """Return the rows of a step's whole batch, in all processes together."""
@@ -88,10 +106,12 @@ class Batches:
     def _jobs(self, phase: int, step: int) -> Iterator[_Job]:
         rows = self.rows_of(phase, step)
         for start in self._bounds():
-            part = rows[start : start + CHUNK]
-            # every picture is mirrored in every second epoch, a random half of them in the first (Jordan 2024)
-            flips = torch.from_numpy((part * 2654435761 // 2**15 + step // self.steps_per_epoch) % 2 == 1)
-            yield _Job(part, (self.settings.seed, phase, step, start), flips)
+            yield self._job(rows[start : start + CHUNK], step // self.steps_per_epoch, (phase, step, start))
+
+    def _job(self, rows: Indices, epoch: int, seed: tuple[int, int, int]) -> _Job:
+        # every picture is mirrored in every second epoch, a random half of them in the first (Jordan 2024)
+        flips = torch.from_numpy((rows * 2654435761 // 2**15 + epoch) % 2 == 1)
+        return _Job(rows, (self.settings.seed, *seed), flips)
 
     def _make(self, job: _Job) -> tuple[Tensor, Tensor | None]:
         settings = self.settings

@@ -107,7 +107,8 @@ def train(
         def show(at: TrainProgress) -> None:
             score = "" if at.score is None else f", held-out score {at.score:.3f}"
             phase = f"phase {at.phase + 1}/{len(settings.phases)}"
-            advance(at.done, at.total, f"{phase}, loss {at.loss:.3f}, {at.rate:.0f} images/s{score}")
+            doing = "features" if at.loss is None else f"loss {at.loss:.3f}"
+            advance(at.done, at.total, f"{phase}, {doing}, {at.rate:.0f} images/s{score}")
 
         report = run_train(
             found, settings, out, show, lambda seen: advance(0, 1, f"{seen:,} images read"), Machine(device, precision)

@@ -84,16 +84,25 @@ class Learner(nn.Module):
         )
         self.criteria = nn.ModuleDict({str(level): criterion for level, criterion in criteria.items()})
 
+    def features(self, images: Tensor, levels: Sequence[Level]) -> dict[Level, Tensor]:
+        """Return what the hash layers read, float32[n, dim], of pictures [n, size, size, 3] by level."""
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+            found = self.network.features(images, levels)
+        return {level: values.float() for level, values in found.items()}
+
+    def hashed(self, features: Mapping[Level, Tensor]) -> dict[Level, Tensor]:
+        """Return logits, float32[n, nbits], of features, float32[n, dim], by level."""
+        return {level: self.hashes[level](values) for level, values in features.items()}
+
     def logits(self, images: Tensor, levels: Sequence[Level], views: int = 1) -> dict[Level, Tensor]:
         """Return logits, float32[n, nbits], of pictures [n, size, size, 3] by level.
 
         In training in several processes n of the pictures is this one's share, n of the logits the whole batch.
         """
-        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            features = self.network.features(images, levels)
+        features = self.features(images, levels)
         if self.training:
-            features = {level: gather(values.float(), views) for level, values in features.items()}
-        return {level: self.hashes[level](values.float()) for level, values in features.items()}
+            features = {level: gather(values, views) for level, values in features.items()}
+        return self.hashed(features)
 
     def loss(
         self, logits: Mapping[Level, Tensor], labels: Mapping[Level, Tensor], rows: Tensor, progress: float

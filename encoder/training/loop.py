@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from encoder.levels import Level
 from encoder.training.batches import Batch, Batches
 from encoder.training.checkpoint import load_checkpoint, save_checkpoint
 from encoder.training.dataset import Pictures
 from encoder.training.distributed import sum_gradients
 from encoder.training.division import Parts
+from encoder.training.features import FeatureBatches, compute_features
 from encoder.training.learner import Learner
 from encoder.training.score import held_out_score
 from encoder.training.settings import Phase, TrainSettings
@@ -31,8 +33,8 @@ class TrainProgress:
     done: float
     """Images shown so far in all phases, of `total`."""
     total: float
-    loss: float
-    """Mean of the epoch so far."""
+    loss: float | None
+    """Mean of the epoch so far; None while features are computed."""
     rate: float
     """Images a second."""
     score: float | None
@@ -110,8 +112,7 @@ class Training:
         self, number: int, state: State, resumed: dict[str, Any] | None, progress: Callable[[TrainProgress], None]
     ) -> None:
         phase = self.settings.phases[number]
-        views = any(level not in self.learner.criteria for level in phase.levels)
-        batches = Batches(self.pictures, self.parts.trained, self.settings, views, self.share)
+        batches = self._batches(number, progress)
         steps = max(1, round(phase.epochs * batches.steps_per_epoch))
         optimiser = self._optimiser(phase)
         kept = resumed["kept"] if resumed else None
@@ -139,6 +140,29 @@ class Training:
             self.learner.load_state_dict(kept)
         self._save(State(phase=number + 1, history=state.history), None, None)
 
+    def _batches(self, number: int, progress: Callable[[TrainProgress], None]) -> Batches | FeatureBatches:
+        """Return what makes a phase's batches: pictures, or features where the phase says so."""
+        phase = self.settings.phases[number]
+        if not phase.copies:
+            return Batches(self.pictures, self.parts.trained, self.settings, self._has_views(phase), self.share)
+        batches = Batches(self.pictures, self.parts.trained, self.settings, self._has_views(phase))
+        self.learner.eval()
+        began = time.monotonic()
+
+        @torch.no_grad()
+        def features_of(pictures: Tensor) -> dict[Level, Tensor]:
+            found = self.learner.features(pictures.to(self.device), phase.levels)
+            return {level: values.cpu() for level, values in found.items()}
+
+        def computed(copies: int) -> None:
+            speed = copies / max(time.monotonic() - began, 1e-9)
+            progress(self._progress(State(phase=number), 0.0, None, speed))
+
+        return compute_features(batches, number, phase.copies, features_of, self.checkpoint.parent, computed)
+
+    def _has_views(self, phase: Phase) -> bool:
+        return any(level not in self.learner.criteria for level in phase.levels)
+
     def _end_epoch(self, phase: Phase, state: State, steps: int) -> bool:
         """Write the epoch's row into the history and return whether its weights are to be kept."""
         scores = held_out_score(self, phase)
@@ -152,7 +176,7 @@ class Training:
         state.best = max(state.best, mean)
         return kept
 
-    def _progress(self, state: State, share: float, loss: float, speed: float) -> TrainProgress:
+    def _progress(self, state: State, share: float, loss: float | None, speed: float) -> TrainProgress:
         """Return where the training is when `share` of its phase is done."""
         epochs = [phase.epochs for phase in self.settings.phases]
         done = sum(epochs[: state.phase]) + share * epochs[state.phase]
@@ -200,8 +224,11 @@ class Training:
             self.learner.network.backbone.eval()
         self.learner.network.backbone.requires_grad_(bool(phase.trunk))
         optimiser.zero_grad(set_to_none=True)
-        pictures = batch.pictures if batch.other is None else torch.cat([batch.pictures, batch.other])
-        logits = self.learner.logits(pictures.to(self.device), phase.levels, views=1 if batch.other is None else 2)
+        if isinstance(batch.inputs, Tensor):
+            views = 2 if self._has_views(phase) else 1
+            logits = self.learner.logits(batch.inputs.to(self.device), phase.levels, views)
+        else:
+            logits = self.learner.hashed({level: values.to(self.device) for level, values in batch.inputs.items()})
         rows = self.parts.trained[batch.rows.numpy()]
         labels = {level: torch.from_numpy(values[rows]).to(self.device) for level, values in self.parts.classes.items()}
         loss, parts = self.learner.loss(logits, labels, batch.rows.to(self.device), done)

@@ -20,10 +20,10 @@ class Recipe(StrEnum):
 
     SCRATCH = "scratch"
     """From random weights: everything at once, then the fine level's exit on a frozen trunk."""
-    FINETUNE = "finetune"
-    """From given weights: attention and hash layers on a frozen trunk, then end to end with a smaller rate for the trunk."""
     FROZEN = "frozen"
-    """From given weights, which stay as they are: attention and hash layers alone. For a processor, or a first look."""
+    """From given weights, which stay as they are: hash layers alone, on features that are computed once."""
+    FINETUNE = "finetune"
+    """From given weights: the same, then attention, hash layers and trunk end to end, with a smaller rate for the trunk."""
     ARTICLE = "article"
     """The algorithm this project grew from, to the letter: plain pooling, one fused code, pairs with a margin, two stages."""
 
@@ -34,10 +34,12 @@ def settings_for(recipe: Recipe, bits: Mapping[Level, int], epochs: float | None
     Args:
         recipe: which one.
         bits: of each level.
-        epochs: of the longest phase; the others shrink and grow with it. Default: the recipe's own.
+        epochs: of the longest phase in which pictures go through the network, or of the longest phase where there is no
+            such; the others shrink and grow with it. Default: the recipe's own.
     """
     settings = RECIPES[recipe]
-    factor = epochs / max(phase.epochs for phase in settings.phases) if epochs else 1.0
+    through = [phase.epochs for phase in settings.phases if not phase.copies]
+    factor = epochs / max(through or [phase.epochs for phase in settings.phases]) if epochs else 1.0
     levels = {level for phase in settings.phases for level in phase.levels}
     return replace(
         settings,
@@ -47,35 +49,39 @@ def settings_for(recipe: Recipe, bits: Mapping[Level, int], epochs: float | None
 
 
 PRETRAINED = TrainSettings(
-    phases=(),
+    phases=(Phase(25, 0.3, CLASS_LEVELS, copies=6), Phase(8, 0.1, (Level.FINE,), copies=8)),
     backbone=BackboneSpec("resnet50"),
     weights="DEFAULT",
     image_size=224,
-    losses={Level.FINE: LossKind.CONTRASTIVE_VIEWS},
+    losses=dict.fromkeys(CLASS_LEVELS, LossKind.GREEDYHASH) | {Level.FINE: LossKind.CONTRASTIVE_VIEWS},
     weight=LEVEL_WEIGHT,
     frozen_norms=True,
     batch=64,
+    decay=1e-2,
     cutout=0,
     area=(0.35, 1.0),
 )
-"""What trainings from given weights share."""
-HASH_LAYERS, FINE_LAYER = Phase(8, 0.1, CLASS_LEVELS), Phase(8, 0.1, (Level.FINE,))
+"""Hash layers on given weights. Loss, rate, decay and epochs are those that carried over best to new scenes (`docs/LOG.md`)."""
 RECIPES: Mapping[Recipe, TrainSettings] = {
     Recipe.SCRATCH: TrainSettings(
-        phases=(Phase(32, 0.25, CLASS_LEVELS, trunk=1.0), FINE_LAYER),
+        phases=(Phase(32, 0.25, CLASS_LEVELS, trunk=1.0), Phase(8, 0.1, (Level.FINE,))),
         exits={Level.FINE: (128, 192), Level.MID: (256,)},
         losses={Level.FINE: LossKind.CONTRASTIVE_VIEWS},
         weight=LEVEL_WEIGHT,
         decay=1e-3,
     ),
-    Recipe.FINETUNE: replace(PRETRAINED, phases=(HASH_LAYERS, Phase(12, 0.02, CLASS_LEVELS, trunk=0.3), FINE_LAYER)),
-    Recipe.FROZEN: replace(PRETRAINED, phases=(HASH_LAYERS, FINE_LAYER)),
+    Recipe.FROZEN: PRETRAINED,
+    Recipe.FINETUNE: replace(
+        PRETRAINED,
+        phases=(PRETRAINED.phases[0], Phase(12, 0.02, CLASS_LEVELS, trunk=0.3), PRETRAINED.phases[1]),
+    ),
     Recipe.ARTICLE: replace(
         PRETRAINED,
         phases=(Phase(4, 0.05, (Level.FUSED,)), Phase(12, 0.02, (Level.FUSED,), trunk=0.3)),
         pooling=Pooling.PLAIN,
         losses={Level.FUSED: LossKind.CONTRASTIVE},
         weight={},
+        decay=5e-4,
         nested=False,
         standardise=False,
     ),

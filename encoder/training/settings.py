@@ -21,6 +21,9 @@ class Phase:
     """Learning rate of the backbone as a share of `rate`; 0 freezes it."""
     warmup: float = 0.2
     """Share of the phase in which the rate climbs; it falls to 0 in the rest, both in a straight line."""
+    copies: int = 0
+    """Changed copies of each picture whose features are computed once, in a phase that trains hash layers alone; an epoch
+    then shows them all. 0: every picture goes through the network in every step, and attention and exits learn, too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,22 +33,22 @@ def test_batches_that_begin_later_are_the_same_batches(pictures):
     whole, late = list(made.between(0, 0, 4)), list(made.between(0, 2, 4))
     for one, other in zip(whole[2:], late, strict=True):
         assert torch.equal(one.rows, other.rows)
-        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.inputs, other.inputs)
 
 
 def test_shares_of_two_processes_make_the_batch_of_one(pictures):
     whole = next(batches(pictures).between(0, 0, 1))
     parts = [next(batches(pictures, share=(number, 2)).between(0, 0, 1)) for number in (0, 1)]
-    assert torch.equal(whole.pictures, torch.cat([part.pictures for part in parts]))
+    assert torch.equal(whole.inputs, torch.cat([part.inputs for part in parts]))
     assert all(torch.equal(whole.rows, part.rows) for part in parts)
-    assert len(parts[0].pictures) == CHUNK
+    assert len(parts[0].inputs) == CHUNK
 
 
 def test_every_picture_is_mirrored_in_every_second_epoch(pictures):
     made = batches(pictures, pad=0, cutout=0)
     seen: dict[int, list[bool]] = {}
     for batch in made.between(0, 0, 4):
-        for row, picture in zip(batch.rows.tolist(), batch.pictures.numpy(), strict=True):
+        for row, picture in zip(batch.rows.tolist(), batch.inputs.numpy(), strict=True):
             mirrored = not np.array_equal(picture, pictures[row])
             assert mirrored == np.array_equal(picture, pictures[row][:, ::-1])
             seen.setdefault(row, []).append(mirrored)
@@ -59,14 +59,14 @@ def test_every_picture_is_mirrored_in_every_second_epoch(pictures):
 
 def test_views_come_in_twos_of_the_same_pictures(pictures):
     batch = next(batches(pictures, views=True).between(0, 0, 1))
-    assert batch.pictures.shape == batch.other.shape == (128, 32, 32, 3)
-    flat = [values.flatten(1) - values.flatten(1).mean(dim=1, keepdim=True) for values in (batch.pictures, batch.other)]
+    assert batch.inputs.shape == (256, 32, 32, 3)
+    flat = [values.flatten(1) - values.flatten(1).mean(dim=1, keepdim=True) for values in batch.inputs.chunk(2)]
     assert not torch.equal(*flat)
 
 
 def test_pictures_kept_larger_are_cut_to_the_network(pictures):
     batch = next(batches(pictures, area=(0.5, 1.0), image_size=24).between(0, 0, 1))
-    assert batch.pictures.shape == (128, 24, 24, 3)
+    assert batch.inputs.shape == (128, 24, 24, 3)
 
 
 def test_fewer_pictures_than_a_batch_make_one_small_batch(pictures):

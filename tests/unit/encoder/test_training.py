@@ -238,6 +238,22 @@ def trunk_of(path):
     return {name: tensor for name, tensor in load_file(path).items() if name.startswith("backbone.")}
 
 
+def test_hash_layers_learn_from_features_that_were_computed_once_and_go_on_after_a_cut(shards, trained, tmp_path):
+    phases = (Phase(6, 0.1, LABELLED, copies=3), Phase(4, 0.1, (Level.FINE,), copies=4))
+    settings = replace(SETTINGS, weights=str(trained[1]), exits={}, phases=phases)
+    report = run(shards, tmp_path / "model", settings)
+    assert report.scores["fused"] > 0.9
+    assert all(torch.equal(tensor, trunk_of(tmp_path / "model")[name]) for name, tensor in trunk_of(trained[1]).items())
+
+    def cut(at):
+        if at.loss and at.phase == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(shards, tmp_path / "again", settings, cut)
+    assert run(shards, tmp_path / "again", settings).fingerprint == report.fingerprint
+
+
 def norms_of(tensors):
     return {name: tensor for name, tensor in tensors.items() if "running" in name}
 

@@ -1,0 +1,118 @@
+"""What the hash layers read, computed once: a trunk that stays as it is says the same of the same picture every time.
+
+Each picture is kept in a few changed copies. Then an epoch costs no pass through the trunk, and hash layers can be trained
+for as long as they still learn something.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from encoder.errors import HashgrainError, Reason
+from encoder.levels import Level
+from encoder.training.batches import Batch, Batches
+from encoder.training.dataset import Indices
+
+Features = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatches:
+    """Makes the batches of a phase from features.
+
+    Args:
+        features: float32[copies, m, dim] by level, of the m pictures trained on.
+        batch: pictures of a step.
+        views: whether each picture is given in two of its copies.
+        seed: of the order.
+    """
+
+    features: Mapping[Level, Features]
+    batch: int
+    views: bool
+    seed: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return how many copies there are, and of how many pictures."""
+        copies, count, _ = next(iter(self.features.values())).shape
+        return copies, count
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Return how many full batches an epoch has, in which each copy is shown once."""
+        copies, count = self.shape
+        return max(1, copies * count // self.batch)
+
+    def between(self, phase: int, start: int, stop: int) -> Iterator[Batch]:
+        """Yield the batches of steps start..stop - 1 of a phase."""
+        for step in range(start, stop):
+            copies, rows = self._chosen(phase, step)
+            features = {
+                level: torch.from_numpy(np.concatenate([values[copy, rows] for copy in copies]))
+                for level, values in self.features.items()
+            }
+            yield Batch(torch.from_numpy(rows), features)
+
+    def _chosen(self, phase: int, step: int) -> tuple[list[Indices], Indices]:
+        """Return the numbers of the copies, one or two int64[n], and the rows, int64[n], of a step."""
+        copies, count = self.shape
+        epoch, position = divmod(step, self.steps_per_epoch)
+        rng = np.random.default_rng([self.seed, phase, epoch])
+        order = np.concatenate([rng.permutation(count) for _ in range(copies)])  # each row once before any comes again
+        shown = np.repeat(np.arange(copies), count) + rng.integers(0, copies, count)[order]
+        here = slice(position * self.batch, (position + 1) * self.batch)
+        first = shown[here] % copies
+        second = (first + np.random.default_rng([self.seed, phase, step, 1]).integers(1, copies, len(first))) % copies
+        return [first, second] if self.views else [first], order[here]
+
+
+def compute_features(
+    batches: Batches,
+    phase: int,
+    copies: int,
+    features_of: Callable[[Tensor], Mapping[Level, Tensor]],
+    folder: Path,
+    progress: Callable[[int], None],
+) -> FeatureBatches:
+    """Compute the features of `copies` changed copies of each picture trained on.
+
+    Args:
+        batches: which pictures, and how they are changed.
+        phase: its number, which seeds the changes.
+        copies: of each; even for views, which are made in twos.
+        levels: whose features.
+        features_of: float32[n, dim] by level of pictures [n, size, size, 3].
+        folder: where the unnamed files are made; they hold 4 copies dim bytes a picture and level.
+        progress: called with the copies done so far.
+
+    Raises:
+        HashgrainError: `write-failed`.
+    """
+    count = len(batches.chosen)
+    kept: dict[Level, Features] = {}
+    try:
+        for copy, start, pictures in batches.copies(phase, copies):
+            for level, values in features_of(pictures).items():
+                if level not in kept:
+                    kept[level] = _unnamed(folder, (copies, count, values.shape[1]))
+                kept[level][copy, start : start + len(values)] = values.numpy()
+            progress(copy * count + start + len(pictures))
+    except OSError as err:
+        raise HashgrainError(
+            Reason.WRITE_FAILED, f"features could not be kept in {folder} ({err.strerror}); free space there"
+        ) from err
+    return FeatureBatches(kept, batches.settings.batch, batches.views, batches.settings.seed)
+
+
+def _unnamed(folder: Path, shape: tuple[int, int, int]) -> Features:
+    """Return a memory map of a file that nobody else can see and that is gone with the last use of it."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.truncate(4 * int(np.prod(shape)))
+        return np.memmap(file, np.float32, "r+", shape=shape)
