@@ -42,7 +42,7 @@ def train(
     ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(help="Of every level with labels (csq) or by level (mid=dpsh).", show_default="orthohash"),
+        typer.Option(help="Of every level with labels (csq) or by level (mid=dpsh).", show_default="the recipe's"),
     ] = None,
     bits: Annotated[
         str | None, typer.Option(help="Of every level (64) or by level (fine=64,fused=128).", show_default="64")
