@@ -7,6 +7,7 @@ for as long as they still learn something.
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -52,25 +53,29 @@ class FeatureBatches:
 
     def between(self, phase: int, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of steps start..stop - 1 of a phase."""
-        for step in range(start, stop):
-            copies, rows = self._chosen(phase, step)
-            features = {
-                level: torch.from_numpy(np.concatenate([values[copy, rows] for copy in copies]))
-                for level, values in self.features.items()
-            }
-            yield Batch(torch.from_numpy(rows), features)
+        for epoch, steps in groupby(range(start, stop), lambda step: step // self.steps_per_epoch):
+            copies, rows = self._order(phase, epoch)
+            for step in steps:
+                position = step % self.steps_per_epoch
+                here = slice(position * self.batch, (position + 1) * self.batch)
+                chosen = [copies[here]]
+                if self.views:
+                    rng = np.random.default_rng([self.seed, phase, step, 1])
+                    others = rng.integers(1, self.shape[0], len(chosen[0]))
+                    chosen.append((chosen[0] + others) % self.shape[0])
+                features = {
+                    level: torch.from_numpy(np.concatenate([values[copy, rows[here]] for copy in chosen]))
+                    for level, values in self.features.items()
+                }
+                yield Batch(torch.from_numpy(rows[here]), features)
 
-    def _chosen(self, phase: int, step: int) -> tuple[list[Indices], Indices]:
-        """Return the numbers of the copies, one or two int64[n], and the rows, int64[n], of a step."""
+    def _order(self, phase: int, epoch: int) -> tuple[Indices, Indices]:
+        """Return an epoch's copies and rows, int64[copies m]: each row once before any comes again, in another copy."""
         copies, count = self.shape
-        epoch, position = divmod(step, self.steps_per_epoch)
         rng = np.random.default_rng([self.seed, phase, epoch])
-        order = np.concatenate([rng.permutation(count) for _ in range(copies)])  # each row once before any comes again
-        shown = np.repeat(np.arange(copies), count) + rng.integers(0, copies, count)[order]
-        here = slice(position * self.batch, (position + 1) * self.batch)
-        first = shown[here] % copies
-        second = (first + np.random.default_rng([self.seed, phase, step, 1]).integers(1, copies, len(first))) % copies
-        return [first, second] if self.views else [first], order[here]
+        rows = np.concatenate([rng.permutation(count) for _ in range(copies)])
+        shown = np.repeat(np.arange(copies), count) + rng.integers(0, copies, count)[rows]
+        return shown % copies, rows
 
 
 def compute_features(
