@@ -72,7 +72,7 @@ def measure(shards: list[Shard], settings: TrainSettings, rounds: int, steps: in
         per_epoch = max(1, len(parts.trained) // batch)
         short = replace(settings, phases=(replace(phase, epochs=(steps + 1) / per_epoch),))
         top = images.pictures[:batch, : settings.image_size, : settings.image_size]
-        pictures = torch.from_numpy(np.ascontiguousarray(top))
+        pictures = torch.from_numpy(np.array(top))
         rows = np.arange(batch)
         labels = {level: torch.from_numpy(values[rows]) for level, values in parts.classes.items()}
         for number in range(rounds):
