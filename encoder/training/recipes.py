@@ -49,7 +49,7 @@ def settings_for(recipe: Recipe, bits: Mapping[Level, int], epochs: float | None
 
 
 PRETRAINED = TrainSettings(
-    phases=(Phase(25, 0.3, CLASS_LEVELS, copies=6), Phase(8, 0.1, (Level.FINE,), copies=8)),
+    phases=(Phase(60, 0.3, CLASS_LEVELS, copies=6), Phase(8, 0.1, (Level.FINE,), copies=8)),
     backbone=BackboneSpec("resnet50"),
     weights="DEFAULT",
     image_size=224,
