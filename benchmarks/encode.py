@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from encoder.config import BackboneSpec, Precision
+from encoder.cores import worker_count
 from encoder.decode import Limits, decode_square
 from encoder.encode import EncodeSettings, encode
 from encoder.fit import FitSettings, fit
 from encoder.inference import ImageEncoder
 from encoder.model import load_model
-from encoder.parallel import worker_count
 from encoder.reading import Sample, ShardReader
 from encoder.shards import expand
 

@@ -28,7 +28,7 @@ from encoder.codefile import CodeFileWriter, CodeHeader, ShardRecord
 from encoder.levels import Level
 from encoder.shards import ShardKind
 from indexer.config import SearchSettings
-from indexer.engine import Found
+from indexer.found import Found
 from indexer.index import Index
 
 BITS = {Level.FINE: 64, Level.MID: 128, Level.COARSE: 256}
@@ -111,7 +111,7 @@ def measure(index: Index, queries: int) -> None:
     print("|---|---|---|---|---|")
     for level, nbits in BITS.items():
         rows = rng.integers(0, index.rows, queries)
-        codes = np.stack([index.code(level, row) for row in rows.tolist()]) ^ flips(rng, (queries, nbits // 8), 13)
+        codes = index.codes(level, rows) ^ flips(rng, (queries, nbits // 8), 13)
         exact = index.search(level, codes, SearchSettings(K, exact=True))
         settings = {"flat": SearchSettings(K, exact=True)}
         settings |= {

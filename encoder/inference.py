@@ -76,17 +76,19 @@ class ImageEncoder:
         return {level: binarize(logits) for level, logits in self.logits(pictures, levels).items()}
 
 
-def encode_images(model_path: Path, images: Sequence[tuple[str, bytes]], level: Level, precision: str) -> Codes:
-    """Code a few images held in memory, as for a query.
+def image_logits(
+    model_path: Path, images: Sequence[tuple[str, bytes]], levels: Sequence[Level], precision: str
+) -> dict[Level, Logits]:
+    """Run a few images held in memory through a model, as for a query; `bits.binarize` makes codes of logits.
 
     Args:
         model_path: model file.
         images: name and file content of each.
-        level: which code is wanted.
+        levels: which are wanted.
         precision: of the backbone; the one the database was coded with, where the processor has it.
 
     Returns:
-        uint8[len(images), nbits / 8].
+        float32[len(images), nbits] of each level.
 
     Raises:
         HashgrainError: `image-rejected` with the image's name and reason, `model-invalid`.
@@ -102,4 +104,4 @@ def encode_images(model_path: Path, images: Sequence[tuple[str, bytes]], level: 
                 Reason.IMAGE_REJECTED,
                 f"{name} cannot be used as a query ({err.reject}: {err.detail}); give a readable image",
             ) from err
-    return ImageEncoder(model, precision=Precision(precision)).encode(pictures, [level])[level]
+    return ImageEncoder(model, precision=Precision(precision)).logits(pictures, levels)

@@ -5,7 +5,6 @@ interpreter lock, no core ever waits for another at a layer's end, and reading o
 ResNet-50 in bf16 costs 15-20 % less processor time an image this way than with two intra-op threads (docs/LOG.md).
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,16 +12,13 @@ from typing import TypeVar
 
 import torch
 
+from encoder.cores import worker_count
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 2
 """Batches read ahead per worker: enough that none waits while a file is finished."""
-
-
-def worker_count() -> int:
-    """Return the number of processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(

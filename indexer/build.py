@@ -11,32 +11,24 @@ from encoder.bits import Codes
 from encoder.codefile import CodeHeader, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from encoder.publish import PARTIAL, exclusive, sha256_of, sync_file, sync_folder
+from encoder.publish import exclusive, sha256_of
 from encoder.text import TextColumn
-from indexer.config import BuildSettings, IndexKind, OnDuplicate
-from indexer.engine import FlatIndex, write_flat, write_ivf
+from indexer.config import BuildSettings, OnDuplicate
+from indexer.generation import publish_generation
+from indexer.levelwriter import write_level
 from indexer.manifest import (
-    MANIFEST,
     POINTER,
     LevelRecord,
     Manifest,
     SegmentRecord,
     ShardSpan,
-    next_generation,
-    write_manifest,
-    write_pointer,
 )
 from indexer.rows import KeyHashes, hash_keys
 from indexer.rowwriter import Kept, write_rows
 
 MODEL_NAME = "model.safetensors"
 SEGMENT = "segment-000"
-FLAT_BELOW = 1_000_000
-"""Rows below which `auto` means flat: an exact scan then takes about a millisecond a query (docs/BENCHMARKS.md)."""
 BLOCK_ROWS = 1 << 18
-DEFAULT_PROBE_SHARE = 64
-"""One list in so many is probed when nobody says otherwise; at least `MIN_NPROBE`."""
-MIN_NPROBE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +68,9 @@ def build(
     headers = _headers(files, settings)
     with exclusive(index):
         kept, hashes, duplicates = _kept_rows(headers, settings)
-        name = next_generation(index)
-        folder = index / (name + PARTIAL)
-        (folder / SEGMENT).mkdir(parents=True)
-        try:
-            manifest = _write_generation(folder, headers, kept, hashes, settings, progress)
-            _make_durable(folder)
-            folder.rename(index / name)
-            write_pointer(index, name)
-        except OSError as err:
-            raise HashgrainError(
-                Reason.WRITE_FAILED,
-                f"index {index} could not be written ({err.strerror or err}); free space and build again",
-            ) from err
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        for old in index.glob("gen-*"):
-            if old.name != name:
-                shutil.rmtree(old, ignore_errors=True)  # readers that mapped it keep it until they close
+        name, manifest = publish_generation(
+            index, lambda folder: _write_generation(folder, headers, kept, hashes, settings, progress), {}
+        )
     size = sum(size for size, _ in manifest.files.values())
     return BuildReport(name, len(hashes), duplicates, manifest.segments[0].levels, size, manifest.model is not None)
 
@@ -165,47 +142,28 @@ def _write_generation(
     progress: Callable[[float, str], None],
 ) -> Manifest:
     segment = folder / SEGMENT
+    segment.mkdir()
     first = next(iter(headers.values()))
     progress(0.0, "keys, places and labels")
     fields = write_rows(segment, kept, hashes)
     levels: dict[Level, LevelRecord] = {}
     for level in settings.levels:
-        record = _level_record(level, first.bits[level], len(hashes), settings)
         share = len(levels) / len(settings.levels)
-        progress(share, f"{level}: {len(hashes):,} codes")
-        write_flat(segment / record.flat, record.nbits, len(hashes), _blocks(kept, level))
-        if record.ivf is not None and record.nlist is not None:
 
-            def part(done: int, total: int, share: float = share, level: Level = level) -> None:
-                progress(share + done / total / len(settings.levels), f"{level}: inverted lists")
+        def part(done: float, what: str, share: float = share) -> None:
+            progress(share + done / len(settings.levels), what)
 
-            write_ivf(segment / record.ivf, FlatIndex(segment / record.flat), record.nlist, settings.seed, part)
-        levels[level] = record
+        levels[level] = write_level(
+            segment / level, first.bits[level], len(hashes), _blocks(kept, level), settings, part
+        )
     has_model = _take_model(next(iter(headers)).parent, folder, first.fingerprint)
-    manifest = Manifest(
+    return Manifest(
         fingerprint=first.fingerprint,
         precision=first.precision,
         model=MODEL_NAME if has_model else None,
         segments=[SegmentRecord(SEGMENT, len(hashes), levels, fields, _spans(headers, kept))],
-        files={
-            str(path.relative_to(folder)): (path.stat().st_size, sha256_of(path))
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != MANIFEST
-        },
+        files={},
     )
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def _level_record(level: Level, nbits: int, rows: int, settings: BuildSettings) -> LevelRecord:
-    kind = settings.kind
-    if kind is IndexKind.AUTO:
-        kind = IndexKind.FLAT if rows < FLAT_BELOW else IndexKind.IVF
-    if kind is IndexKind.FLAT or rows == 0:
-        return LevelRecord(nbits, f"{level}.flat.faiss", None, None, None)
-    nlist = min(rows, settings.nlist or 1 << max(0, round(np.log2(rows) / 2)))
-    nprobe = min(nlist, max(MIN_NPROBE, nlist // DEFAULT_PROBE_SHARE))
-    return LevelRecord(nbits, f"{level}.flat.faiss", f"{level}.ivf.faiss", nlist, nprobe)
 
 
 def _blocks(kept: Kept, level: Level) -> Iterator[Codes]:
@@ -231,10 +189,3 @@ def _take_model(codes: Path, folder: Path, fingerprint: str) -> bool:
         return False
     shutil.copyfile(model, folder / MODEL_NAME)
     return True
-
-
-def _make_durable(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        sync_folder(path) if path.is_dir() else sync_file(path)
-    sync_folder(folder)
-    sync_folder(folder.parent)

@@ -10,7 +10,18 @@ import typer
 
 from encoder.console import notice, progress, result, run, show_version
 from encoder.levels import parse_level, parse_levels
-from indexer.config import BuildSettings, IndexKind, OnDuplicate, SearchSettings
+from indexer.config import (
+    BuildSettings,
+    Combine,
+    CombineSettings,
+    Dedupe,
+    Engine,
+    IndexKind,
+    OnDuplicate,
+    Question,
+    SearchSettings,
+    TuneSettings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +57,9 @@ def build(
     kind: Annotated[IndexKind, typer.Option(help="auto: flat below a million rows, else ivf.")] = IndexKind.AUTO,
     levels: Annotated[str | None, typer.Option(help="Levels to build (fine,fused).", show_default="all")] = None,
     nlist: Annotated[int | None, typer.Option(min=1, help="Inverted lists.", show_default="about sqrt(rows)")] = None,
+    dedupe: Annotated[
+        Dedupe, typer.Option(help="Store a code that many rows have once; auto: where that halves the search.")
+    ] = Dedupe.AUTO,
     on_duplicate: Annotated[OnDuplicate, typer.Option(help="What to do with repeated keys.")] = OnDuplicate.ERROR,
     allow_damaged: Annotated[
         bool, typer.Option("--allow-damaged", help="Take what was readable of damaged shards.")
@@ -63,6 +77,7 @@ def build(
         kind=kind,
         levels=parse_levels(levels),
         nlist=nlist,
+        dedupe=dedupe,
         on_duplicate=on_duplicate,
         allow_damaged=allow_damaged,
         overwrite=overwrite,
@@ -88,8 +103,32 @@ def query(
     level: Annotated[str, typer.Option(help="fine, mid, coarse or fused.")] = "fused",
     k: Annotated[int | None, typer.Option("-k", min=1, help="Most hits a query.", show_default="10")] = None,
     radius: Annotated[int | None, typer.Option(min=0, help="Largest distance in bits, inclusive.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Only rows that pass, e.g. 'label.fine in (3, 7) and shard ~ \"train-*\"'.")
+    ] = None,
+    levels: Annotated[str | None, typer.Option(help="Ask several levels (coarse,mid,fine) instead of one.")] = None,
+    how: Annotated[Combine, typer.Option("--combine", help="How --levels become one order.")] = Combine.CASCADE,
+    weights: Annotated[
+        str | None, typer.Option(help="Of each of --levels, for sum and rrf (1,2,4).", show_default="1 each")
+    ] = None,
+    budgets: Annotated[
+        str | None, typer.Option(help="Rows each level of a cascade but the last leaves over (1000,100).")
+    ] = None,
+    radii: Annotated[
+        str | None, typer.Option(help="Largest distance at each level of a cascade (8,20,24): all within are found.")
+    ] = None,
+    rerank: Annotated[
+        int | None, typer.Option(min=1, help="Order the nearest so many by how sure the query is of each bit.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the distance at every level.")] = False,
     nprobe: Annotated[int | None, typer.Option(min=1, help="Inverted lists to look into.")] = None,
+    recall: Annotated[
+        float | None, typer.Option(help="Share of the nearest to find (0.95), as `indexer tune` measured it.")
+    ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Look at every code, also where there is an IVF.")] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="faiss, our own scan, or whichever is quicker; they find the same.")
+    ] = Engine.AUTO,
     model: Annotated[Path | None, typer.Option(help="Model file, instead of the index's own.")] = None,
     as_json: AsJson = False,
     save_html: Annotated[
@@ -101,26 +140,92 @@ def query(
     Example: indexer query photo.jpg --level fine -k 5
     """
     from indexer.index import Index
-    from indexer.query import STDIN, ask
+    from indexer.query import STDIN, ask, ask_levels
 
     cap = k or (K if radius is None else RADIUS_CAP)
     opened = Index(index)
-    settings = SearchSettings(k=cap, radius=radius, nprobe=nprobe, exact=exact)
+    search = SearchSettings(k=cap, radius=radius, where=where, nprobe=nprobe, recall=recall, exact=exact, engine=engine)
     given = {STDIN: sys.stdin.buffer.read()} if STDIN in what else {}
-    answers = ask(opened, what, parse_level(level), settings, model, given)
-    for hits in answers:
-        _print_hits(hits, as_json=as_json)
+    if levels is None:
+        _refuse({"--weights": weights, "--budgets": budgets, "--radii": radii}, "needs --levels")
+        title = f"{parse_level(level)}"
+        answers = ask(opened, what, Question(parse_level(level), search, rerank, explain), model, given)
+        survivors: list[tuple[int, ...]] = [() for _ in answers]
+    else:
+        _refuse({"--rerank": rerank}, "orders the hits of one level; leave --levels out")
+        named = tuple(parse_level(part) for part in levels.split(","))
+        title = f"{','.join(named)} by {how}"
+        combined = CombineSettings(
+            how, named, search, _numbers("weights", weights), _numbers("budgets", budgets), _numbers("radii", radii)
+        )
+        answers, survivors = ask_levels(opened, what, combined, model, given)
+    for asked, hits, left in zip(what, answers, survivors, strict=True):
+        if as_json:
+            _print_json(hits)
+        else:
+            _print_hits(f"{asked} ({title})", hits, left, explain=explain)
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
     if save_html is not None:
         from indexer.page import Known, Section, save_page
 
         known = {name: Known(image) for name, image in given.items()}
-        section = Section(f"level {level}", "", answers)
+        section = Section(f"level {title}", "", answers)
         save_page(
             save_html, opened, [section], title="Queries and hits", summary=f"{opened.rows:,} images", known=known
         )
         notice(f"page written to {save_html}")
+
+
+@app.command()
+def tune(
+    index: IndexPath = DEFAULT_INDEX,
+    recall: Annotated[float, typer.Option(help="Share of the k nearest that is to be found.")] = 0.95,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many nearest.")] = K,
+    levels: Annotated[str | None, typer.Option(help="Levels to tune (fine,fused).", show_default="all")] = None,
+    nlist: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Numbers of lists to try beside the one there is.", show_default=False),
+    ] = None,
+    queries: Annotated[
+        list[Path] | None, typer.Option(help="Code files whose rows ask.", show_default="rows of the index, held out")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Most queries.")] = 1000,
+    plot: Annotated[Path | None, typer.Option(help="Draw recall by time (.svg or .png).")] = None,
+) -> None:
+    """Measure how many inverted lists to probe for a recall, and keep it: `indexer query --recall` then needs no nprobe.
+
+    Example: indexer tune --recall 0.95 --nlist 1024 --nlist 4096 --plot tune.svg
+    """
+    from indexer.index import Index
+    from indexer.tune import read_queries
+    from indexer.tune import tune as run_tune
+
+    bits = Index(index).manifest.bits
+    chosen = tuple(level for level in parse_levels(levels) if levels is not None or level in bits)
+    settings = TuneSettings(recall, k, chosen, tuple(nlist or ()), sample)
+    with progress("tuning") as advance:
+        curves = run_tune(
+            index, settings, read_queries(queries or [], bits), lambda share, what: advance(share, 1.0, what)
+        )
+    for curve in curves:
+        result(f"{curve.level}, {curve.nlist:,} lists: recall@{k} by lists probed")
+        for point in curve.points:
+            probed = "every code" if point.nprobe is None else f"{point.nprobe:,}"
+            mark = "  <- chosen" if point is curve.chosen else ""
+            result(f"  {probed:>10}  {point.recall:.4f}  {point.milliseconds:.4f} ms a query{mark}")
+    if plot is not None:
+        from encoder.plots import Curve, save_recall_by_time
+
+        lines = [
+            Curve(
+                f"{curve.level}, {curve.nlist:,} lists",
+                *zip(*[(p.milliseconds, p.recall) for p in curve.points], strict=True),
+            )
+            for curve in curves
+        ]
+        save_recall_by_time(plot, lines, f"Recall@{k} by time")
+        notice(f"plot written to {plot}")
 
 
 @app.command()
@@ -163,22 +268,49 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
 
 def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
     for level, record in levels.items():
-        lists = f", ivf of {record.nlist:,} lists (nprobe {record.nprobe})" if record.ivf else ""
-        result(f"  {level}: {record.nbits} bits, flat{lists}")
+        probed = (
+            f"nprobe {record.nprobe}" if record.nprobe else "probed only when asked: looking at every code is quicker"
+        )
+        lists = f", ivf of {record.nlist:,} lists ({probed})" if record.ivf else ""
+        shared = ", rows share codes" if record.postings else ""
+        result(f"  {level}: {record.nbits} bits, flat{shared}{lists}")
 
 
-def _print_hits(hits: "list[Hit]", *, as_json: bool) -> None:
-    if as_json:
-        for hit in hits:
-            result(json.dumps(asdict(hit)))
-        return
+def _print_json(hits: "list[Hit]") -> None:
+    for hit in hits:
+        content = asdict(hit)
+        for name, missing in (("score", None), ("distances", {})):
+            if content[name] == missing:
+                del content[name]
+        result(json.dumps(content))
+
+
+def _print_hits(title: str, hits: "list[Hit]", survivors: tuple[int, ...], *, explain: bool) -> None:
+    result(title)
+    if survivors:
+        result(f"  rows left over by each level: {', '.join(f'{count:,}' for count in survivors)}")
     if not hits:
         result("  nothing found")
-        return
-    result(f"{hits[0].query} ({hits[0].level})")
     for hit in hits:
         labels = "  ".join(f"{name}={value}" for name, value in hit.labels.items())
-        result(f"{hit.rank:4}  {hit.distance:4} bits  {hit.key}  {labels}")
+        result(f"{hit.rank:4}  {hit.heading:>8}  {hit.key}  {labels}")
+        if explain:
+            result("      " + "  ".join(f"{level} {distance}" for level, distance in hit.distances.items()))
+
+
+def _refuse(given: "Mapping[str, object]", why: str) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"{value}: {name} {why}", param_hint=name)
+
+
+def _numbers(name: str, text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r}; expected whole numbers with commas between them", param_hint=f"--{name}"
+        ) from None
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What building and searching can be told, in plain data. No numpy, no faiss: `--help` is quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from encoder.errors import HashgrainError, Reason
@@ -16,6 +16,28 @@ class IndexKind(StrEnum):
     """Every code is looked at: exact."""
     IVF = "ivf"
     """The nearest lists are looked at; the flat codes stay beside it, for exact answers and codes by row."""
+
+
+class Engine(StrEnum):
+    """Who compares codes. Answers are the same, but for IVF ties at the last place."""
+
+    AUTO = "auto"
+    """FAISS for the first few exact answers, the scan as soon as it is worth loading."""
+    SCAN = "scan"
+    """Our own kernels over FAISS's memory."""
+    FAISS = "faiss"
+    """FAISS's own search."""
+    GPU = "gpu"
+    """FAISS's flat search on a GPU, for the k nearest of all rows; what it cannot answer, the scan does."""
+
+
+class Dedupe(StrEnum):
+    """Whether rows with one code share an entry."""
+
+    AUTO = "auto"
+    """Where that halves what is searched."""
+    ON = "on"
+    OFF = "off"
 
 
 class OnDuplicate(StrEnum):
@@ -34,6 +56,7 @@ class BuildSettings:
     levels: tuple[Level, ...] = tuple(Level)
     nlist: int | None = None
     """Inverted lists; None: about the square root of the rows, a power of two."""
+    dedupe: Dedupe = Dedupe.AUTO
     on_duplicate: OnDuplicate = OnDuplicate.ERROR
     allow_damaged: bool = False
     """Take code files of shards that were not whole."""
@@ -49,10 +72,15 @@ class SearchSettings:
     """Most rows a query returns; None: no limit (with a radius)."""
     radius: int | None = None
     """Largest distance in bits, inclusive; None: no limit."""
+    where: str | None = None
+    """Filter that rows must pass, see docs/FILTERS.md; None: all that have not been removed."""
     nprobe: int | None = None
     """Lists to probe; None: the index's own choice."""
+    recall: float | None = None
+    """Share of the nearest rows that are to be found, 0..1: as many lists are probed as that took when the index was tuned."""
     exact: bool = False
     """Look at every code even where there is an IVF."""
+    engine: Engine = Engine.AUTO
 
     def __post_init__(self) -> None:
         if self.k is None and self.radius is None:
@@ -60,3 +88,95 @@ class SearchSettings:
         for name, value, least in (("k", self.k, 1), ("radius", self.radius, 0), ("nprobe", self.nprobe, 1)):
             if value is not None and value < least:
                 raise HashgrainError(Reason.BAD_VALUE, f"{name} is {value}; it must be at least {least}")
+        if self.recall is not None and not 0 < self.recall <= 1:
+            raise _bad("recall", self.recall, "more than 0, at most 1")
+        if (self.recall is not None) + (self.nprobe is not None) + self.exact > 1:
+            raise _bad("recall", self.recall, "one of recall, nprobe and exact: each says how hard to look")
+
+
+@dataclass(frozen=True, slots=True)
+class TuneSettings:
+    """How to find out how many lists to probe."""
+
+    recall: float = 0.95
+    """Share of the k nearest rows that are to be found."""
+    k: int = 10
+    levels: tuple[Level, ...] = tuple(Level)
+    nlists: tuple[int, ...] = ()
+    """Numbers of lists to try beside the one there is."""
+    sample: int = 1000
+    """Most queries."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        SearchSettings(self.k, recall=self.recall)
+        for name, values in (("nlists", self.nlists), ("sample", (self.sample,))):
+            if values and min(values) < 1:
+                raise _bad(name, values, "whole numbers from 1 on")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to look for at one level."""
+
+    level: Level = Level.FUSED
+    search: SearchSettings = field(default_factory=SearchSettings)
+    rerank: int | None = None
+    """Rows that are found by distance and then ordered by the query's logits; None: distance alone."""
+    explain: bool = False
+    """Tell the distance at every level."""
+
+    def __post_init__(self) -> None:
+        if self.rerank is not None and self.search.k is not None and self.rerank < self.search.k:
+            raise _bad("rerank", self.rerank, f"at least the {self.search.k} hits that are wanted")
+
+
+class Combine(StrEnum):
+    """How several levels become one order."""
+
+    CASCADE = "cascade"
+    """Candidates by the first level, narrowed by each next one, in the order of the last."""
+    SUM = "sum"
+    """By the weighted sum of distances, each as a share of its bits; exact over all rows."""
+    RRF = "rrf"
+    """By the sum of weight / (60 + rank) over the levels, each asked for its own nearest rows: reciprocal rank fusion."""
+
+
+@dataclass(frozen=True, slots=True)
+class CombineSettings:
+    """What to look for at several levels."""
+
+    how: Combine
+    levels: tuple[Level, ...]
+    """In the order of a cascade."""
+    search: SearchSettings = field(default_factory=SearchSettings)
+    """k, and how each level is searched; its radius has no meaning here."""
+    weights: tuple[int, ...] = ()
+    """Of each level for sum and rrf; none: 1 each. Whole numbers, so that sums are exact."""
+    budgets: tuple[int, ...] = ()
+    """Rows that each level of a cascade but the last leaves over; none: 10 times as many at each step up from k."""
+    radii: tuple[int, ...] = ()
+    """Largest distance at each level of a cascade, in bits: then every row within all of them is found, exactly."""
+
+    def __post_init__(self) -> None:
+        if not self.levels or len(set(self.levels)) < len(self.levels):
+            raise _bad("levels", ",".join(self.levels), "one or more different levels")
+        if self.search.k is None or self.search.radius is not None:
+            raise _bad("radius", self.search.radius, "left out when levels are combined; a cascade has radii")
+        for name, values, count, least, hows in (
+            ("weights", self.weights, len(self.levels), 1, {Combine.SUM, Combine.RRF}),
+            ("budgets", self.budgets, len(self.levels) - 1, 1, {Combine.CASCADE}),
+            ("radii", self.radii, len(self.levels), 0, {Combine.CASCADE}),
+        ):
+            if values and self.how not in hows:
+                raise _bad(name, values, f"left out: {self.how} has none")
+            if values and (len(values) != count or min(values) < least):
+                raise _bad(
+                    name, values, f"{count} whole numbers from {least} on, for the levels {','.join(self.levels)}"
+                )
+        if self.budgets and self.radii:
+            raise _bad("budgets", self.budgets, "left out where there are radii: those alone decide")
+
+
+def _bad(name: str, value: object, expected: str) -> HashgrainError:
+    return HashgrainError(Reason.BAD_VALUE, f"{name}: {value}; expected {expected}")

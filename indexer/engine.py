@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
@@ -15,24 +15,17 @@ import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
+from indexer.found import Found, merged
+from indexer.rowset import RowSet
+from indexer.terms import Terms
 
-Rows = npt.NDArray[np.int64]
-Distances = npt.NDArray[np.int32]
+if TYPE_CHECKING:
+    from indexer.scan.stretches import Lists
 
 TRAIN_PER_LIST = 64
 """Codes per list that an IVF is trained on. Source: FAISS's k-means warns below 39 points a centroid and stops gaining
 above 256; 64 keeps the float copy of the sample small."""
 WRITE_BLOCK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Rows found for one query, ordered by (distance, row)."""
-
-    rows: Rows
-    """int64[m]."""
-    distances: Distances
-    """int32[m], bits."""
 
 
 def write_flat(path: Path, nbits: int, ntotal: int, blocks: Iterable[Codes]) -> None:
@@ -104,23 +97,18 @@ class FlatIndex:
         self._index = _read(path)
         self.nbits: int = self._index.d
         self.ntotal: int = self._index.ntotal
-        size = self.ntotal * self.nbits // 8
-        flat = faiss.rev_swig_ptr(self._index.xb.data(), size) if size else np.empty(0, dtype=np.uint8)
-        self.codes: Codes = flat.reshape(self.ntotal, self.nbits // 8)
+        self.codes = _codes_of(self._index)
         """uint8[ntotal, nbits / 8], FAISS's own memory, mapped from the file: read only."""
 
-    def search(self, queries: Codes, k: int) -> list[Found]:
-        """Return exactly the k smallest (distance, row) for uint8[nq, nbits / 8]; fewer when there are fewer codes."""
+    def search(self, queries: Codes, terms: Terms) -> list[Found]:
+        """Return exactly the k smallest (distance, row) within the radius for uint8[nq, nbits / 8], fewer if fewer count."""
+        queries, selector = np.ascontiguousarray(queries), _selecting(terms.rows)
         if not self.ntotal:
-            return [_nothing() for _ in queries]
-        distances, rows = self._index.search(np.ascontiguousarray(queries), min(k, self.ntotal))
-        return [Found(of_row, of_distance) for of_row, of_distance in zip(rows, distances, strict=True)]
-
-    def within(self, queries: Codes, radius: int) -> list[Found]:
-        """Return every row at most `radius` bits away."""
-        if not self.ntotal:
-            return [_nothing() for _ in queries]
-        return _ranges(self._index.range_search(np.ascontiguousarray(queries), radius + 1))
+            return [merged([], None) for _ in queries]
+        if terms.radius is not None:  # FAISS's own is exclusive
+            return _ranges(self._index.range_search(queries, terms.radius + 1, params=selector), terms.k)
+        distances, rows = self._index.search(queries, min(terms.k or self.ntotal, self.ntotal), params=selector)
+        return _hits(rows, distances)
 
 
 @dataclass(slots=True)
@@ -142,21 +130,37 @@ class IvfIndex:
         ntotal: int = self.index.ntotal
         return ntotal
 
-    def search(self, queries: Codes, k: int, nprobe: int) -> list[Found]:
-        """Return up to k rows of the nearest lists by (distance, row).
+    def search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
+        """Return up to k rows of the nearest lists within the radius by (distance, row); all rows count.
 
         Which of the rows that tie for the last place are among them is FAISS's choice.
         """
-        parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, self.nlist))
-        k = min(k, self.ntotal)
-        distances, rows = self.index.search(np.ascontiguousarray(queries), k, params=parameters)
-        return [_sorted(of_row[of_row >= 0], at[of_row >= 0]) for of_row, at in zip(rows, distances, strict=True)]
+        queries, nprobe = np.ascontiguousarray(queries), min(nprobe, self.nlist)
+        if terms.radius is not None:
+            with self.lock:  # FAISS takes nprobe of a range search from the index itself
+                self.index.nprobe = nprobe
+                return _ranges(self.index.range_search(queries, terms.radius + 1), terms.k)
+        k = min(terms.k or self.ntotal, self.ntotal)
+        distances, rows = self.index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=nprobe))
+        return _hits(rows, distances)
 
-    def within(self, queries: Codes, radius: int, nprobe: int) -> list[Found]:
-        """Return the rows of the nearest lists at most `radius` bits away."""
-        with self.lock:  # FAISS takes nprobe of a range search from the index itself
-            self.index.nprobe = min(nprobe, self.nlist)
-            return _ranges(self.index.range_search(np.ascontiguousarray(queries), radius + 1))
+    def lists(self, first_row: int) -> "Lists":
+        """Return where centroids and lists lie in FAISS's memory.
+
+        Args:
+            first_row: what is added to an id to give its row.
+        """
+        from indexer.scan.kernels import STRETCH_FIELDS
+        from indexer.scan.stretches import Lists, flat_stretches, stretches
+
+        quantizer, memory = faiss.downcast_IndexBinary(self.index.quantizer), self.index.invlists
+        table = np.zeros((self.nlist, STRETCH_FIELDS), dtype=np.uint64)
+        table[:] = [
+            (int(memory.get_codes(number) or 0), int(memory.get_ids(number) or 0), first_row, memory.list_size(number))
+            for number in range(self.nlist)
+        ]
+        members = stretches(table, self.index.code_size, (self.index,))
+        return Lists((flat_stretches([_codes_of(quantizer)], [0]),), members)
 
 
 def open_ivf(path: Path) -> IvfIndex:
@@ -174,16 +178,33 @@ def _read(path: Path) -> Any:
         ) from err
 
 
-def _ranges(answer: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]) -> list[Found]:
+class _Memory:
+    """FAISS's memory for numpy: an array made of it keeps the index alive, which `faiss.rev_swig_ptr` alone does not."""
+
+    def __init__(self, flat: Any) -> None:
+        self._flat = flat
+        bytes_there = faiss.rev_swig_ptr(flat.xb.data(), flat.ntotal * flat.code_size)
+        self.__array_interface__ = bytes_there.reshape(flat.ntotal, flat.code_size).__array_interface__
+
+
+def _codes_of(flat: Any) -> Codes:
+    """Return uint8[ntotal, code_size], the memory of an IndexBinaryFlat."""
+    return np.asarray(_Memory(flat)) if flat.ntotal else np.empty((0, flat.code_size), dtype=np.uint8)
+
+
+def _selecting(rows: RowSet | None) -> Any:
+    """Return FAISS's word for the rows that count."""
+    return None if rows is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(rows.view(np.uint8)))
+
+
+def _hits(rows: npt.NDArray[np.int64], distances: npt.NDArray[np.int32]) -> list[Found]:
+    """Leave out what FAISS fills up with: row -1."""
+    return [
+        merged([Found(of_row[of_row >= 0], at[of_row >= 0])], None) for of_row, at in zip(rows, distances, strict=True)
+    ]
+
+
+def _ranges(answer: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], k: int | None) -> list[Found]:
     limits, distances, rows = answer
     parts = [slice(start, stop) for start, stop in zip(limits[:-1].tolist(), limits[1:].tolist(), strict=True)]
-    return [_sorted(rows[part], distances[part].astype(np.int32)) for part in parts]
-
-
-def _sorted(rows: Rows, distances: Distances) -> Found:
-    order = np.lexsort((rows, distances))
-    return Found(rows[order], distances[order])
-
-
-def _nothing() -> Found:
-    return Found(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32))
+    return [merged([Found(rows[part], distances[part].astype(np.int32))], k) for part in parts]

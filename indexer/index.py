@@ -1,7 +1,7 @@
 """An index opened for search: files mapped, nothing copied, any number of segments."""
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,59 +12,18 @@ from encoder.labels import Labels
 from encoder.levels import Level
 from encoder.places import read_image
 from encoder.shards import ShardKind
-from indexer.config import SearchSettings
-from indexer.engine import FlatIndex, Found, IvfIndex, open_ivf
-from indexer.manifest import Manifest, SegmentRecord, ShardSpan, check_sizes, read_current
-from indexer.rows import RowTable
+from indexer.combine import Asked, Ranked, combine
+from indexer.conditions import label_fields
+from indexer.config import CombineSettings, SearchSettings
+from indexer.found import Found, Rows
+from indexer.manifest import Manifest, check_sizes, read_current
+from indexer.rowset import RowSet, counts_of, row_set
+from indexer.segment import Segment
+from indexer.subindex import SubIndex
+from indexer.where import parse
 
-
-class Segment:
-    """One segment of an index; its sub-indexes are mapped when first used."""
-
-    def __init__(self, folder: Path, record: SegmentRecord) -> None:
-        self.record = record
-        self._folder = folder / record.name
-        self._flat: dict[Level, FlatIndex] = {}
-        self._ivf: dict[Level, IvfIndex] = {}
-        self._first_rows = [span.first_row for span in record.shards]
-
-    @cached_property
-    def table(self) -> RowTable:
-        """Keys, places and labels."""
-        return RowTable(self._folder, self.record.rows, self.record.labels)
-
-    def flat(self, level: Level) -> FlatIndex:
-        """Return the codes of a level."""
-        if level not in self._flat:
-            self._flat[level] = FlatIndex(self._folder / self.record.levels[level].flat)
-        return self._flat[level]
-
-    def ivf(self, level: Level) -> IvfIndex | None:
-        """Return the inverted lists of a level, if it has any."""
-        name = self.record.levels[level].ivf
-        if name is None:
-            return None
-        if level not in self._ivf:
-            self._ivf[level] = open_ivf(self._folder / name)
-        return self._ivf[level]
-
-    def span(self, row: int) -> ShardSpan:
-        """Return the shard a row came from."""
-        return self.record.shards[int(np.searchsorted(self._first_rows, row, side="right")) - 1]
-
-    def search(self, level: Level, queries: Codes, settings: SearchSettings) -> list[Found]:
-        """Search one level; rows count from the segment's first."""
-        ivf = None if settings.exact else self.ivf(level)
-        nprobe = settings.nprobe or self.record.levels[level].nprobe or 1
-        if settings.radius is not None:
-            flat_or_lists = (
-                self.flat(level).within(queries, settings.radius)
-                if ivf is None
-                else ivf.within(queries, settings.radius, nprobe)
-            )
-            return [Found(found.rows[: settings.k], found.distances[: settings.k]) for found in flat_or_lists]
-        k = settings.k or 1
-        return self.flat(level).search(queries, k) if ivf is None else ivf.search(queries, k, nprobe)
+FILTERS = 16
+"""Filters whose rows are remembered: the next page of an answer, or the next query of a session, asks with the same one."""
 
 
 class Index:
@@ -81,12 +40,37 @@ class Index:
         self.path = path
         self.folder, self.manifest = _current(path)
         self.segments = [Segment(self.folder, record) for record in self.manifest.segments]
+        self._filtered = lru_cache(FILTERS)(self._filter)
         self._bases: list[int] = np.cumsum([0, *(record.rows for record in self.manifest.segments)]).tolist()
+        self._levels = {
+            level: SubIndex([segment.levels[level] for segment in self.segments], self._bases)
+            for level in self.manifest.bits
+        }
 
     @property
     def rows(self) -> int:
-        """Number of codes at each level."""
+        """Number of rows, removed ones too: rows keep their numbers."""
         return self.manifest.rows
+
+    @cached_property
+    def live(self) -> RowSet | None:
+        """The rows that have not been removed; None: all."""
+        if all(segment.live is None for segment in self.segments):
+            return None
+        counts = [
+            np.ones(segment.record.rows, dtype=np.bool_) if segment.live is None else segment.live
+            for segment in self.segments
+        ]
+        return row_set(np.concatenate(counts))
+
+    def level(self, level: Level) -> SubIndex:
+        """Return a level over all segments."""
+        self.check_level(level)
+        return self._levels[level]
+
+    def live_rows(self) -> Rows:
+        """Return int64[n], the rows that have not been removed."""
+        return np.arange(self.rows) if self.live is None else np.flatnonzero(counts_of(self.live, 0, self.rows))
 
     def check_level(self, level: Level) -> None:
         """Raise `level-unknown` when the index has no such level."""
@@ -108,8 +92,42 @@ class Index:
             One `Found` a query. Without an IVF, or with `exact`, exactly the k smallest (distance, row) within the radius.
 
         Raises:
-            HashgrainError: `level-unknown`, `bad-value` for queries of another size.
+            HashgrainError: `level-unknown`, `bad-value` for queries of another size or a filter that cannot be read.
         """
+        self._check(level, queries)
+        return self._levels[level].search(queries, settings, self.passing(settings.where))
+
+    def combine(self, queries: Mapping[Level, Codes], settings: CombineSettings) -> list[Ranked]:
+        """Return the best rows for each query over several levels.
+
+        Args:
+            queries: uint8[nq, nbits / 8] for each level of the settings, the same images in the same order.
+            settings: which levels, and how they become one order.
+
+        Raises:
+            HashgrainError: `level-unknown`, `bad-value`.
+        """
+        for level in settings.levels:
+            self._check(level, queries[level])
+        return combine(Asked(self._levels, queries, settings, self.passing(settings.search.where)))
+
+    def passing(self, where: str | None) -> RowSet | None:
+        """Return the rows that have not been removed and pass a filter; None: all.
+
+        Raises:
+            HashgrainError: `bad-value` for a filter that cannot be read, with the place.
+        """
+        return self.live if where is None else self._filtered(where)
+
+    def _filter(self, where: str) -> RowSet:
+        from indexer.passing import passing
+
+        condition = parse(where, label_fields(self.manifest.segments))
+        counts = [passing(condition, segment.table, segment.record.shards) for segment in self.segments]
+        rows = row_set(np.concatenate(counts))
+        return rows if self.live is None else rows & self.live
+
+    def _check(self, level: Level, queries: Codes) -> None:
         self.check_level(level)
         nbits = self.manifest.bits[level]
         if queries.ndim != 2 or queries.shape[1] * 8 != nbits or queries.dtype != np.uint8:
@@ -117,16 +135,6 @@ class Index:
                 Reason.BAD_VALUE,
                 f"queries are {queries.dtype}{queries.shape}; level {level} takes uint8[n, {nbits // 8}]",
             )
-        parts = [segment.search(level, queries, settings) for segment in self.segments]
-        if len(parts) == 1:
-            return parts[0]
-        return [self._merge(of_query, settings.k) for of_query in zip(*parts, strict=True)]
-
-    def _merge(self, parts: Sequence[Found], k: int | None) -> Found:
-        rows = np.concatenate([part.rows + base for part, base in zip(parts, self._bases, strict=False)])
-        distances = np.concatenate([part.distances for part in parts])
-        order = np.lexsort((rows, distances))[:k]
-        return Found(rows[order], distances[order])
 
     def find(self, key: str) -> int:
         """Return the row of a key.
@@ -135,19 +143,18 @@ class Index:
             HashgrainError: `key-unknown`.
         """
         for segment, base in zip(self.segments, self._bases, strict=False):
-            if (row := segment.table.find(key)) is not None:
+            row = segment.table.find(key)
+            if row is not None and (segment.live is None or segment.live[row]):
                 return base + row
         raise HashgrainError(
             Reason.KEY_UNKNOWN,
             f"key {key!r} is not among the {self.rows:,} of {self.path}; keys are spelled as in the shards",
         )
 
-    def code(self, level: Level, row: int) -> Codes:
-        """Return uint8[nbits / 8], the code of a row."""
+    def codes(self, level: Level, rows: Rows) -> Codes:
+        """Return uint8[len(rows), nbits / 8], the codes of rows int64[m]."""
         self.check_level(level)
-        segment, row = self._local(row)
-        code: Codes = segment.flat(level).codes[row].copy()
-        return code
+        return self._levels[level].codes_at(rows)
 
     def key(self, row: int) -> str:
         """Return the key of a row."""

@@ -12,10 +12,19 @@ from encoder.publish import sha256_of, write_bytes
 from encoder.shards import ShardKind
 from indexer.rows import LabelField
 
-FORMAT, VERSION = "hashgrain-index", 1
+FORMAT, VERSION = "hashgrain-index", 2
 POINTER = "CURRENT"
 MANIFEST = "manifest.json"
 GENERATION = "gen-{:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What was measured of inverted lists."""
+
+    k: int
+    recalls: dict[int, float]
+    """Recall@k by nprobe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +33,16 @@ class LevelRecord:
 
     nbits: int
     flat: str
-    """File name of the IndexBinaryFlat: every code, by row."""
+    """File name of the IndexBinaryFlat: the code of each entry, which is a row unless rows share entries."""
     ivf: str | None
     """File name of the IndexBinaryIVF over the same codes, if there is one."""
     nlist: int | None
     nprobe: int | None
-    """Lists probed when the query does not say."""
+    """Lists probed when the query does not say; None: every code is looked at."""
+    tuned: Tuned | None = None
+    """What `indexer tune` measured of the lists."""
+    postings: str | None = None
+    """What the names of the files begin with that say which rows share an entry, if any do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,8 @@ class SegmentRecord:
     levels: dict[Level, LevelRecord]
     labels: list[LabelField]
     shards: list[ShardSpan]
+    live: str | None = None
+    """File of the generation that says which rows have not been removed; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +158,25 @@ def _damaged(path: Path, why: str) -> HashgrainError:
 def _parse(content: dict[str, Any]) -> Manifest:
     if content.pop("format") != FORMAT:
         raise ValueError(f"no {FORMAT}")
-    if (version := content.pop("version")) != VERSION:
+    if not 1 <= (version := content.pop("version")) <= VERSION:
         raise ValueError(f"format version {version}, this program reads {VERSION}; upgrade hashgrain")
     files = {str(name): (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
     return Manifest(**content | {"segments": [_segment(record) for record in content["segments"]], "files": files})
+
+
+def _level(content: dict[str, Any]) -> LevelRecord:
+    measured = content.get("tuned")
+    if measured is not None:  # JSON has no numbers for names
+        recalls = {int(nprobe): float(recall) for nprobe, recall in measured["recalls"].items()}
+        measured = Tuned(int(measured["k"]), recalls)
+    return LevelRecord(**content | {"tuned": measured})
 
 
 def _segment(content: dict[str, Any]) -> SegmentRecord:
     return SegmentRecord(
         **content
         | {
-            "levels": {level: LevelRecord(**content["levels"][level]) for level in Level if level in content["levels"]},
+            "levels": {level: _level(content["levels"][level]) for level in Level if level in content["levels"]},
             "labels": [LabelField(**record) for record in content["labels"]],
             "shards": [ShardSpan(**record | {"kind": ShardKind(record["kind"])}) for record in content["shards"]],
         }

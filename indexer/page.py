@@ -86,8 +86,7 @@ class _Cards:
     def _hit(self, hit: Hit, mine: Labels) -> _Card:
         shared = {name for name, value in hit.labels.items() if name in mine and mine[name] == value}
         kind: Literal["all", "some", "none"] = "none" if not shared else "all" if len(shared) == len(mine) else "some"
-        heading = "1 bit" if hit.distance == 1 else f"{hit.distance} bits"
-        return _Card(kind, self._picture(hit.row), heading, hit.key, _chips(hit.labels, shared))
+        return _Card(kind, self._picture(hit.row), hit.heading, hit.key, _chips(hit.labels, shared))
 
     def _picture(self, of: str | int) -> _Picture:
         """Return the picture of a query, by its name, or of a row."""

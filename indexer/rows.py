@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from indexer.columns import map_column, map_text
 
 KeyHashes = npt.NDArray[np.uint64]
 """uint64[n], see `hash_keys`."""
+LabelValues: TypeAlias = TextColumn | npt.NDArray[np.int64]
+"""Strings or int64[n]; meaningless where a row lacks the label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class RowTable:
         self.places: npt.NDArray[np.uint64] = map_column(folder / "places.npy", np.uint64, (rows, 2))
         self.sorted_hashes = map_column(folder / "keys.hashes.npy", np.uint64, (rows,))
         self._order = map_column(folder / "keys.order.npy", np.int64, (rows,))
-        self._labels = {
+        self._labels: dict[str, tuple[LabelValues, npt.NDArray[np.bool_]]] = {
             field.name: (
                 map_text(folder, name, rows)
                 if field.is_text
@@ -65,6 +68,10 @@ class RowTable:
                 return row
             at += 1
         return None
+
+    def label_column(self, name: str) -> tuple[LabelValues, npt.NDArray[np.bool_]] | None:
+        """Return a label's values over the rows and bool[rows], which rows have it; None where no row does."""
+        return self._labels.get(name)
 
     def labels(self, row: int) -> Labels:
         """Return the labels that a row has."""

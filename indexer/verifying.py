@@ -7,8 +7,9 @@ import numpy as np
 
 from encoder.errors import HashgrainError, Reason
 from encoder.publish import sha256_of
-from indexer.index import Index, Segment
+from indexer.index import Index
 from indexer.rows import hash_keys
+from indexer.segment import Segment
 
 PROBED_KEYS = 1000
 """Keys that are looked up again, spread over the rows; all hashes are compared anyway."""
@@ -41,15 +42,20 @@ def verify(path: Path, progress: Callable[[float, float, str], None]) -> Index:
 
 def _verify_segment(path: Path, segment: Segment) -> None:
     rows, table = segment.record.rows, segment.table
-    for level, record in segment.record.levels.items():
-        flat, ivf = segment.flat(level), segment.ivf(level)
-        if (flat.ntotal, flat.nbits) != (rows, record.nbits):
+    for level, part in segment.levels.items():
+        record, flat, ivf, entries = part.record, part.flat, part.ivf, rows
+        if part.postings is not None:
+            entries = len(part.postings)
+            if fault := part.postings.fault():
+                raise _wrong(path, f"{level}: {fault}")
+        if (flat.ntotal, flat.nbits) != (entries, record.nbits):
             raise _wrong(
-                path, f"{record.flat} has {flat.ntotal} codes of {flat.nbits} bits, expected {rows} of {record.nbits}"
+                path,
+                f"{record.flat} has {flat.ntotal} codes of {flat.nbits} bits, expected {entries} of {record.nbits}",
             )
-        if ivf is not None and (ivf.ntotal, ivf.nlist) != (rows, record.nlist):
+        if ivf is not None and (ivf.ntotal, ivf.nlist) != (entries, record.nlist):
             raise _wrong(
-                path, f"{record.ivf} has {ivf.ntotal} codes in {ivf.nlist} lists, expected {rows} in {record.nlist}"
+                path, f"{record.ivf} has {ivf.ntotal} codes in {ivf.nlist} lists, expected {entries} in {record.nlist}"
             )
     if fault := table.keys.fault():
         raise _wrong(path, f"keys: {fault}")

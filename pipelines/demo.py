@@ -25,8 +25,8 @@ from encoder.labels import Labels
 from encoder.levels import Level, parse_bits
 from encoder.shards import expand
 from indexer.build import build
-from indexer.config import BuildSettings, IndexKind, SearchSettings
-from indexer.engine import Found
+from indexer.config import BuildSettings, IndexKind, Question, SearchSettings
+from indexer.found import Found
 from indexer.index import Index
 from indexer.page import Known, Section, save_page
 from indexer.query import ask
@@ -146,8 +146,8 @@ def _held_out(folder: Path, model: Path, out: Path) -> Questions:
 
 def _from_index(index: Index) -> Questions:
     """Take rows of the index at random."""
-    rows = np.random.default_rng(0).permutation(index.rows)[:SCORED].tolist()
-    codes = {level: np.stack([index.code(level, row) for row in rows]) for level in Level}
+    chosen = np.random.default_rng(0).permutation(index.rows)[:SCORED]
+    codes, rows = {level: index.codes(level, chosen) for level in Level}, chosen.tolist()
     return Questions([f"key:{index.key(row)}" for row in rows], codes, [index.labels(row) for row in rows], rows)
 
 
@@ -218,7 +218,7 @@ def _write_page(path: Path, index: Index, questions: Questions) -> None:
         Level.FUSED: "all three together, the default",
     }
     sections = [
-        Section(f"level {level}", note, ask(index, names, level, SearchSettings(SHOWN_HITS, exact=True)))
+        Section(f"level {level}", note, ask(index, names, Question(level, SearchSettings(SHOWN_HITS, exact=True))))
         for level, note in notes.items()
     ]
     known = {name: Known(labels=labels) for name, labels in zip(names, questions.labels, strict=False)}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from encoder.levels import Level
-from pipelines.plots import Curve, save_distances, save_map_by_bits, save_precision_at, save_precision_recall
+from encoder.plots import Curve, save_distances, save_map_by_bits, save_precision_at, save_precision_recall
 from pipelines.report import Report, Row
 from pipelines.scoring import Scores
 

@@ -203,14 +203,11 @@ def _from_index(path: Path, fields: Sequence[str]) -> Part:
     from indexer.index import Index
 
     index = Index(path)
-    keys = [key for segment in index.segments for key in segment.table.keys]
-    rows = [index.labels(row) for row in range(index.rows)]
+    live = index.live_rows()
+    keys, rows = [index.key(row) for row in live.tolist()], [index.labels(row) for row in live.tolist()]
     for field in fields:
         _check_labelled(keys, np.array([field in row for row in rows]), field, path)
-    codes = {
-        level: np.concatenate([segment.flat(level).codes for segment in index.segments])
-        for level in index.manifest.bits
-    }
+    codes = {level: index.codes(level, live) for level in index.manifest.bits}
     labels = [[row[field] for row in rows] for field in fields]
     return Part(keys, labels, codes, {}, frozenset({index.manifest.fingerprint}))
 

@@ -6,6 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from encoder.errors import HashgrainError, Reason
 from indexer.engine import FlatIndex, open_ivf, write_flat, write_ivf
+from indexer.terms import Terms
 from tests.oracles import nearest
 
 
@@ -29,7 +30,7 @@ def flat_of(folder, codes):
 @given(collections(), st.integers(1, 60))
 def test_flat_returns_exactly_the_k_smallest_by_distance_and_row(tmp_path, collection, k):
     codes, queries = collection
-    for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, k), strict=True):
+    for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, Terms(k)), strict=True):
         assert (found.rows.tolist(), found.distances.tolist()) == nearest(query, codes, k)
 
 
@@ -38,7 +39,7 @@ def test_flat_returns_exactly_the_k_smallest_by_distance_and_row(tmp_path, colle
 def test_radius_is_inclusive_and_complete(tmp_path, collection, data):
     codes, queries = collection
     radius = data.draw(st.integers(0, 8 * codes.shape[1]))
-    for query, found in zip(queries, flat_of(tmp_path, codes).within(queries, radius), strict=True):
+    for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, Terms(None, radius)), strict=True):
         assert (found.rows.tolist(), found.distances.tolist()) == nearest(query, codes, radius=radius)
 
 
@@ -51,11 +52,11 @@ def test_probing_every_list_finds_what_flat_finds(tmp_path, collection, data):
     write_ivf(tmp_path / "ivf.faiss", flat, nlist, 0, lambda *_: None)
     ivf = open_ivf(tmp_path / "ivf.faiss")
     assert (ivf.ntotal, ivf.nlist) == (len(codes), nlist)
-    radius = data.draw(st.integers(0, 8 * codes.shape[1]))
-    for mine, exact in zip(ivf.search(queries, 10, nlist), flat.search(queries, 10), strict=True):
+    inside = Terms(None, data.draw(st.integers(0, 8 * codes.shape[1])))
+    for mine, exact in zip(ivf.search(queries, Terms(10), nlist), flat.search(queries, Terms(10)), strict=True):
         assert mine.distances.tolist() == exact.distances.tolist()
         assert sorted(zip(mine.distances, mine.rows, strict=True)) == list(zip(mine.distances, mine.rows, strict=True))
-    for mine, exact in zip(ivf.within(queries, radius, nlist), flat.within(queries, radius), strict=True):
+    for mine, exact in zip(ivf.search(queries, inside, nlist), flat.search(queries, inside), strict=True):
         assert mine.rows.tolist() == exact.rows.tolist()
 
 
@@ -64,12 +65,12 @@ def test_more_probes_never_find_fewer(tmp_path, rng):
     flat = flat_of(tmp_path, codes)
     write_ivf(tmp_path / "ivf.faiss", flat, 64, 0, lambda *_: None)
     ivf = open_ivf(tmp_path / "ivf.faiss")
-    exact = [set(found.rows.tolist()) for found in flat.search(codes[:50], 10)]
+    exact = [set(found.rows.tolist()) for found in flat.search(codes[:50], Terms(10))]
     recall = [
         np.mean(
             [
                 len(truth & set(found.rows.tolist())) / 10
-                for truth, found in zip(exact, ivf.search(codes[:50], 10, nprobe), strict=True)
+                for truth, found in zip(exact, ivf.search(codes[:50], Terms(10), nprobe), strict=True)
             ]
         )
         for nprobe in (1, 4, 16, 64)
@@ -83,6 +84,15 @@ def test_the_codes_of_a_flat_index_are_its_rows_and_read_only(tmp_path, rng):
     flat = flat_of(tmp_path, codes)
     assert (flat.codes == codes).all()
     assert flat._index.xb.is_owned is False  # mapped, not copied
+
+
+def test_codes_outlive_the_index_they_lie_in(tmp_path, rng):
+    codes = rng.integers(0, 256, (100_000, 8), dtype=np.uint8)
+    mine = flat_of(tmp_path, codes).codes
+    (tmp_path / "other").mkdir()
+    for _ in range(10):
+        assert (flat_of(tmp_path / "other", codes[:10]).codes == codes[:10]).all()
+    assert (mine == codes).all()
 
 
 def test_a_file_that_is_no_index_is_refused_in_one_line(tmp_path):

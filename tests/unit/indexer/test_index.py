@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -5,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from encoder.bits import pack
 from encoder.codefile import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.publish import sha256_of
 from indexer.build import build
-from indexer.config import BuildSettings, IndexKind, OnDuplicate, SearchSettings
+from indexer.config import BuildSettings, Dedupe, Engine, IndexKind, OnDuplicate, SearchSettings
 from indexer.index import Index
 from indexer.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
 from indexer.verifying import verify
@@ -85,9 +88,68 @@ def test_two_segments_answer_as_one(built, tmp_path, write_codes):
     for row in range(50):
         assert two.key(row) == one.key(row)
         assert two.find(one.key(row)) == row
-        assert (two.code(Level.FUSED, row) == codes[Level.FUSED][row]).all()
+        assert (two.codes(Level.FUSED, np.array([row])) == codes[Level.FUSED][row]).all()
     assert two.labels(3) == {"fine": 3, "only": "a"}
     assert two.labels(23) == {"fine": "b3"}
+
+
+def removing(path, gone):
+    """Take rows out of a built index, as a writer of removals would: a new generation with a bitmap of what lives."""
+    folder, manifest = read_current(path)
+    rows = manifest.rows
+    np.save(folder / "live.npy", pack(~np.isin(np.arange(rows), gone)))
+    [segment] = manifest.segments
+    live = folder / "live.npy"
+    files = manifest.files | {"live.npy": (live.stat().st_size, sha256_of(live))}
+    write_manifest(folder, replace(manifest, segments=[replace(segment, live="live.npy")], files=files))
+    write_pointer(path, folder.name)
+    return verify(path, lambda *_: None)
+
+
+@pytest.mark.parametrize("dedupe", list(Dedupe))
+def test_removed_rows_are_never_found_and_the_others_keep_their_numbers(built, tmp_path, dedupe):
+    _, codes = built
+    files = [tmp_path / "codes/a.h5", tmp_path / "codes/b.h5"]
+    build(files, tmp_path / "some", BuildSettings(dedupe=dedupe))
+    gone = [0, 3, 4, 20, 49]
+    index = removing(tmp_path / "some", gone)
+    assert index.rows == 50
+    assert index.live_rows().tolist() == [row for row in range(50) if row not in gone]
+    for level, engine in itertools.product(Level, [Engine.AUTO, Engine.SCAN, Engine.FAISS]):
+        alive = index.live_rows()
+        [found] = index.search(level, codes[level][:1], SearchSettings(100, engine=engine))
+        rows, distances = nearest(codes[level][0], codes[level][alive])
+        assert (found.rows.tolist(), found.distances.tolist()) == (alive[rows].tolist(), distances)
+    with pytest.raises(HashgrainError) as caught:
+        index.find("a-3")
+    assert caught.value.reason is Reason.KEY_UNKNOWN
+    assert index.find("a-5") == 5
+
+
+def test_rows_with_one_code_may_share_an_entry(tmp_path, write_codes, rng):
+    codes = rng.integers(0, 256, (7, 8), dtype=np.uint8)[rng.integers(0, 7, 400)]
+    write_codes("a", {Level.FINE: codes})
+    files, levels = list_code_files([tmp_path / "codes"]), (Level.FINE,)
+    for dedupe, kind in itertools.product(Dedupe, (IndexKind.FLAT, IndexKind.IVF)):
+        path = tmp_path / f"{dedupe}-{kind}"
+        build(files, path, BuildSettings(kind, levels, nlist=3, dedupe=dedupe))
+        index = verify(path, lambda *_: None)
+        part = index.segments[0].levels[Level.FINE]
+        assert part.flat.ntotal == (400 if dedupe is Dedupe.OFF else 7)
+        assert (index.codes(Level.FINE, np.arange(400)) == codes).all()
+        for settings in (SearchSettings(150, nprobe=3), SearchSettings(None, radius=30, exact=True)):
+            for query, found in zip(codes[:3], index.search(Level.FINE, codes[:3], settings), strict=True):
+                truth = nearest(query, codes, settings.k, settings.radius)
+                assert (found.rows.tolist(), found.distances.tolist()) == truth
+
+
+def test_auto_shares_codes_only_where_that_halves_the_entries(tmp_path, write_codes):
+    for distinct in (50, 51):
+        codes = np.arange(100, dtype=np.uint8)[:, None] % distinct
+        path = write_codes(f"{distinct}", {Level.FINE: codes})
+        build([path], tmp_path / f"{distinct}", BuildSettings(levels=(Level.FINE,)))
+        shared = Index(tmp_path / f"{distinct}").manifest.segments[0].levels[Level.FINE].postings
+        assert (shared is not None) == (distinct == 50)
 
 
 def test_labels_of_files_that_differ_are_brought_together(built):
@@ -145,7 +207,7 @@ def test_first_of_duplicates_keeps_rows_codes_and_places_together(tmp_path, writ
     assert (report.rows, report.duplicates) == (6, 2)
     index = verify(tmp_path / "index", lambda *_: None)
     assert [index.key(row) for row in range(6)] == ["p", "q", "r", "s", "t", "u"]
-    assert [index.code(Level.FINE, row).tolist() for row in range(6)] == codes[[0, 1, 2, 3, 5, 7]].tolist()
+    assert index.codes(Level.FINE, np.arange(6)).tolist() == codes[[0, 1, 2, 3, 5, 7]].tolist()
     assert index.segments[0].table.places[:, 0].tolist() == [0, 1, 2, 3, 5, 7]
 
 
@@ -209,9 +271,9 @@ def test_a_newer_index_says_upgrade(built):
     path, _ = built
     folder, _ = read_current(path)
     content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(content | {"version": 2}))
+    (folder / MANIFEST).write_text(json.dumps(content | {"version": 3}))
     write_pointer(path, folder.name)
-    with pytest.raises(HashgrainError, match="version 2, this program reads 1; upgrade hashgrain"):
+    with pytest.raises(HashgrainError, match="version 3, this program reads 2; upgrade hashgrain"):
         Index(path)
 
 

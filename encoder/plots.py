@@ -1,4 +1,4 @@
-"""Figures of an evaluation: plain numbers in, an SVG or PNG file out, the same bytes for the same numbers.
+"""Figures of evaluations and measurements: plain numbers in, an SVG or PNG file out, the same bytes for the same numbers.
 
 Names stand beside the lines they name, outside the axes. Colours are those of Okabe and Ito, told apart with any colour
 vision; a line's marker and dashes say the same again.
@@ -128,6 +128,24 @@ def save_map_by_bits(path: Path, curves: Sequence[Curve], title: str = "mAP by c
     with _figure(path) as figure:
         axes = _axes(figure, title, "Code length (bits, logarithmic)", "Mean average precision (0 to 1)")
         _set_rungs(axes, curves)
+        _draw(axes, curves)
+
+
+def save_recall_by_time(path: Path, curves: Sequence[Curve], title: str) -> None:
+    """Draw what share of the nearest is found by the time that takes.
+
+    Args:
+        path: `.svg` or `.png`.
+        curves: milliseconds a query as x and recall as y, 0..1; one point for a search that knows no other.
+        title: what stands above.
+
+    Raises:
+        HashgrainError: `bad-value` for another suffix, `write-failed`.
+    """
+    with _figure(path) as figure:
+        axes = _axes(figure, title, "Time a query (ms, logarithmic)", "Recall (share of the nearest found)")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         _draw(axes, curves)
 
 

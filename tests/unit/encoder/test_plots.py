@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from encoder.errors import HashgrainError, Reason
-from pipelines.plots import (
+from encoder.plots import (
     COLOURS,
     Curve,
     save_distances,
@@ -128,7 +128,7 @@ def test_matplotlib_is_loaded_to_draw_and_pyplot_never(tmp_path):
     program = f"""
 import sys
 from pathlib import Path
-import pipelines.plots as plots
+import encoder.plots as plots
 assert "matplotlib" not in sys.modules
 plots.save_precision_at(Path({str(tmp_path / "figure.png")!r}), [plots.Curve("a", [1, 2], [0.5, 0.4])])
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules

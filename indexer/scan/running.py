@@ -1,0 +1,107 @@
+"""Batches of queries, jobs and threads: what every scan shares.
+
+Answers depend neither on the number of threads nor on which thread did what: a candidate is dropped only for k others that
+precede it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from encoder.bits import Codes
+from encoder.cores import worker_count
+from indexer.found import Found
+from indexer.scan.answers import all_of, nearest
+from indexer.scan.jobs import Jobs, flat_jobs
+from indexer.scan.kernels import BLOCK, Kept, Words, Work
+from indexer.scan.stretches import Stretches
+from indexer.scan.threads import share
+from indexer.terms import Terms
+
+Kernel = Callable[[Work, Kept], Kept]
+"""`kernels.scan` or one like it."""
+
+TASKS_PER_THREAD: Final = 8
+"""A core that is busy elsewhere costs the others an eighth of its share, and a call of the kernel is still long."""
+WORDS_PER_THREAD: Final = 1 << 19
+"""Words to compare that are worth a thread: 100 microseconds or more, of which waking it takes 30."""
+BATCH: Final = 1024
+"""Most queries scanned together: with more, what is known of them would push the block out of the level-1 cache."""
+CANDIDATES: Final = 1 << 23
+"""Most candidates that a thread makes room for at the start, 64 MB."""
+ALL_ROWS: Final = np.empty(0, dtype=np.uint64)
+
+
+def among(rows: int, terms: Terms) -> Terms:
+    """Return the terms with a k that there are rows for."""
+    return terms if terms.k is None or terms.k <= rows else replace(terms, k=max(1, rows))
+
+
+def _capacity(terms: Terms) -> int:
+    """Return how many candidates a query gets room for: k, three times as many before they are sorted out, and a block."""
+    return 4 * (terms.k or 0) + int(BLOCK)
+
+
+def batches(queries: Codes, terms: Terms) -> Iterator[Codes]:
+    """Yield the queries that are scanned together."""
+    size = max(1, min(BATCH, CANDIDATES // _capacity(terms)))
+    return (queries[start : start + size] for start in range(0, len(queries), size))
+
+
+def flat_pieces(stretches: Stretches, queries: int, terms: Terms) -> Jobs:
+    """Let every query see every code, in pieces that keep all threads busy to the end."""
+    pieces = TASKS_PER_THREAD * (terms.threads or worker_count())
+    return flat_jobs(stretches, queries, stretches.rows // pieces + 1)
+
+
+def found_by(parts: list[Kept], terms: Terms) -> list[Found]:
+    """Return one `Found` a query of what threads kept."""
+    return all_of(parts) if terms.k is None else nearest(parts, terms.k)
+
+
+def run(
+    stretches: Stretches,
+    jobs: Jobs,
+    queries: Words,
+    terms: Terms,
+    farthest: int,
+    kernel: Kernel,
+) -> list[Kept]:
+    """Run a kernel over jobs on as many threads as they are worth.
+
+    Args:
+        stretches: what the jobs are pieces of.
+        jobs: who is compared with what.
+        queries: uint64[nq, words].
+        terms: k, radius and the rows that count.
+        farthest: largest distance there can be.
+        kernel: what compares.
+
+    Returns:
+        What each thread kept.
+    """
+    words = queries.shape[1]
+    threads = max(1, min(terms.threads or worker_count(), jobs.pairs * words // WORDS_PER_THREAD))
+    tasks = TASKS_PER_THREAD * threads if threads > 1 else 1
+    step = max(1, len(jobs.table) // tasks)
+    counts = ALL_ROWS if terms.rows is None else terms.rows
+    limit = (farthest if terms.radius is None else min(terms.radius, farthest)) + 1
+
+    def run_tasks(tasks: Iterator[int]) -> Kept:
+        kept = Kept(
+            np.empty((len(queries), _capacity(terms)), dtype=np.uint64),
+            np.zeros(len(queries), dtype=np.uint64),
+            np.full(len(queries), limit, dtype=np.uint64),
+            np.zeros((len(queries), farthest + 2), dtype=np.uint64),
+            np.zeros(len(queries), dtype=np.uint64),
+            np.uint64(terms.k or 0),
+            np.uint64(not stretches.ordered),
+        )
+        for start in tasks:
+            work = Work(stretches.table, jobs.table[start : start + step], jobs.asked, queries, counts)
+            kept = kernel(work, kept)
+        return kept
+
+    return share(iter(range(0, len(jobs.table), step)), threads, run_tasks)

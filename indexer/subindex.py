@@ -1,0 +1,235 @@
+"""One level of an index, its segments searched as one, by FAISS or by the scan.
+
+What is compared are entries, numbered over all segments: rows, or codes that rows share. Both engines return entries; rows
+are found for them here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from encoder.bits import Bits, Codes
+from encoder.errors import HashgrainError, Reason
+from indexer.config import Engine, SearchSettings
+from indexer.found import Found, Rows, merged
+from indexer.manifest import LevelRecord
+from indexer.rowset import RowSet, counts_of, in_set, row_set, size_of
+from indexer.segment import LevelPart
+from indexer.terms import Terms
+
+if TYPE_CHECKING:
+    from indexer.gpuengine import GpuFlat
+    from indexer.scan.stretches import Lists, Stretches
+    from indexer.scan.sums import Summand
+
+LOADING: Final = 1 << 29
+"""Words of 64 bits that FAISS compares in the time that loading the scan takes, about 0.4 s."""
+
+Compare = Callable[[Codes, Terms], list[Found]]
+"""Queries and terms to entries."""
+
+
+class SubIndex:
+    """One level of an index.
+
+    Args:
+        parts: the level in each segment, in row order.
+        first_rows: of each segment, and the number of rows.
+    """
+
+    def __init__(self, parts: Sequence[LevelPart], first_rows: Sequence[int]) -> None:
+        self.parts, self._first_rows = parts, first_rows
+        self._compared = 0
+
+    @cached_property
+    def _first_entries(self) -> list[int]:
+        """The first entry of each segment, and the number of entries."""
+        firsts: list[int] = np.cumsum([0, *(part.flat.ntotal for part in self.parts)]).tolist()
+        return firsts
+
+    @property
+    def _shared(self) -> bool:
+        return any(part.postings is not None for part in self.parts)
+
+    @cached_property
+    def _stretches(self) -> "Stretches":
+        from indexer.scan.stretches import flat_stretches
+
+        return flat_stretches([part.flat.codes for part in self.parts], self._first_entries[:-1])
+
+    @cached_property
+    def _lists(self) -> "Lists":
+        from indexer.scan.stretches import joined
+
+        pairs = zip(self.parts, self._first_entries, strict=False)
+        return joined([part.ivf.lists(first) for part, first in pairs if part.ivf is not None])
+
+    @property
+    def nbits(self) -> int:
+        """Bits of a code; every segment has the same."""
+        return self.parts[0].record.nbits
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows of each segment."""
+        return np.diff(self._first_rows).tolist()
+
+    def codes_at(self, rows: Rows) -> Codes:
+        """Return uint8[len(rows), nbits / 8], the codes of rows int64[m]."""
+        codes = np.empty((len(rows), self.nbits // 8), dtype=np.uint8)
+        owners = np.searchsorted(self._first_rows, rows, side="right") - 1
+        for number in np.unique(owners).tolist():
+            mine = owners == number
+            codes[mine] = self.parts[number].codes_at(rows[mine] - self._first_rows[number])
+        return codes
+
+    def summand(self, factor: int) -> "Summand":
+        """Return the level as a part of a sum in which each bit that differs adds `factor`."""
+        from indexer.scan.sums import Summand
+
+        entries = [None if part.postings is None else part.postings.entries for part in self.parts]
+        return Summand([part.flat.codes for part in self.parts], entries, factor)
+
+    def search(self, queries: Codes, settings: SearchSettings, rows: RowSet | None) -> list[Found]:
+        """Return the rows nearest to each query that count.
+
+        Args:
+            queries: uint8[nq, nbits / 8].
+            settings: k, radius, engine and effort.
+            rows: those that count; None: all.
+        """
+        entries = self._entries_of(rows) if rows is not None and self._shared else rows
+        compare = self._compare(len(queries), settings, entries)
+        found = compare(queries, Terms(settings.k, settings.radius, entries))
+        if not self._shared:
+            return found
+        answers = [self._rows_of(one, settings.k, rows) for one in found]
+        if rows is not None and settings.k is not None:
+            for at, (one, answer) in enumerate(zip(found, answers, strict=True)):
+                # entries are ordered by first rows, which need not be first among those that count: where the last distance
+                # may have been cut, all of that distance are looked at
+                if len(one.rows) == settings.k and answer.distances[-1] == one.distances[-1]:
+                    [whole] = compare(queries[at : at + 1], Terms(None, int(one.distances[-1]), entries))
+                    answers[at] = self._rows_of(whole, settings.k, rows)
+        return answers
+
+    def _compare(self, queries: int, settings: SearchSettings, entries: RowSet | None) -> Compare:
+        """Choose how entries are found."""
+        nprobes = self._nprobes(settings, entries)
+        if settings.engine is Engine.GPU:
+            return lambda codes, terms: self._ask_gpu(codes, terms, nprobes)
+        if settings.engine is Engine.SCAN or (settings.engine is Engine.AUTO and self._worth(queries, nprobes)):
+            return lambda codes, terms: self._scan(codes, terms, nprobes)
+        if nprobes is not None and entries is not None:
+            raise HashgrainError(
+                Reason.BAD_VALUE,
+                "engine is faiss, whose inverted lists cannot leave rows out; take engine scan, or exact search",
+            )
+        return lambda codes, terms: self._ask_faiss(codes, terms, nprobes)
+
+    def _nprobes(self, settings: SearchSettings, entries: RowSet | None) -> list[int] | None:
+        """Return the lists to probe in each segment that has any; None: look at every entry, if that is all or costs less."""
+        ivfs = [(part.ivf, _nprobe(part.record, settings)) for part in self.parts if part.ivf is not None]
+        if settings.exact or not ivfs or any(nprobe is None for _, nprobe in ivfs):
+            return None
+        nprobes = [min(nprobe or 1, ivf.nlist) for ivf, nprobe in ivfs]
+        probed = sum(ivf.ntotal * nprobe / ivf.nlist for (ivf, _), nprobe in zip(ivfs, nprobes, strict=True))
+        return None if entries is not None and size_of(entries) <= probed else nprobes
+
+    def _worth(self, queries: int, nprobes: list[int] | None) -> bool:
+        """Is the scan worth loading? FAISS answers until it has taken as long as that; ties in lists are only the scan's."""
+        self._compared += queries * self._first_entries[-1] * (self.nbits + 63) // 64
+        return nprobes is not None or self._compared > LOADING
+
+    def _scan(self, queries: Codes, terms: Terms, nprobes: list[int] | None) -> list[Found]:
+        from indexer.scan.search import search_flat, search_lists
+        from indexer.scan.stretches import flat_stretches
+
+        if nprobes is None:
+            return search_flat(self._stretches, queries, terms)
+        found = search_lists(self._lists, queries, nprobes, terms)
+        rest = [
+            (part.flat.codes, first)
+            for part, first in zip(self.parts, self._first_entries, strict=False)
+            if part.ivf is None
+        ]
+        if not rest:
+            return found
+        others = search_flat(flat_stretches(*zip(*rest, strict=True)), queries, terms)
+        return [merged(pair, terms.k) for pair in zip(found, others, strict=True)]
+
+    def _ask_faiss(self, queries: Codes, terms: Terms, nprobes: list[int] | None) -> list[Found]:
+        of_lists, parts = iter(nprobes or ()), []
+        for part, first in zip(self.parts, self._first_entries, strict=False):
+            of_part = replace(terms, rows=_within(terms.rows, first, first + part.flat.ntotal))
+            found = (
+                part.flat.search(queries, of_part)
+                if nprobes is None or part.ivf is None
+                else part.ivf.search(queries, of_part, next(of_lists))
+            )
+            parts.append([Found(one.rows + first, one.distances) for one in found])
+        return [merged(of_query, terms.k) for of_query in zip(*parts, strict=True)]
+
+    def _ask_gpu(self, queries: Codes, terms: Terms, nprobes: list[int] | None) -> list[Found]:
+        """Take flat answers from the GPU; radii, rows left out, lists and ties that go on and on are the scan's."""
+        if nprobes is not None or terms.radius is not None or terms.rows is not None or terms.k is None:
+            return self._scan(queries, terms, nprobes)
+        of_parts: list[list[Found | None]] = []
+        for gpu, first in zip(self._gpus, self._first_entries, strict=False):
+            found = gpu.search(queries, terms.k)
+            of_parts.append([one and Found(one.rows + first, one.distances) for one in found])
+        answers = []
+        for at, of_query in enumerate(zip(*of_parts, strict=True)):
+            settled = [one for one in of_query if one is not None]
+            whole = len(settled) == len(of_query)
+            answers.append(merged(settled, terms.k) if whole else self._scan(queries[at : at + 1], terms, None)[0])
+        return answers
+
+    @cached_property
+    def _gpus(self) -> "list[GpuFlat]":
+        from indexer.gpuengine import GpuFlat
+
+        return [GpuFlat(part.flat) for part in self.parts]
+
+    def _entries_of(self, rows: RowSet) -> RowSet:
+        """Return the entries with a row that counts."""
+        found: list[Bits] = []
+        for part, (start, stop) in zip(self.parts, pairwise(self._first_rows), strict=True):
+            counts = counts_of(rows, start, stop)
+            found.append(counts if part.postings is None else part.postings.entries_of(counts))
+        return row_set(np.concatenate(found))
+
+    def _rows_of(self, found: Found, k: int | None, rows: RowSet | None) -> Found:
+        """Return the rows of entries."""
+        owners = np.searchsorted(self._first_entries, found.rows, side="right") - 1
+        parts = []
+        for number in np.unique(owners).tolist():
+            part, mine = self.parts[number], owners == number
+            local = Found(found.rows[mine] - self._first_entries[number], found.distances[mine])
+            expanded = local if part.postings is None else part.postings.expand(local, None if rows is not None else k)
+            parts.append(Found(expanded.rows + self._first_rows[number], expanded.distances))
+        answer = merged(parts, None)
+        if rows is not None:
+            counts = in_set(rows, answer.rows)
+            answer = Found(answer.rows[counts], answer.distances[counts])
+        return Found(answer.rows[:k], answer.distances[:k])
+
+
+def _within(rows: RowSet | None, start: int, stop: int) -> RowSet | None:
+    return None if rows is None else row_set(counts_of(rows, start, stop))
+
+
+def _nprobe(record: LevelRecord, settings: SearchSettings) -> int | None:
+    """Return the lists of a segment to probe; None: no number of lists is known to do."""
+    if settings.recall is None:
+        return settings.nprobe or record.nprobe
+    if record.tuned is None:
+        raise HashgrainError(
+            Reason.BAD_VALUE,
+            f"recall is {settings.recall}, but nothing is known of these lists; run `indexer tune`, or give nprobe or exact",
+        )
+    return min((nprobe for nprobe, recall in record.tuned.recalls.items() if recall >= settings.recall), default=None)

@@ -1,0 +1,218 @@
+"""How many lists to probe: recall and time are measured on held-out queries, and the finding is kept in the index.
+
+Queries are rows of the index, or codes from elsewhere. Rows that ask do not count as answers, so that no query finds itself.
+Recall@k is the share of the k answers that are no farther than the k-th exact one, which is fair to ties.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from encoder.bits import Codes
+from encoder.codefile import list_code_files, open_codes
+from encoder.errors import HashgrainError, Reason
+from encoder.levels import Level
+from encoder.publish import exclusive
+from indexer.config import Engine, SearchSettings, TuneSettings
+from indexer.engine import write_ivf
+from indexer.found import Found
+from indexer.generation import publish_generation, take_over
+from indexer.index import Index
+from indexer.levelwriter import usual_nlist
+from indexer.manifest import LevelRecord, Manifest, Tuned
+from indexer.rowset import RowSet, row_set
+from indexer.segment import LevelPart
+from indexer.subindex import SubIndex
+
+REPEATS: Final = 3
+"""Runs of a batch, of which the median time counts."""
+STEP: Final = 2**0.5
+"""Each nprobe that is tried, as a multiple of the one before."""
+ENOUGH: Final = 0.999
+"""Recall beyond which no more lists are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What some effort finds, and what it takes."""
+
+    nprobe: int | None
+    """None: every code is looked at."""
+    recall: float
+    milliseconds: float
+    """A query, in a batch of all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What was measured of a level with some number of lists."""
+
+    level: Level
+    nlist: int
+    points: list[Point]
+    """By nprobe, and last the exact search."""
+    chosen: Point
+    """The quickest that reaches the recall; the exact search if no number of lists does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Queries and what they are asked of."""
+
+    queries: Codes
+    rows: RowSet
+    """Without those that ask."""
+    exact: list[Found]
+
+
+def tune(
+    index: Path,
+    settings: TuneSettings,
+    queries: Mapping[Level, Codes],
+    progress: Callable[[float, str], None] = lambda *_: None,
+) -> list[Curve]:
+    """Measure the lists of an index, build others if asked, and keep in the index what is quickest at a recall.
+
+    Args:
+        index: folder of the index.
+        settings: recall, levels, numbers of lists to try.
+        queries: uint8[nq, nbits / 8] by level, from elsewhere; rows of the index ask at the levels that are not there.
+        progress: called with a share done and a few words.
+
+    Returns:
+        What was measured; the first curve of a level is the one whose lists the index has now.
+
+    Raises:
+        HashgrainError: `index-missing`, `index-damaged`, `level-unknown`, `busy`, `write-failed`, `bad-value` for an index
+            of several segments or with fewer rows than answers wanted.
+    """
+    with exclusive(index):
+        opened = Index(index)
+        for level in settings.levels:
+            opened.check_level(level)
+        if len(opened.segments) > 1:
+            raise HashgrainError(
+                Reason.BAD_VALUE,
+                f"{index} has {len(opened.segments)} segments, tuning needs one; build the index again from all code files",
+            )
+        curves: list[Curve] = []
+
+        def write(folder: Path) -> Manifest:
+            take_over(opened.folder, folder, opened.manifest.files)
+            [segment] = opened.manifest.segments
+            levels = dict(segment.levels)
+            for number, level in enumerate(settings.levels):
+                asked, share = _hold(opened, level, settings, queries.get(level)), number / len(settings.levels)
+                found = []
+                for record in _candidates(folder / segment.name, level, levels[level], segment.rows, settings):
+                    progress(share, f"{level}: {record.nlist:,} lists")
+                    part = LevelPart(folder / segment.name, record, segment.rows)
+                    found.append((_measure(SubIndex([part], [0, segment.rows]), level, asked, settings), record))
+                found.sort(key=lambda pair: pair[0].chosen.milliseconds)
+                curves.extend(curve for curve, _ in found)
+                levels[level] = _keep(folder / segment.name, found, settings.k)
+            return replace(opened.manifest, segments=[replace(segment, levels=levels)])
+
+        publish_generation(index, write, opened.manifest.files)
+    return curves
+
+
+def read_queries(paths: Sequence[Path], bits: Mapping[Level, int]) -> dict[Level, Codes]:
+    """Return the codes of code files by level, none for no files.
+
+    Raises:
+        HashgrainError: `codes-missing`, `codes-damaged`, `codes-mismatch` for other bits than the index has.
+    """
+    parts: dict[Level, list[Codes]] = {}
+    for path in list_code_files(paths) if paths else []:
+        with open_codes(path) as file:
+            for level, nbits in file.header.bits.items():
+                if bits.get(level, nbits) != nbits:
+                    raise HashgrainError(
+                        Reason.CODES_MISMATCH, f"{path} has {nbits} bits at level {level}, the index has {bits[level]}"
+                    )
+                parts.setdefault(level, []).append(file.codes(level))
+    return {level: np.concatenate(codes) for level, codes in parts.items()}
+
+
+def _hold(index: Index, level: Level, settings: TuneSettings, given: Codes | None) -> _Held:
+    live = index.live_rows()
+    counts = np.zeros(index.rows, dtype=np.bool_)
+    counts[live] = True
+    rng = np.random.default_rng(settings.seed)
+    if given is None:
+        asking = np.sort(rng.permutation(live)[: min(settings.sample, len(live) // 2)])
+        counts[asking] = False
+        codes = index.codes(level, asking)
+    else:
+        codes = given[np.sort(rng.permutation(len(given))[: settings.sample])]
+    if counts.sum() < settings.k or not len(codes):
+        raise HashgrainError(
+            Reason.BAD_VALUE,
+            f"{index.path} has {len(live):,} rows; finding {settings.k} for held-out ones takes at least {2 * settings.k}",
+        )
+    rows = row_set(counts)
+    return _Held(
+        codes, rows, index.level(level).search(codes, SearchSettings(settings.k, exact=True, engine=Engine.SCAN), rows)
+    )
+
+
+def _candidates(
+    folder: Path, level: Level, record: LevelRecord, rows: int, settings: TuneSettings
+) -> Iterator[LevelRecord]:
+    """Yield the level with each number of lists, built if it is not there."""
+    flat = LevelPart(folder, record, rows).flat
+    nlists = {min(nlist, flat.ntotal) for nlist in settings.nlists}
+    if record.nlist is None and not nlists and flat.ntotal:
+        nlists = {usual_nlist(flat.ntotal)}
+    if record.nlist is not None:
+        yield record
+    for nlist in sorted(nlists - {record.nlist}):
+        name = f"{level}.ivf{nlist}.faiss"
+        write_ivf(folder / name, flat, nlist, settings.seed, lambda *_: None)
+        yield replace(record, ivf=name, nlist=nlist)
+
+
+def _measure(sub: SubIndex, level: Level, held: _Held, settings: TuneSettings) -> Curve:
+    points: list[Point] = []
+    nlist, nprobe = sub.parts[0].record.nlist or 1, 1.0
+    exact = SearchSettings(settings.k, exact=True, engine=Engine.SCAN)
+    while not points or (points[-1].recall < ENOUGH and points[-1].nprobe != nlist):
+        lists = min(nlist, max(round(nprobe), (points[-1].nprobe or 0) + 1 if points else 1))
+        effort = replace(exact, exact=False, nprobe=lists)
+        points.append(
+            Point(lists, _recall(sub.search(held.queries, effort, held.rows), held.exact), _time(sub, held, effort))
+        )
+        nprobe *= STEP
+    points.append(Point(None, 1.0, _time(sub, held, exact)))
+    reached = [point for point in points if point.recall >= settings.recall]
+    return Curve(level, nlist, points, min(reached, key=lambda point: point.milliseconds))
+
+
+def _time(sub: SubIndex, held: _Held, effort: SearchSettings) -> float:
+    """Return milliseconds a query, all rows counting: leaving out those that ask is not what is to be timed."""
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        sub.search(held.queries, effort, None)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times) * 1e3 / len(held.queries)
+
+
+def _recall(found: list[Found], exact: list[Found]) -> float:
+    pairs = zip(found, exact, strict=True)
+    return float(np.mean([(mine.distances <= truth.distances[-1]).sum() / len(truth.rows) for mine, truth in pairs]))
+
+
+def _keep(folder: Path, found: list[tuple[Curve, LevelRecord]], k: int) -> LevelRecord:
+    """Remove all lists but those of the first curve, and return the record that says what was found of them."""
+    (curve, record), *others = found
+    for _, other in others:
+        (folder / str(other.ivf)).unlink()
+    recalls = {point.nprobe: point.recall for point in curve.points if point.nprobe is not None}
+    return replace(record, nprobe=curve.chosen.nprobe, tuned=Tuned(k, recalls))
