@@ -30,6 +30,11 @@ $(READY): pyproject.toml
 	fi
 	@touch $(READY)
 
+$(READY)-bench: $(READY)
+	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(BIN)/python --editable '.[bench]'; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'; fi
+	@touch $@
+
 demo: $(READY) ## draw pictures (or SHARDS=... WEIGHTS=...), encode, build, ask, show: demo/page.html
 	$(BIN)/python -m pipelines.demo --out $(DEMO) $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(SHARDS)
 
@@ -79,8 +84,8 @@ bench-grocery: $(READY) ## retrieval on real photos: GROCERY=folder of shards, W
 bench-encode: $(READY) ## encoder throughput against its roofline: SHARDS='...' WEIGHTS=...
 	$(BIN)/python benchmarks/encode.py $(SHARDS) $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
-bench-search: $(READY) ## 10 M synthetic codes: build memory, milliseconds a query, recall
-	$(BIN)/python benchmarks/search.py
+bench-search: $(READY)-bench ## every search over the same codes, 1 M and 10 M, against FAISS, usearch and LanceDB (hours; ARGS=...)
+	$(BIN)/python -m benchmarks.search $(ARGS)
 
 clean: ## remove what the targets made (not codes/ and index/)
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

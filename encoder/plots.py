@@ -149,6 +149,25 @@ def save_recall_by_time(path: Path, curves: Sequence[Curve], title: str) -> None
         _draw(axes, curves)
 
 
+def save_time_by_rows(path: Path, curves: Sequence[Curve], title: str) -> None:
+    """Draw how the time of a query grows with what is searched, both logarithmic.
+
+    Args:
+        path: `.svg` or `.png`.
+        curves: codes as x and milliseconds a query as y, both above 0.
+        title: what stands above.
+
+    Raises:
+        HashgrainError: `bad-value` for another suffix, `write-failed`.
+    """
+    with _figure(path) as figure:
+        axes = _axes(figure, title, "Codes (logarithmic)", "Time a query (ms, logarithmic)")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        _draw(axes, curves)
+
+
 def save_distances(
     path: Path, levels: Mapping[str, Mapping[str, Numbers]], title: str = "Distances of pairs (dotted: mean)"
 ) -> None:
@@ -230,15 +249,19 @@ def _set_rungs(axes: "Axes", curves: Sequence[Curve]) -> None:
 
 def _draw(axes: "Axes", curves: Sequence[Curve], *, ends: bool = True) -> None:
     """Draw lines and name them on the right: where they end, or else in the order of their mean heights."""
-    top = np.clip(np.ceil(max(max(curve.y) for curve in curves) * 10.2) / 10, 0.1, 1.0)  # room above, in whole tenths
-    axes.set_ylim(0, top)
+    if axes.get_yscale() == "linear":  # shares of 1
+        highest = max(max(curve.y) for curve in curves)
+        axes.set_ylim(0, np.clip(np.ceil(highest * 10.2) / 10, 0.1, 1.0))  # room above, in whole tenths
     for number, curve in enumerate(curves):
         if len(curve.x):
             every = 1 if len(curve.x) <= MARKED else 1 / MARKED  # a fraction is a way along the line, as it is seen
             axes.plot(curve.x, curve.y, markevery=every, clip_on=False, **_look(number))
         else:
             axes.axhline(curve.y[0], **_look(number) | {"marker": ""})
-    heights = [(curve.y[-1] if ends else float(np.mean(curve.y))) / top for curve in curves]
+    scaled = axes.yaxis.get_transform().transform
+    bottom, top = scaled(np.array(axes.get_ylim()))
+    named = np.array([curve.y[-1] if ends else float(np.mean(curve.y)) for curve in curves])
+    heights = (scaled(named) - bottom) / (top - bottom)
     for number, (curve, height) in enumerate(zip(curves, spread(heights, LINE / SIZE[1]), strict=True)):
         handle = _look(number) | {"markevery": [1] if len(curve.x) else [], "transform": axes.transAxes}
         axes.plot(KEY, [height] * 3, clip_on=False, **handle)

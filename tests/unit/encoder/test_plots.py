@@ -18,6 +18,8 @@ from encoder.plots import (
     save_map_by_bits,
     save_precision_at,
     save_precision_recall,
+    save_recall_by_time,
+    save_time_by_rows,
     spread,
 )
 
@@ -35,7 +37,15 @@ LEVELS = {
     level: {"same class": np.arange(nbits + 1)[::-1], "other": np.arange(nbits + 1)}
     for level, nbits in {"fine": 16, "mid": 16, "fused": 32}.items()
 }
-FIGURES = [*(partial(save, curves=curves) for save, curves in CURVES.items()), partial(save_distances, levels=LEVELS)]
+TIMES = {
+    save_recall_by_time: [Curve("lists", [0.1, 1, 10], [0.5, 0.9, 1.0]), Curve("flat", [20], [1.0])],
+    save_time_by_rows: [Curve("flat", [1e5, 1e7], [0.01, 1.0]), Curve("lists", [1e5, 1e7], [0.01, 0.1])],
+}
+FIGURES = [
+    *(partial(save, curves=curves) for save, curves in CURVES.items()),
+    *(partial(save, curves=curves, title="times") for save, curves in TIMES.items()),
+    partial(save_distances, levels=LEVELS),
+]
 every_figure = pytest.mark.parametrize("save", FIGURES, ids=lambda save: save.func.__name__)
 
 

@@ -1,0 +1,1 @@
+"""Searches over the same codes, compared: `python -m benchmarks.search`."""
