@@ -67,7 +67,7 @@ evaluate: $(READY) ## score MODEL on TEST='...' (and TRAIN='...' or INDEX=...) b
 	  $(if $(filter-out file,$(origin INDEX)),--database '$(INDEX)') $(ARGS)
 
 box: $(READY) ## train the model in the box: CIFAR='train-*.tar' (about 100 minutes on 2 cores)
-	$(BIN)/encoder train $(CIFAR) --half --overwrite --out encoder/box.safetensors
+	$(BIN)/encoder train $(CIFAR) --loss mid=orthohash --half --overwrite --out encoder/box.safetensors
 
 bench-methods: $(READY) ## every hash function and loss on the features of MODEL=...: TRAIN='...' TEST='...'
 	$(BIN)/python benchmarks/methods.py '$(MODEL)' --train $(TRAIN) --test $(TEST)

@@ -2,7 +2,7 @@
 
 usage: ablation.py SHARD... [--epochs 8] [--held-out 0.1] [--only NAME...] [--seeds 1] [--out ablation.json]
 
-Every row trains from scratch with the default recipe but for its own change, on the same images, and prints the tie-aware
+Every row trains from scratch as the model in the box was trained (`make box`) but for its own change, on the same images, and prints the tie-aware
 leave-one-out mAP of the held-out part of the training images (fused and mid: class; coarse: kind). No test image is looked at. Rows that are done are kept in `--out`, so that a run that was cut goes on.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from encoder.config import Pooling
 from encoder.levels import Level
+from encoder.losses.kinds import LossKind
 from encoder.shards import Shard, expand
 from encoder.training.recipes import CLASS_LEVELS, Recipe, settings_for
 from encoder.training.settings import Phase, TrainSettings
@@ -39,6 +40,7 @@ def variants(base: TrainSettings) -> Mapping[str, TrainSettings]:
         "distillation 0.1": replace(base, distillation=0.1),
         "distillation 1": replace(base, distillation=1.0),
         "staged: end to end, then hash layers on a frozen trunk": replace(base, phases=(first, heads)),
+        "greedyhash at mid": replace(base, losses={**base.losses, Level.MID: LossKind.GREEDYHASH}),
         "cutout off": replace(base, cutout=0),
         "rate x2": replace(base, phases=(replace(first, rate=2 * rate),)),
         "rate / 2": replace(base, phases=(replace(first, rate=rate / 2),)),
@@ -57,7 +59,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("ablation.json"))
     arguments = parser.parse_args()
     base = settings_for(Recipe.SCRATCH, dict.fromkeys(Level, 64), arguments.epochs)
-    base = replace(base, phases=base.phases[:1], held_out=arguments.held_out)
+    losses = {**base.losses, Level.MID: LossKind.ORTHOHASH}
+    base = replace(base, phases=base.phases[:1], losses=losses, held_out=arguments.held_out)
     shards, done = expand(arguments.shards), _done(arguments.out)
     print("| change | fused | mid | coarse | seed |\n|---|---|---|---|---|")
     for seed in range(arguments.seeds):

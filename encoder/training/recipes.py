@@ -66,7 +66,7 @@ RECIPES: Mapping[Recipe, TrainSettings] = {
     Recipe.SCRATCH: TrainSettings(
         phases=(Phase(32, 0.25, CLASS_LEVELS, trunk=1.0), Phase(8, 0.1, (Level.FINE,))),
         exits={Level.FINE: (128, 192), Level.MID: (256,)},
-        losses={Level.FINE: LossKind.CONTRASTIVE_VIEWS},
+        losses={Level.FINE: LossKind.CONTRASTIVE_VIEWS, Level.MID: LossKind.GREEDYHASH},
         weight=LEVEL_WEIGHT,
         decay=1e-3,
     ),
@@ -77,7 +77,7 @@ RECIPES: Mapping[Recipe, TrainSettings] = {
     ),
     Recipe.ARTICLE: replace(
         PRETRAINED,
-        phases=(Phase(4, 0.05, (Level.FUSED,)), Phase(12, 0.02, (Level.FUSED,), trunk=0.3)),
+        phases=(Phase(4, 0.05, (Level.FUSED,)), Phase(12, 0.002, (Level.FUSED,), trunk=0.3)),
         pooling=Pooling.PLAIN,
         losses={Level.FUSED: LossKind.CONTRASTIVE},
         weight={},

@@ -273,15 +273,20 @@ def lowest(planes: Words, rows: Word, query: Words, width: Width) -> Word:
 
 
 @compiled
+def distance_in_place(stretch: Words, position: Word, query: Words, width: Width) -> Word:
+    """Return the bits that differ between a query and a code of exactly len(width) words."""
+    words, bits = Word(len(width)), ZERO
+    for word in up_to(words):
+        bits += count_ones(load_word(stretch[CODES], EIGHT * (position * words + word)) ^ query[word])
+    return bits
+
+
+@compiled
 def lowest_in_place(stretch: Words, start: Word, rows: Word, query: Words, width: Width) -> Word:
-    """Return the smallest distance of codes start:start + rows where they lie, of exactly len(width) words."""
-    words = Word(len(width))
+    """Return the smallest distance of codes start:start + rows where they lie."""
     best = ALL
     for at in up_to(rows):
-        bits = ZERO
-        for word in up_to(words):
-            bits += count_ones(load_word(stretch[CODES], EIGHT * ((start + at) * words + word)) ^ query[word])
-        best = min(best, bits)
+        best = min(best, distance_in_place(stretch, start + at, query, width))
     return best
 
 
@@ -290,6 +295,13 @@ def measure(block: Block, rows: Word, query: Words, width: Width) -> None:
     """Write down all distances of a block: in a loop of its own, which vectorises."""
     for at in up_to(rows):
         block.distances[at] = distance(block.planes, at, query, width)
+
+
+@compiled
+def measure_in_place(block: Block, stretch: Words, start: Word, rows: Word, query: Words, width: Width) -> None:
+    """Write down the distances of codes start:start + rows where they lie."""
+    for at in up_to(rows):
+        block.distances[at] = distance_in_place(stretch, start + at, query, width)
 
 
 @compiled
@@ -327,11 +339,24 @@ def admit(block: Block, rows: Word, stretch: Words, start: Word, kept: Kept, que
 
 
 @compiled
+def drop(kept: Kept, query: Word) -> None:
+    """Drop the candidates of a query that k others precede by their distance alone."""
+    end, size = (kept.limits[query] - kept.ties + ONE) << ROW_BITS, ZERO
+    for at in up_to(kept.sizes[query]):
+        key = kept.keys[query, at]
+        kept.keys[query, size] = key
+        size += ONE if key < end else ZERO
+    kept.sizes[query] = size
+
+
+@compiled
 def roomier(kept: Kept, query: Word) -> Kept:
-    """Make room for a block: drop all but the k best candidates of a query, or double the room of all queries."""
+    """Make room for a block: drop candidates of a query, all but the k best if need be, or double the room of all queries."""
     if kept.k:
-        kept.keys[query, : kept.sizes[query]].sort()
-        kept.sizes[query] = kept.k
+        drop(kept, query)
+        if kept.sizes[query] + BLOCK > Word(kept.keys.shape[1]):
+            kept.keys[query, : kept.sizes[query]].sort()
+            kept.sizes[query] = kept.k
         return kept
     keys = np.empty((kept.keys.shape[0], 2 * kept.keys.shape[1]), Word)
     keys[:, : kept.keys.shape[1]] = kept.keys
@@ -357,20 +382,27 @@ def scan(work: Work, kept: Kept, size: Word, width: Width) -> Kept:
     whole = not len(work.counts) and size == EIGHT * Word(len(width))
     for job in work.jobs:
         stretch, asked, start = work.stretches[job[STRETCH]], work.asked[job[ASKED_START] : job[ASKED_STOP]], job[START]
-        alone = whole and len(asked) == 1
+        in_place = whole and (len(asked) == 1 or len(width) == 1)  # a copy pays when it is read more than once
         while start < job[STOP]:
-            if alone:  # a single query does not pay for the copy of a block without candidates
+            if in_place:
                 rows = min(BLOCK, job[STOP] - start)
-                if lowest_in_place(stretch, start, rows, work.queries[asked[0]], width) >= limits[asked[0]]:
-                    start += rows
-                    continue
-            rows, after = gather(block, job, start, work, size, width)
+                after = start + rows
+            else:
+                rows, after = gather(block, job, start, work, size, width)
             for query in asked:
-                if lowest(block.planes, rows, work.queries[query], width) >= limits[query]:
+                words = work.queries[query]
+                if in_place:
+                    nearest = lowest_in_place(stretch, start, rows, words, width)
+                else:
+                    nearest = lowest(block.planes, rows, words, width)
+                if nearest >= limits[query]:
                     continue
                 if kept.sizes[query] + rows > Word(kept.keys.shape[1]):
                     kept = roomier(kept, query)
-                measure(block, rows, work.queries[query], width)
+                if in_place:
+                    measure_in_place(block, stretch, start, rows, words, width)
+                else:
+                    measure(block, rows, words, width)
                 admit(block, rows, stretch, start, kept, query)
             start = after
     return kept
@@ -447,6 +479,8 @@ def settled(kept: Kept, k: Word) -> Words:
     """Return uint64[nq, k]: the smallest candidates of each query in order, ALL where there are fewer."""
     best = np.full((len(kept.sizes), k), ALL)
     for query in up_to(Word(len(kept.sizes))):
+        if kept.k:
+            drop(kept, query)
         size = kept.sizes[query]
         kept.keys[query, :size].sort()
         best[query, : min(size, k)] = kept.keys[query, : min(size, k)]

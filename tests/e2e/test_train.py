@@ -40,7 +40,7 @@ def test_a_pretrained_backbone_is_trained_in_stages_and_the_article_has_one_code
         (("--loss", "ultra=csq"), "no level is called 'ultra'"),
         (("--label", "fine"), "is not LEVEL=FIELD"),
         (("--label", "mid=colour"), "has no label 'colour' for level mid (its labels: coarse, fine, name)"),
-        (("--label", "coarse=coarse"), "level mid is to learn by orthohash but has no labels"),
+        (("--label", "coarse=coarse"), "level mid is to learn by greedyhash but has no labels"),
         (("--bits", "12"), "multiple of 8"),
         (("--weights", "missing.pth"), "missing.pth"),
         (("--backbone", "resnet7"), "no backbone is called 'resnet7'"),
