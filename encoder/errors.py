@@ -29,6 +29,8 @@ class Reason(StrEnum):
     """Codes or an index were made by another model."""
     FIT_IMPOSSIBLE = "fit-impossible"
     """A hash function cannot be fitted to this sample."""
+    TRAINING_DIVERGED = "training-diverged"
+    """A loss is no longer a finite number."""
     CODES_MISSING = "codes-missing"
     """No code file where one was expected."""
     CODES_DAMAGED = "codes-damaged"

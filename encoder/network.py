@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoder.backbone import Backbone
@@ -43,11 +44,12 @@ class AttentionPool(nn.Module):
         features = features.float()
         if self.pooling is Pooling.MEAN:
             return features.mean(dim=(2, 3))
-        attention = torch.sigmoid(self.conv(features))
-        weighed = (features * attention).sum(dim=(2, 3))
+        attention = self.conv(features)
         if self.pooling is Pooling.PLAIN:
-            return weighed / (features.shape[2] * features.shape[3])
-        return weighed / attention.sum(dim=(2, 3))
+            return (features * torch.sigmoid(attention)).mean(dim=(2, 3))
+        # A / sum(A), also where every A is too small for a float and the quotient would be 0 / 0
+        weights = F.logsigmoid(attention).flatten(2).softmax(dim=2)
+        return (features.flatten(2) * weights).sum(dim=2)
 
 
 class Exit(nn.Module):

@@ -160,7 +160,7 @@ class IvfIndex:
             for number in range(self.nlist)
         ]
         members = stretches(table, self.index.code_size, (self.index,))
-        return Lists((flat_stretches([_codes_of(quantizer)], [0]),), members)
+        return Lists(flat_stretches([_codes_of(quantizer)], [0]), members)
 
 
 def open_ivf(path: Path) -> IvfIndex:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.training.batches import Batch, Batches
 from encoder.training.checkpoint import load_checkpoint, save_checkpoint
@@ -123,6 +124,12 @@ class Training:
         for batch in batches.between(number, first, steps):
             self._set_rate(optimiser, phase, state.step / steps)
             for name, value in self._step(batch, phase, optimiser, state.step / steps).items():
+                if not math.isfinite(value):
+                    raise HashgrainError(
+                        Reason.TRAINING_DIVERGED,
+                        f"the loss of {name} is {value} at step {state.step:,} of phase {number + 1}; "
+                        "train with another --loss, a larger --batch or --precision fp32",
+                    )
                 state.sums[name] = state.sums.get(name, 0.0) + value
             state.step += 1
             in_epoch = (state.step - 1) % batches.steps_per_epoch + 1

@@ -10,15 +10,14 @@ from indexer.scan.kernels import ALL, ONE, ROW_BITS, Kept, Words, settled
 ROW_MASK: Final = (ONE << ROW_BITS) - ONE
 
 
-def nearest_keys(parts: list[Kept], k: int) -> Words:
-    """Return uint64[nq, k], the smallest candidates of each query in order, ALL where there are fewer."""
-    best = [settled(part, np.uint64(k)) for part in parts]
-    return best[0] if len(best) == 1 else np.sort(np.concatenate(best, axis=1), axis=1)[:, :k]
-
-
 def nearest(parts: list[Kept], k: int) -> list[Found]:
     """Return the k smallest (distance, row) of each query."""
-    keys = nearest_keys(parts, k)
+    best = [settled(part, np.uint64(k)) for part in parts]
+    return answers(best[0] if len(best) == 1 else np.sort(np.concatenate(best, axis=1), axis=1)[:, :k])
+
+
+def answers(keys: Words) -> list[Found]:
+    """Return what uint64[nq, k] says: candidates of each query in order, ALL where there are fewer."""
     together, sizes = _decoded(keys), (keys != ALL).sum(axis=1).tolist()
     return [
         Found(rows[:size], distances[:size])

@@ -34,6 +34,9 @@ def flat_jobs(stretches: Stretches, queries: int, piece: int) -> Jobs:
     return Jobs(np.array(table, dtype=np.uint64).reshape(-1, JOB_FIELDS), np.arange(queries, dtype=np.uint64))
 
 
-def list_jobs(members: Stretches, probed: Words) -> Jobs:
-    """Let every query see the lists it probes, uint64[nq, lists a query]; a job a list, for all queries that probe it."""
-    return Jobs(*grouped(members.table, probed))
+def list_jobs(members: Stretches, probed: Words, first: int, last: int) -> Jobs:
+    """Let every query see lists first:last of those it probes, uint64[nq, lists a query].
+
+    A job is a list, for all queries that probe it.
+    """
+    return Jobs(*grouped(members.table, probed, np.uint64(first), np.uint64(last)))

@@ -75,6 +75,23 @@ class Kept(NamedTuple):
     """1 if rows do not come in order: one that comes later may precede another at the same distance. Else 0."""
 
 
+class Wanted(NamedTuple):
+    """Queries and what they want."""
+
+    queries: Words
+    """As in `Work`."""
+    counts: Words
+    """As in `Work`."""
+    k: Word
+    """As in `Kept`."""
+    limit: Word
+    """Answers are nearer than this."""
+    farthest: Word
+    """Largest distance there can be."""
+    capacity: Word
+    """Room for candidates of a query, at least k + BLOCK."""
+
+
 class Levels(NamedTuple):
     """Codes of the same rows at several levels."""
 
@@ -488,13 +505,22 @@ def settled(kept: Kept, k: Word) -> Words:
 
 
 @compiled
-def grouped(stretches: Words, probed: Words) -> tuple[Words, Words]:
-    """Bring together the queries that want the same stretch: uint64[nq, stretches a query wants] becomes jobs and `asked`."""
-    pairs = np.empty(probed.size, Word)
+def grouped(stretches: Words, probed: Words, first: Word, last: Word) -> tuple[Words, Words]:
+    """Bring together the queries that want the same stretch: jobs and `asked` of columns first:last of `probed`.
+
+    Args:
+        stretches: as in `Work`.
+        probed: uint64[nq, stretches a query wants].
+        first: column.
+        last: column after the last.
+    """
+    pairs, count = np.empty(Word(len(probed)) * (last - first), Word), ZERO
     for query in up_to(Word(len(probed))):
-        for at in up_to(Word(probed.shape[1])):
-            pairs[query * Word(probed.shape[1]) + at] = probed[query, at] << THIRTY_TWO | query
-    pairs.sort()
+        for at in up_to(last - first):
+            pairs[count] = probed[query, first + at] << THIRTY_TWO | query
+            count += ONE
+    if len(probed) > 1:
+        pairs.sort()
     jobs, asked, count = np.empty((len(pairs), JOB_FIELDS), Word), np.empty(len(pairs), Word), ZERO
     for at in up_to(Word(len(pairs))):
         number, asked[at] = pairs[at] >> THIRTY_TWO, pairs[at] & (ALL >> THIRTY_TWO)
@@ -504,3 +530,68 @@ def grouped(stretches: Words, probed: Words) -> tuple[Words, Words]:
             count += ONE
         jobs[count - ONE, ASKED_STOP] = at + ONE
     return jobs[:count], asked
+
+
+@compiled
+def fresh(wanted: Wanted, ties: Word) -> Kept:
+    """Return room for candidates, none so far."""
+    queries = Word(len(wanted.queries))
+    return Kept(
+        np.empty((queries, wanted.capacity), Word),
+        np.zeros(queries, Word),
+        np.full(queries, wanted.limit),
+        np.zeros((queries, wanted.farthest + TWO), Word),
+        np.zeros(queries, Word),
+        wanted.k,
+        ties,
+    )
+
+
+@compiled
+def ask(stretches: Words, wanted: Wanted, size: Word, width: Width) -> Words:
+    """Return uint64[nq, k], the smallest candidates of all codes, in one thread; stretches are in row order."""
+    jobs, asked = np.zeros((len(stretches), JOB_FIELDS), Word), np.arange(len(wanted.queries)).astype(Word)
+    for number in up_to(Word(len(stretches))):
+        job = jobs[number]
+        job[STRETCH], job[STOP], job[ASKED_STOP] = number, stretches[number, ROWS], len(asked)
+    work = Work(stretches, jobs, asked, wanted.queries, wanted.counts)
+    return settled(scan(work, fresh(wanted, ZERO), size, width), wanted.k)
+
+
+@compiled
+def nearest_lists(centroids: Words, nprobes: Words, queries: Words, farthest: Word, size: Word, width: Width) -> Words:
+    """Return uint64[nq, sum of nprobes], the lists of each segment with the smallest (distance, number), the nearest first.
+
+    Args:
+        centroids: uint64[s, STRETCH_FIELDS], those of each segment; lists are numbered over all segments.
+        nprobes: uint64[s], lists wanted of each segment, as many as it has or fewer.
+        queries: as in `Work`.
+        farthest: as in `Wanted`.
+        size: bytes of a code.
+        width: as in `scan`.
+    """
+    probed = np.empty((Word(len(queries)), nprobes.sum()), Word)
+    column, before = ZERO, ZERO
+    for segment in up_to(Word(len(centroids))):
+        nprobe = nprobes[segment]
+        wanted = Wanted(queries, np.empty(0, Word), nprobe, farthest + ONE, farthest, TWO * nprobe + TWO * BLOCK)
+        keys = ask(centroids[segment : segment + ONE], wanted, size, width)
+        for query in up_to(Word(len(queries))):
+            for at in up_to(nprobe):
+                probed[query, column + at] = before + (keys[query, at] & (ALL >> (SIXTY_FOUR - ROW_BITS)))
+        column += nprobe
+        before += centroids[segment, ROWS]
+    return probed
+
+
+@compiled
+def ask_lists(members: Words, probed: Words, wanted: Wanted, size: Word, width: Width) -> Words:
+    """Return uint64[nq, k], the smallest candidates of the lists that each query probes, in one thread.
+
+    The first list of each query comes before all others: what is found there spares most candidates of the rest.
+    """
+    kept, lists = fresh(wanted, ONE), Word(probed.shape[1])
+    for first, last in ((ZERO, ONE), (ONE, lists)):
+        jobs, asked = grouped(members, probed, first, last)
+        kept = scan(Work(members, jobs, asked, wanted.queries, wanted.counts), kept, size, width)
+    return settled(kept, wanted.k)

@@ -15,7 +15,7 @@ from encoder.cores import worker_count
 from indexer.found import Found
 from indexer.scan.answers import all_of, nearest
 from indexer.scan.jobs import Jobs, flat_jobs
-from indexer.scan.kernels import BLOCK, Kept, Words, Work
+from indexer.scan.kernels import BLOCK, Kept, Wanted, Words, Work, fresh
 from indexer.scan.stretches import Stretches
 from indexer.scan.threads import share
 from indexer.terms import Terms
@@ -61,47 +61,51 @@ def found_by(parts: list[Kept], terms: Terms) -> list[Found]:
     return all_of(parts) if terms.k is None else nearest(parts, terms.k)
 
 
+def threads_worth(words: float, terms: Terms) -> int:
+    """Return how many threads it takes to compare so many words of 64 bits."""
+    return int(max(1, min(terms.threads or worker_count(), words // WORDS_PER_THREAD)))
+
+
+def wanted_by(queries: Words, terms: Terms, farthest: int) -> Wanted:
+    """Return what uint64[nq, words] want, as kernels have it; `farthest` is the largest distance there can be."""
+    limit = (farthest if terms.radius is None else min(terms.radius, farthest)) + 1
+    return Wanted(
+        queries,
+        ALL_ROWS if terms.rows is None else terms.rows,
+        np.uint64(terms.k or 0),
+        np.uint64(limit),
+        np.uint64(farthest),
+        np.uint64(_capacity(terms)),
+    )
+
+
 def run(
-    stretches: Stretches,
-    jobs: Jobs,
-    queries: Words,
-    terms: Terms,
-    farthest: int,
-    kernel: Kernel,
+    stretches: Stretches, jobs: Jobs, wanted: Wanted, terms: Terms, kernel: Kernel, limits: Words | None = None
 ) -> list[Kept]:
     """Run a kernel over jobs on as many threads as they are worth.
 
     Args:
         stretches: what the jobs are pieces of.
         jobs: who is compared with what.
-        queries: uint64[nq, words].
-        terms: k, radius and the rows that count.
-        farthest: largest distance there can be.
+        wanted: the queries and what they want.
+        terms: the threads.
         kernel: what compares.
+        limits: uint64[nq], only candidates nearer than this are kept; None: as wanted.
 
     Returns:
         What each thread kept.
     """
-    words = queries.shape[1]
-    threads = max(1, min(terms.threads or worker_count(), jobs.pairs * words // WORDS_PER_THREAD))
+    threads = threads_worth(jobs.pairs * wanted.queries.shape[1], terms)
     tasks = TASKS_PER_THREAD * threads if threads > 1 else 1
     step = max(1, len(jobs.table) // tasks)
-    counts = ALL_ROWS if terms.rows is None else terms.rows
-    limit = (farthest if terms.radius is None else min(terms.radius, farthest)) + 1
 
     def run_tasks(tasks: Iterator[int]) -> Kept:
-        kept = Kept(
-            np.empty((len(queries), _capacity(terms)), dtype=np.uint64),
-            np.zeros(len(queries), dtype=np.uint64),
-            np.full(len(queries), limit, dtype=np.uint64),
-            np.zeros((len(queries), farthest + 2), dtype=np.uint64),
-            np.zeros(len(queries), dtype=np.uint64),
-            np.uint64(terms.k or 0),
-            np.uint64(not stretches.ordered),
-        )
+        kept = fresh(wanted, np.uint64(not stretches.ordered))
+        if limits is not None:
+            kept.limits[:] = limits
         for start in tasks:
-            work = Work(stretches.table, jobs.table[start : start + step], jobs.asked, queries, counts)
-            kept = kernel(work, kept)
+            part = jobs.table[start : start + step]
+            kept = kernel(Work(stretches.table, part, jobs.asked, wanted.queries, wanted.counts), kept)
         return kept
 
     return share(iter(range(0, len(jobs.table), step)), threads, run_tasks)

@@ -9,10 +9,10 @@ import numpy as np
 
 from encoder.bits import Codes
 from indexer.found import Found
-from indexer.scan.answers import ROW_MASK, nearest_keys
+from indexer.scan.answers import answers
 from indexer.scan.jobs import Jobs, list_jobs
-from indexer.scan.kernels import Kept, Words, scan
-from indexer.scan.running import among, batches, flat_pieces, found_by, run
+from indexer.scan.kernels import Kept, Wanted, Words, ask, ask_lists, nearest_lists, scan
+from indexer.scan.running import among, batches, flat_pieces, found_by, run, threads_worth, wanted_by
 from indexer.scan.stretches import Lists, Stretches
 from indexer.terms import Terms
 
@@ -20,11 +20,7 @@ from indexer.terms import Terms
 def search_flat(stretches: Stretches, queries: Codes, terms: Terms) -> list[Found]:
     """Compare uint8[nq, code_size] with every code and return one `Found` a query."""
     terms = among(stretches.rows, terms)
-    return [
-        found
-        for batch in batches(queries, terms)
-        for found in found_by(_scan_flat(stretches, _padded(batch), terms), terms)
-    ]
+    return [found for batch in batches(queries, terms) for found in _flat(stretches, _padded(batch), terms)]
 
 
 def search_lists(lists: Lists, queries: Codes, nprobes: Sequence[int], terms: Terms) -> list[Found]:
@@ -33,12 +29,8 @@ def search_lists(lists: Lists, queries: Codes, nprobes: Sequence[int], terms: Te
     A list is read once for all queries of a batch that probe it. `nprobes` counts the lists of each segment; those with the
     smallest (distance, number) are probed.
     """
-    terms, answers = among(lists.members.rows, terms), []
-    for batch in batches(queries, terms):
-        padded = _padded(batch)
-        jobs = list_jobs(lists.members, _probed(lists, padded, nprobes, terms.threads))
-        answers += found_by(_run(lists.members, jobs, padded, terms), terms)
-    return answers
+    terms, each = among(lists.members.rows, terms), np.array(nprobes, dtype=np.uint64)
+    return [found for batch in batches(queries, terms) for found in _of_lists(lists, _padded(batch), each, terms)]
 
 
 def _padded(queries: Codes) -> Words:
@@ -49,23 +41,31 @@ def _padded(queries: Codes) -> Words:
     return padded
 
 
-def _probed(lists: Lists, queries: Words, nprobes: Sequence[int], threads: int | None) -> Words:
-    """Return uint64[nq, lists], the stretches of `lists.members` that each query probes."""
-    numbers, before = [], 0
-    for centroids, nprobe in zip(lists.centroids, nprobes, strict=True):
-        of_segment = among(centroids.rows, Terms(nprobe, threads=threads))
-        keys = nearest_keys(_scan_flat(centroids, queries, of_segment), of_segment.k or 1)
-        numbers.append((keys & ROW_MASK) + np.uint64(before))
-        before += centroids.rows
-    return np.concatenate(numbers, axis=1)
+def _flat(stretches: Stretches, queries: Words, terms: Terms) -> list[Found]:
+    wanted = wanted_by(queries, terms, 8 * stretches.code_size)
+    if terms.k is not None and threads_worth(stretches.rows * queries.size, terms) == 1:
+        return answers(ask(stretches.table, wanted, *_shape(stretches, queries)))
+    return found_by(_run(stretches, flat_pieces(stretches, len(queries), terms), wanted, terms), terms)
 
 
-def _scan_flat(stretches: Stretches, queries: Words, terms: Terms) -> list[Kept]:
-    return _run(stretches, flat_pieces(stretches, len(queries), terms), queries, terms)
+def _of_lists(lists: Lists, queries: Words, nprobes: Words, terms: Terms) -> list[Found]:
+    members = lists.members
+    shape, wanted = _shape(members, queries), wanted_by(queries, terms, 8 * members.code_size)
+    probed = nearest_lists(lists.centroids.table, nprobes, queries, wanted.farthest, *shape)
+    words = members.rows * probed.size / len(members.table) * queries.shape[1]
+    if terms.k is not None and threads_worth(words, terms) == 1:
+        return answers(ask_lists(members.table, probed, wanted, *shape))
+    parts = _run(members, list_jobs(members, probed, 0, 1), wanted, terms)
+    near = np.min([part.limits for part in parts], axis=0)
+    parts += _run(members, list_jobs(members, probed, 1, probed.shape[1]), wanted, terms, near)
+    return found_by(parts, terms)
 
 
-def _run(stretches: Stretches, jobs: Jobs, queries: Words, terms: Terms) -> list[Kept]:
-    size, width = np.uint64(stretches.code_size), (0,) * queries.shape[1]
-    return run(
-        stretches, jobs, queries, terms, 8 * stretches.code_size, lambda work, kept: scan(work, kept, size, width)
-    )
+def _run(stretches: Stretches, jobs: Jobs, wanted: Wanted, terms: Terms, limits: Words | None = None) -> list[Kept]:
+    size, width = _shape(stretches, wanted.queries)
+    return run(stretches, jobs, wanted, terms, lambda work, kept: scan(work, kept, size, width), limits)
+
+
+def _shape(stretches: Stretches, queries: Words) -> tuple[np.uint64, tuple[int, ...]]:
+    """Return size and width, as kernels have them."""
+    return np.uint64(stretches.code_size), (0,) * queries.shape[1]

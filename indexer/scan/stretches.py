@@ -29,8 +29,8 @@ class Stretches:
 class Lists:
     """Inverted lists of any number of segments."""
 
-    centroids: tuple[Stretches, ...]
-    """One a segment; the row of a centroid is the number of its list in the segment."""
+    centroids: Stretches
+    """A stretch a segment; the row of a centroid is the number of its list in the segment."""
     members: Stretches
     """A stretch a list, segment after segment."""
 
@@ -56,12 +56,9 @@ def flat_stretches(segments: Sequence[Codes], first_rows: Sequence[int]) -> Stre
 
 def joined(parts: Sequence[Lists]) -> Lists:
     """Return the lists of at least one part as one."""
-    members = [part.members for part in parts]
-    return Lists(
-        tuple(centroids for part in parts for centroids in part.centroids),
-        stretches(
-            np.concatenate([member.table for member in members]),
-            members[0].code_size,
-            tuple(owner for member in members for owner in member.owners),
-        ),
-    )
+    return Lists(_together([part.centroids for part in parts]), _together([part.members for part in parts]))
+
+
+def _together(parts: Sequence[Stretches]) -> Stretches:
+    table = np.concatenate([part.table for part in parts])
+    return stretches(table, parts[0].code_size, tuple(owner for part in parts for owner in part.owners))

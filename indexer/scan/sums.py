@@ -10,7 +10,7 @@ from encoder.bits import Codes
 from indexer.found import Found
 from indexer.postings import Numbers
 from indexer.scan.kernels import STRETCH_FIELDS, Levels, Words, scan_sums
-from indexer.scan.running import among, batches, flat_pieces, found_by, run
+from indexer.scan.running import among, batches, flat_pieces, found_by, run, wanted_by
 from indexer.scan.stretches import Stretches, flat_stretches, stretches
 from indexer.terms import Terms
 
@@ -64,9 +64,8 @@ def search_sums(
             run(
                 every_row,
                 flat_pieces(every_row, len(batch), terms),
-                batch.view(np.uint64),
+                wanted_by(batch.view(np.uint64), terms, farthest),
                 terms,
-                farthest,
                 lambda work, kept: scan_sums(work, kept, levels),
             ),
             terms,

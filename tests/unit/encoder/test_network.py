@@ -90,6 +90,17 @@ def test_attention_pooling_follows_its_formula():
     assert torch.allclose(pool(features), expected, atol=1e-5)
 
 
+def test_attention_that_is_nothing_everywhere_is_shared_out_all_the_same():
+    pool = AttentionPool(2, Pooling.ATTENTION)
+    with torch.no_grad():
+        pool.conv.weight.copy_(torch.tensor([-500.0, 0.0]).reshape(1, 2, 1, 1))  # sigmoid(-500) is 0 in float32
+    features = torch.tensor([[[[1.0, 1.0]], [[2.0, 6.0]]]], requires_grad=True)
+    pooled = pool(features)
+    torch.testing.assert_close(pooled, torch.tensor([[1.0, 4.0]]))
+    pooled.sum().backward()
+    assert torch.isfinite(features.grad).all()
+
+
 HEADS = {Level.FINE: HeadSpec(16), Level.MID: HeadSpec(8, Activation.SINE), Level.FUSED: HeadSpec(24)}
 
 

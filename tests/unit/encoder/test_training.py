@@ -190,6 +190,14 @@ def test_a_phase_ends_when_the_held_out_score_stays(shards, tmp_path):
     assert max(scores) == max(scores[:-2])
 
 
+def test_a_loss_that_is_no_number_any_more_ends_the_training(shards, tmp_path):
+    wild = replace(SETTINGS, phases=(Phase(6, 1e30, LABELLED, trunk=1.0),))
+    with pytest.raises(HashgrainError, match="the loss of mid is nan at step") as caught:
+        run(shards, tmp_path / "model", wild)
+    assert caught.value.reason is Reason.TRAINING_DIVERGED
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_phase_keeps_its_last_epoch_that_is_not_clearly_worse_than_the_best(shards, tmp_path, monkeypatch):
     scores, seen = [0.5, 0.9, 0.88, 0.6], []  # 64 held-out images: the error of a score is at most 0.0625
 
