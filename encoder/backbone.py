@@ -5,6 +5,7 @@ from typing import Any
 
 import torchvision
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
 from encoder.config import BackboneSpec
 from encoder.errors import HashgrainError, Reason
@@ -60,6 +61,11 @@ class Backbone(nn.Module):
         for stage in self._stages:
             features = stage(features)
             yield features
+
+    def fold_norms(self) -> None:
+        """Fold each batch norm into the convolution whose output it alone reads: for inference, parameters change names."""
+        self._stages = [fuse(stage, inplace=True) for stage in self._stages]
+        self.net = nn.ModuleList(self._stages)
 
     def channels(self) -> list[int]:
         """Return the channels of each stage's map, from the last convolution or norm in it."""

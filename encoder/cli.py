@@ -11,7 +11,7 @@ from encoder.box import BOX
 from encoder.config import BackboneSpec, HashKind, Pooling, Precision
 from encoder.console import EXIT_ERROR, notice, progress, result, run, show_version
 from encoder.errors import HashgrainError, Reason
-from encoder.levels import DEFAULT_LABELS, parse_bits
+from encoder.levels import DEFAULT_LABELS, parse_bits, parse_levels
 from encoder.training.cli import train
 
 if TYPE_CHECKING:
@@ -125,6 +125,9 @@ def encode(
     hash_kind: Hash = HashKind.ITQ,
     bits: Bits = None,
     image_size: ImageSize = 224,
+    levels: Annotated[
+        str | None, typer.Option(help="Levels to code (fine,mid); later stages are left out.", show_default="all")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images the network sees at once.")] = 32,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads.", show_default="one a core")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -158,6 +161,7 @@ def encode(
         max_bad=MaxBad.parse(max_bad),
         prefix_keys=prefix_keys,
         overwrite=overwrite,
+        levels=parse_levels(levels),
     )
     found = expand(shards, files_per_shard)
     if model is None:

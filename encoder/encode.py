@@ -22,7 +22,7 @@ from encoder.decode import Limits, RejectedImage, decode_square
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.inference import ImageEncoder
 from encoder.levels import Level
-from encoder.model import load_model
+from encoder.model import Model, load_model
 from encoder.parallel import ordered_map
 from encoder.publish import exclusive, publish, sha256_of
 from encoder.reading import LateLabels, Sample, ShardReader
@@ -48,7 +48,9 @@ class EncodeSettings:
     prefix_keys: bool = False
     """Put "SHARD/" before each key, for shards whose keys start over."""
     overwrite: bool = False
-    """Replace code files that another model or another shard made."""
+    """Replace code files that another model or another shard made, or that have more levels."""
+    levels: tuple[Level, ...] | None = None
+    """Which to code; None: all that the model has. Stages above the highest are not computed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -93,24 +95,26 @@ def encode(
 
     Raises:
         HashgrainError: `too-many-bad`, `model-mismatch`, `model-invalid`, `shard-clash`, `shard-missing`, `busy`,
-            `write-failed`, `bad-value` for a device that is not there.
+            `write-failed`, `bad-value` for a device that is not there, `level-unknown` for a level that the model has
+            not, `exists` where a code file has levels that are not asked for.
     """
     with exclusive(out):
         model = load_model(model_path)
+        bits = _bits(model, settings)
         _install_model(model_path, out, model.fingerprint, overwrite=settings.overwrite)
         report, todo = EncodeReport(), []
         for shard in shards:
-            if kept := _kept(shard, out, model.fingerprint, settings):
+            if kept := _kept(shard, out, model.fingerprint, bits, settings):
                 report.skipped += 1
                 report.add(*kept)
             else:
                 todo.append(shard)
         encoder = ImageEncoder(model, settings.device, settings.precision)
         started, bytes_done, bytes_total = time.monotonic(), 0, sum(map(_size, todo))
-        batches = ordered_map(_coder(encoder, settings.limits), _batches(todo, settings), settings.workers)
+        batches = ordered_map(_coder(encoder, tuple(bits), settings.limits), _batches(todo, settings), settings.workers)
         for done, (job, of_shard) in enumerate(groupby(batches, key=lambda batch: batch.job)):
             rows: dict[int, int] = {}
-            with CodeFileWriter(out, model.config.bits) as writer:
+            with CodeFileWriter(out, bits) as writer:
                 for batch in of_shard:
                     _write(writer, batch, rows)
                     samples = [entry for entry in batch.entries if isinstance(entry, Sample)]
@@ -124,6 +128,18 @@ def encode(
         report.seconds = time.monotonic() - started
     settings.max_bad.check(report.seen, report.rejects.total(), final=True)
     return report
+
+
+def _bits(model: Model, settings: EncodeSettings) -> dict[Level, int]:
+    """Return the bits of each level to code."""
+    bits = model.config.bits
+    for level in settings.levels or ():
+        if level not in bits:
+            has = ", ".join(bits)
+            raise HashgrainError(
+                Reason.LEVEL_UNKNOWN, f"the model has no level {level} (has: {has}); name those in --levels"
+            )
+    return {level: bits[level] for level in settings.levels or bits}
 
 
 def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: bool) -> None:
@@ -141,7 +157,7 @@ def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: 
 
 
 def _kept(
-    shard: Shard, out: Path, fingerprint: str, settings: EncodeSettings
+    shard: Shard, out: Path, fingerprint: str, bits: Mapping[Level, int], settings: EncodeSettings
 ) -> tuple[CodeHeader, Counter[Reject]] | None:
     """Return the counts of a shard's code file if it is whole and still what this run would write."""
     path = out / f"{shard.name}{SUFFIX}"
@@ -163,7 +179,13 @@ def _kept(
         and record.key_prefix == _prefix(shard, settings)
         and record.path == str(shard.path)
     )
-    return (header, reasons) if same and record.stamp == shard.stamp() else None
+    if same and header.bits.keys() > bits.keys() and not settings.overwrite:
+        has = ",".join(header.bits)
+        raise HashgrainError(
+            Reason.EXISTS,
+            f"{path} has the levels {has}, of which {','.join(bits)} would remain; choose another --out, or give --overwrite",
+        )
+    return (header, reasons) if same and header.bits == bits and record.stamp == shard.stamp() else None
 
 
 def _batches(shards: Sequence[Shard], settings: EncodeSettings) -> Iterator[_Batch]:
@@ -179,7 +201,7 @@ def _batches(shards: Sequence[Shard], settings: EncodeSettings) -> Iterator[_Bat
         yield batch
 
 
-def _coder(encoder: ImageEncoder, limits: Limits) -> Callable[[_Batch], _Batch]:
+def _coder(encoder: ImageEncoder, levels: Sequence[Level], limits: Limits) -> Callable[[_Batch], _Batch]:
     """Return the work of one batch: decode its images, note why one cannot be, code the others, drop the bytes."""
     size = encoder.model.config.image_size
 
@@ -193,7 +215,7 @@ def _coder(encoder: ImageEncoder, limits: Limits) -> Callable[[_Batch], _Batch]:
                     entry.reject, entry.detail = err.reject, err.detail
                 entry.data = b""
         if pictures:
-            batch.codes = encoder.encode(np.stack(pictures))
+            batch.codes = encoder.encode(np.stack(pictures), levels)
         return batch
 
     return code
@@ -215,12 +237,12 @@ def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int]) -> None:
 
 
 def _header(job: _Job, encoder: ImageEncoder) -> CodeHeader:
-    """Describe a shard that has been read; the writer fills the counts in."""
+    """Describe a shard that has been read; the writer fills counts and levels in."""
     shard, reader = job.shard, job.reader
     return CodeHeader(
         fingerprint=encoder.model.fingerprint,
         precision=encoder.precision,
-        bits=encoder.model.config.bits,
+        bits={},
         shard=ShardRecord(
             name=shard.name,
             kind=shard.kind,

@@ -63,7 +63,7 @@ class ImageEncoder:
         self.model, self.device = model, resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         dtype = torch.bfloat16 if self.precision is Precision.BF16 else torch.float32
-        model.network.to(self.device).to_precision(dtype).eval()
+        model.network.to(self.device).eval().fold_norms().to_precision(dtype)
 
     @torch.inference_mode()
     def logits(self, pictures: npt.NDArray[np.uint8], levels: Sequence[Level] | None = None) -> dict[Level, Logits]:

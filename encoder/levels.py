@@ -41,10 +41,10 @@ def parse_level(text: str) -> Level:
         raise HashgrainError(Reason.LEVEL_UNKNOWN, f"no level is called {text!r}; the levels are {names}") from None
 
 
-def parse_levels(text: str | None) -> tuple[Level, ...]:
-    """Return the levels of a comma-separated list, in the order of `Level`; all of them for None."""
+def parse_levels(text: str | None) -> tuple[Level, ...] | None:
+    """Return the levels of a comma-separated list, in the order of `Level`; None, which is all there are, for None."""
     if text is None:
-        return tuple(Level)
+        return None
     chosen = {parse_level(part) for part in text.split(",")}
     return tuple(level for level in Level if level in chosen)
 

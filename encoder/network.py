@@ -16,6 +16,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
 from encoder.backbone import Backbone
 from encoder.config import HeadSpec, Normalisation, Pooling
@@ -66,7 +67,7 @@ class Exit(nn.Module):
         layers: list[nn.Module] = []
         for source, width in itertools.pairwise((channels, *widths)):
             layers += [nn.Conv2d(source, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        self.convs = nn.Sequential(*layers)
+        self.convs: nn.Module = nn.Sequential(*layers)
         self.pool = AttentionPool(widths[-1], pooling)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -122,6 +123,14 @@ class HashNetwork(nn.Module):
     def head(self, level: Level) -> HashHead:
         """Return the hash layer of a level."""
         return cast(HashHead, self.heads[level])
+
+    def fold_norms(self) -> "HashNetwork":
+        """Fold batch norms into convolutions, for inference: the result is the same, its tensors are not a model file's."""
+        self.backbone.fold_norms()
+        for each in self.exits.values():
+            own = cast(Exit, each)
+            own.convs = fuse(own.convs, inplace=True)
+        return self
 
     def to_precision(self, dtype: torch.dtype) -> "HashNetwork":
         """Run the convolutions in `dtype`; pooling and hash layers stay float32, where a bit's sign is decided."""

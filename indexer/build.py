@@ -96,7 +96,7 @@ def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeH
                 f"{path} holds what was readable of a damaged shard ({header.shard.damage}); mend {header.shard.path} and "
                 "encode it again, or --allow-damaged",
             )
-    for level in settings.levels:
+    for level in settings.levels or ():
         if level not in headers[files[0]].bits:
             has = ", ".join(headers[files[0]].bits)
             raise HashgrainError(
@@ -146,12 +146,12 @@ def _write_generation(
     first = next(iter(headers.values()))
     progress(0.0, "keys, places and labels")
     fields = write_rows(segment, kept, hashes)
-    levels: dict[Level, LevelRecord] = {}
-    for level in settings.levels:
-        share = len(levels) / len(settings.levels)
+    wanted, levels = settings.levels or tuple(first.bits), dict[Level, LevelRecord]()
+    for level in wanted:
+        share = len(levels) / len(wanted)
 
         def part(done: float, what: str, share: float = share) -> None:
-            progress(share + done / len(settings.levels), what)
+            progress(share + done / len(wanted), what)
 
         levels[level] = write_level(
             segment / level, first.bits[level], len(hashes), _blocks(kept, level), settings, part

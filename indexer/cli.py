@@ -202,7 +202,7 @@ def tune(
     from indexer.tune import tune as run_tune
 
     bits = Index(index).manifest.bits
-    chosen = tuple(level for level in parse_levels(levels) if levels is not None or level in bits)
+    chosen = parse_levels(levels) or tuple(bits)
     settings = TuneSettings(recall, k, chosen, tuple(nlist or ()), sample)
     with progress("tuning") as advance:
         curves = run_tune(

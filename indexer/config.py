@@ -53,7 +53,8 @@ class BuildSettings:
     """How to build."""
 
     kind: IndexKind = IndexKind.AUTO
-    levels: tuple[Level, ...] = tuple(Level)
+    levels: tuple[Level, ...] | None = None
+    """None: all that the code files have."""
     nlist: int | None = None
     """Inverted lists; None: about the square root of the rows, a power of two."""
     dedupe: Dedupe = Dedupe.AUTO

@@ -86,6 +86,27 @@ def test_a_second_run_skips_what_is_done_and_redoes_what_is_not(command, shards_
     assert {path.name: path.read_bytes() for path in codes.glob("*.h5")} == first
 
 
+def test_some_levels_only_are_coded_alike_and_more_can_be_added(command, shards_folder, model_path, tmp_path):
+    some, whole = (
+        ("encoder", "encode", shards_folder, "--model", model_path, "--out", tmp_path / "codes"),
+        ("--levels", "mid,fine"),
+    )
+    assert command(*some, *whole)[0] == 0
+    assert command("indexer", "build", tmp_path / "codes", "--out", tmp_path / "index")[0] == 0
+    assert set(Index(tmp_path / "index").manifest.bits) == {Level.FINE, Level.MID}
+    with open_codes(tmp_path / "codes/part-0001.h5") as file:
+        alone = {level: file.codes(level, 0, file.header.rows) for level in file.header.bits}
+    assert "(0 already done)" in command(*some)[1]
+    with open_codes(tmp_path / "codes/part-0001.h5") as file:
+        assert list(file.header.bits) == list(Level)
+        for level, codes in alone.items():
+            assert (file.codes(level, 0, file.header.rows) == codes).all()
+    code, _, err = command(*some, *whole)
+    assert (code, "has the levels fine,mid,coarse,fused, of which fine,mid would remain" in err) == (1, True)
+    assert "(0 already done)" in command(*some, *whole, "--overwrite")[1]
+    assert "(3 already done)" in command(*some, *whole)[1]
+
+
 def test_a_changed_shard_is_encoded_again(command, model_path, tmp_path):
     shard, codes = tmp_path / "a.tar", tmp_path / "codes"
     write_tar(shard, labelled_members(0, 3))

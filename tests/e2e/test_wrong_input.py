@@ -40,6 +40,7 @@ ERRORS = {
         1,
         "--bits '12' is not a number of bits; give a multiple of 8",
     ),
+    "encoder encode shards --model model.safetensors --out out --levels fine,ultra": (1, "no level is called 'ultra'"),
     "encoder fit shards --out m.st --weights none --bits ultra=64": (1, "no level is called 'ultra'"),
     "encoder fit shards --out m.st --hash md5": (2, "md5"),
     "encoder encode nowhere.tar": (1, "nowhere.tar does not exist"),

@@ -55,6 +55,26 @@ def test_the_stages_of_a_resnet_are_torchvisions_layers():
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "vgg16_bn", "threeblock"])
+@torch.inference_mode()
+def test_folding_the_norms_changes_nothing_but_their_number(name):
+    backbone = Backbone(BackboneSpec(name)).eval()
+    norms = [layer for layer in backbone.net.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        for tensor in (norm.running_mean, norm.weight, norm.bias):
+            assert tensor is not None
+            tensor.uniform_(-1, 1)  # negative weights too: a maximum between convolution and norm must keep them apart
+        assert norm.running_var is not None
+        norm.running_var.uniform_(0.5, 2)
+    images = torch.randn(2, 3, 64, 64)
+    before = list(backbone(images))
+    backbone.fold_norms()
+    for mine, theirs in zip(backbone(images), before, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+    left = [layer for layer in backbone.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert len(left) == (3 if name == "threeblock" else 0) < len(norms)
+
+
 def test_the_small_stem_keeps_resolution_and_the_1x1_stride_moves():
     small = Backbone(BackboneSpec("resnet18", small_stem=True)).eval()
     assert next(iter(small(torch.zeros(1, 3, 32, 32)))).shape[2:] == (16, 16)
@@ -98,6 +118,7 @@ def test_attention_that_is_nothing_everywhere_is_shared_out_all_the_same():
     pooled = pool(features)
     torch.testing.assert_close(pooled, torch.tensor([[1.0, 4.0]]))
     pooled.sum().backward()
+    assert features.grad is not None
     assert torch.isfinite(features.grad).all()
 
 
