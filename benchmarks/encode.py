@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from encoder.coding import EncodeSettings
 from encoder.config import BackboneSpec, Precision
 from encoder.cores import worker_count
 from encoder.decode import Limits, decode_square
-from encoder.encode import EncodeSettings, encode
+from encoder.encode import encode
 from encoder.fit import FitSettings, fit
 from encoder.inference import ImageEncoder
 from encoder.model import load_model

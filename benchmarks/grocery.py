@@ -20,9 +20,10 @@ import torch
 
 from encoder.bits import Codes, hamming
 from encoder.codefile import open_codes
+from encoder.coding import EncodeSettings
 from encoder.config import BackboneSpec, Precision
 from encoder.decode import Limits, decode_square
-from encoder.encode import EncodeSettings, encode
+from encoder.encode import encode
 from encoder.fit import FitSettings, fit
 from encoder.inference import ImageEncoder
 from encoder.levels import STAGE_LEVELS, Level

@@ -130,8 +130,13 @@ def encode(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images the network sees at once.")] = 32,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads.", show_default="one a core")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", "--devices", help="auto, cpu, cuda, cuda:N; several (cuda:0,cuda:1) or all.")
+    ] = "auto",
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the network.")] = Precision.AUTO,
+    profile: Annotated[
+        Path | None, typer.Option(help="Write a trace of the run, for ui.perfetto.dev (JSON).", show_default=False)
+    ] = None,
     max_bad: Annotated[
         str, typer.Option(help="Rejects a run may have: a count (100) or a share (1%).", show_default="any")
     ] = "100%",
@@ -145,9 +150,10 @@ def encode(
 
     Example: encoder encode 'train-{0000..0127}.tar' --model model.safetensors --out codes
     """
+    from encoder.coding import EncodeSettings
     from encoder.counting import EncodeProgress, MaxBad
     from encoder.decode import Limits
-    from encoder.encode import MODEL_NAME, EncodeSettings
+    from encoder.encode import MODEL_NAME
     from encoder.encode import encode as run_encode
     from encoder.fit import FitSettings
     from encoder.shards import expand
@@ -162,6 +168,7 @@ def encode(
         prefix_keys=prefix_keys,
         overwrite=overwrite,
         levels=parse_levels(levels),
+        profile=profile,
     )
     found = expand(shards, files_per_shard)
     if model is None:
@@ -250,6 +257,9 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
         f"{report.seen:,} images seen = {report.rows:,} rows + {report.rejects.total():,} rejects, in {report.shards:,} "
         f"shards ({report.skipped:,} already done){rate}; code files in {out}"
     )
+    if report.encoded:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares().items())
+        result(f"  {report.bytes / report.seconds / 1e6:,.1f} MB/s; time of {report.threads} threads: {shares}")
     for reject, count in report.rejects.most_common():
         result(f"  rejected {count:,}: {reject}")
     if report.bad_labels:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from encoder.codefile import CodeHeader
 from encoder.errors import HashgrainError, Reason, Reject
+from encoder.telemetry import Stage, Telemetry
 
 SHARE_NEEDS = 1000
 """Images seen before `--max-bad` as a share can end a run early."""
@@ -65,6 +66,13 @@ class EncodeReport:
     seconds: float = 0.0
     encoded: int = 0
     """Images seen in this run, without the skipped shards."""
+    bytes: int = 0
+    """Of their files."""
+    devices: int = 1
+    threads: int = 1
+    """That decode and compute; each device has one more, which reads and writes."""
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    """Where the time went."""
 
     def add(self, header: CodeHeader, reasons: Counter[Reject]) -> None:
         """Count a shard in."""
@@ -75,6 +83,15 @@ class EncodeReport:
         self.rejects += reasons
         if header.shard.damage:
             self.damaged[header.shard.path] = header.shard.damage
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of the threads' time that went into each stage, and into waiting."""
+        of_workers = {stage: self._share(stage, self.threads) for stage in (Stage.DECODE, Stage.FORWARD)}
+        of_readers = {stage: self._share(stage, self.devices) for stage in (Stage.READ, Stage.WRITE)}
+        return of_workers | {"waiting": max(0.0, 1 - sum(of_workers.values()))} | of_readers
+
+    def _share(self, stage: Stage, threads: int) -> float:
+        return self.telemetry.seconds[stage] / (threads * self.seconds) if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)

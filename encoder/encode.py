@@ -1,77 +1,27 @@
-"""Shards in, code files out: the encoder's main job.
-
-Read, decode and forward overlap (`encoder.parallel`); results come back in order, so a code file depends only on its
-shard, the model, the precision and the batch size, never on timing. A batch never spans two shards for that reason.
-"""
+"""Shards in, code files out: the encoder's main job, on one device or several."""
 
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from encoder.bits import Codes
-from encoder.codefile import SUFFIX, CodeFileWriter, CodeHeader, ShardRecord, open_codes
-from encoder.config import Precision
+from encoder.codefile import SUFFIX, CodeHeader, open_codes
+from encoder.coding import BatchDone, EncodeSettings, ShardDone, bits_of, code_shards, key_prefix
+from encoder.cores import worker_count
 from encoder.counting import EncodeProgress, EncodeReport, MaxBad
-from encoder.decode import Limits, RejectedImage, decode_square
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.inference import ImageEncoder
+from encoder.inference import ImageEncoder, resolve_devices
 from encoder.levels import Level
-from encoder.model import Model, load_model
-from encoder.parallel import ordered_map
+from encoder.model import load_model
+from encoder.processes import code_on
 from encoder.publish import exclusive, publish, sha256_of
-from encoder.reading import LateLabels, Sample, ShardReader
 from encoder.shards import Shard
 
 MODEL_NAME = "model.safetensors"
 """The copy of the model that stands beside the code files, and later in the index."""
-BATCH_BYTES = 64 << 20
-"""A batch is closed early at this many bytes of image files, so that memory stays bounded for large pictures."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeSettings:
-    """How to encode."""
-
-    batch: int = 32
-    workers: int | None = None
-    """Threads; None: one a core."""
-    device: str = "auto"
-    precision: Precision = Precision.AUTO
-    limits: Limits = field(default_factory=Limits)
-    max_bad: MaxBad = field(default_factory=MaxBad)
-    prefix_keys: bool = False
-    """Put "SHARD/" before each key, for shards whose keys start over."""
-    overwrite: bool = False
-    """Replace code files that another model or another shard made, or that have more levels."""
-    levels: tuple[Level, ...] | None = None
-    """Which to code; None: all that the model has. Stages above the highest are not computed."""
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """A shard on its way to its code file."""
-
-    shard: Shard
-    reader: ShardReader
-    stamp: str
-    """Taken before the shard was read, so that the next run notices a change meanwhile."""
-    key_prefix: str
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Consecutive entries of one shard; every shard has at least one batch, which may be empty."""
-
-    job: _Job
-    entries: list[Sample | LateLabels] = field(default_factory=list)
-    codes: Mapping[Level, Codes] = field(default_factory=dict)
-    """Codes of the entries that are images without a reject, in order; filled in by a worker."""
 
 
 def encode(
@@ -96,11 +46,11 @@ def encode(
     Raises:
         HashgrainError: `too-many-bad`, `model-mismatch`, `model-invalid`, `shard-clash`, `shard-missing`, `busy`,
             `write-failed`, `bad-value` for a device that is not there, `level-unknown` for a level that the model has
-            not, `exists` where a code file has levels that are not asked for.
+            not, `exists` where a code file has levels that are not asked for, `process-died`.
     """
     with exclusive(out):
         model = load_model(model_path)
-        bits = _bits(model, settings)
+        bits = bits_of(model.config, settings)
         _install_model(model_path, out, model.fingerprint, overwrite=settings.overwrite)
         report, todo = EncodeReport(), []
         for shard in shards:
@@ -109,37 +59,44 @@ def encode(
                 report.add(*kept)
             else:
                 todo.append(shard)
-        encoder = ImageEncoder(model, settings.device, settings.precision)
-        started, bytes_done, bytes_total = time.monotonic(), 0, sum(map(_size, todo))
-        batches = ordered_map(_coder(encoder, tuple(bits), settings.limits), _batches(todo, settings), settings.workers)
-        for done, (job, of_shard) in enumerate(groupby(batches, key=lambda batch: batch.job)):
-            rows: dict[int, int] = {}
-            with CodeFileWriter(out, bits) as writer:
-                for batch in of_shard:
-                    _write(writer, batch, rows)
-                    samples = [entry for entry in batch.entries if isinstance(entry, Sample)]
-                    report.encoded += len(samples)
-                    bytes_done += sum(sample.size for sample in samples)
-                    rejects = report.rejects.total() + writer.rejects
-                    settings.max_bad.check(report.seen + writer.rows + writer.rejects, rejects, final=False)
-                    progress(EncodeProgress(done, len(todo), report.encoded, rejects, bytes_done, bytes_total))
-                header = writer.finish(out / f"{job.shard.name}{SUFFIX}", _header(job, encoder))
-                report.add(header, writer.reasons)
+        devices = resolve_devices(settings.device)
+        settings = replace(settings, workers=settings.workers or max(1, worker_count() // len(devices)))
+        if len(devices) == 1:
+            encoder = ImageEncoder(model, devices[0], settings.precision)
+            coded = code_shards(encoder, todo, out, settings, report.telemetry)
+        else:
+            coded = code_on(devices, todo, model_path, out, settings, report.telemetry)
+        report.devices, report.threads = len(devices), len(devices) * (settings.workers or 1)
+        started = time.monotonic()
+        with closing(coded):
+            _follow(coded, report, todo, settings.max_bad, progress)
         report.seconds = time.monotonic() - started
+        if settings.profile:
+            report.telemetry.save_trace(settings.profile)
     settings.max_bad.check(report.seen, report.rejects.total(), final=True)
     return report
 
 
-def _bits(model: Model, settings: EncodeSettings) -> dict[Level, int]:
-    """Return the bits of each level to code."""
-    bits = model.config.bits
-    for level in settings.levels or ():
-        if level not in bits:
-            has = ", ".join(bits)
-            raise HashgrainError(
-                Reason.LEVEL_UNKNOWN, f"the model has no level {level} (has: {has}); name those in --levels"
-            )
-    return {level: bits[level] for level in settings.levels or bits}
+def _follow(
+    coded: Iterable[BatchDone | ShardDone],
+    report: EncodeReport,
+    todo: Sequence[Shard],
+    max_bad: MaxBad,
+    progress: Callable[[EncodeProgress], None],
+) -> None:
+    """Count what is done, and stop where too much is bad."""
+    done, bytes_total = 0, sum(map(_size, todo))
+    seen, rejects = report.seen, report.rejects.total()
+    for each in coded:
+        if isinstance(each, ShardDone):
+            report.add(each.header, each.reasons)
+            done += 1
+            continue
+        report.encoded += each.images
+        report.bytes += each.bytes
+        seen, rejects = seen + each.images, rejects + each.rejects
+        max_bad.check(seen, rejects, final=False)
+        progress(EncodeProgress(done, len(todo), report.encoded, rejects, report.bytes, bytes_total))
 
 
 def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: bool) -> None:
@@ -176,7 +133,7 @@ def _kept(
         )
     same = (
         header.fingerprint == fingerprint
-        and record.key_prefix == _prefix(shard, settings)
+        and record.key_prefix == key_prefix(shard, settings)
         and record.path == str(shard.path)
     )
     if same and header.bits.keys() > bits.keys() and not settings.overwrite:
@@ -186,82 +143,6 @@ def _kept(
             f"{path} has the levels {has}, of which {','.join(bits)} would remain; choose another --out, or give --overwrite",
         )
     return (header, reasons) if same and header.bits == bits and record.stamp == shard.stamp() else None
-
-
-def _batches(shards: Sequence[Shard], settings: EncodeSettings) -> Iterator[_Batch]:
-    for shard in shards:
-        job = _Job(shard, ShardReader(shard, settings.limits), shard.stamp(), _prefix(shard, settings))
-        batch, size = _Batch(job), 0
-        for entry in job.reader:
-            batch.entries.append(entry)
-            size += len(entry.data) if isinstance(entry, Sample) else 0
-            if len(batch.entries) >= settings.batch or size >= BATCH_BYTES:
-                yield batch
-                batch, size = _Batch(job), 0
-        yield batch
-
-
-def _coder(encoder: ImageEncoder, levels: Sequence[Level], limits: Limits) -> Callable[[_Batch], _Batch]:
-    """Return the work of one batch: decode its images, note why one cannot be, code the others, drop the bytes."""
-    size = encoder.model.config.image_size
-
-    def code(batch: _Batch) -> _Batch:
-        pictures = []
-        for entry in batch.entries:
-            if isinstance(entry, Sample) and entry.reject is None:
-                try:
-                    pictures.append(decode_square(entry.data, size, limits))
-                except RejectedImage as err:
-                    entry.reject, entry.detail = err.reject, err.detail
-                entry.data = b""
-        if pictures:
-            batch.codes = encoder.encode(np.stack(pictures), levels)
-        return batch
-
-    return code
-
-
-def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int]) -> None:
-    """Write a batch in order; `rows` remembers where each key went, for labels that come late."""
-    prefix, coded = batch.job.key_prefix, 0
-    for entry in batch.entries:
-        if isinstance(entry, LateLabels):
-            if (row := rows.get(hash(entry.key))) is not None:
-                writer.label(row, entry.labels)
-        elif entry.reject is not None:
-            writer.reject(prefix + entry.key, entry.reject, entry.detail)
-        else:
-            bits = {level: codes[coded].tobytes() for level, codes in batch.codes.items()}
-            rows[hash(entry.key)] = writer.add(prefix + entry.key, (entry.offset, entry.size), entry.labels, bits)
-            coded += 1
-
-
-def _header(job: _Job, encoder: ImageEncoder) -> CodeHeader:
-    """Describe a shard that has been read; the writer fills counts and levels in."""
-    shard, reader = job.shard, job.reader
-    return CodeHeader(
-        fingerprint=encoder.model.fingerprint,
-        precision=encoder.precision,
-        bits={},
-        shard=ShardRecord(
-            name=shard.name,
-            kind=shard.kind,
-            path=str(shard.path),
-            size=reader.size,
-            sha256=reader.sha256,
-            stamp=job.stamp,
-            damage=reader.damage,
-            key_prefix=job.key_prefix,
-        ),
-        seen=0,
-        rows=0,
-        rejects=0,
-        bad_labels=reader.bad_labels,
-    )
-
-
-def _prefix(shard: Shard, settings: EncodeSettings) -> str:
-    return f"{shard.name}/" if settings.prefix_keys else ""
 
 
 def _size(shard: Shard) -> int:

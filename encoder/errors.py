@@ -51,6 +51,8 @@ class Reason(StrEnum):
     """A key that is not in the index."""
     BAD_VALUE = "bad-value"
     """An argument outside its range or form."""
+    PROCESS_DIED = "process-died"
+    """A process of a run on several devices ended without a word."""
     BUSY = "busy"
     """Another process is writing to the same folder."""
     WRITE_FAILED = "write-failed"

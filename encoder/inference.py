@@ -34,6 +34,17 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def resolve_devices(names: str) -> list[str]:
+    """Return the devices of a list with commas between; `all` is every CUDA device or, where there is none, the CPU.
+
+    Raises:
+        HashgrainError: `bad-value` when one is not there.
+    """
+    if names == "all":
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+    return [str(resolve_device(name.strip())) for name in names.split(",")]
+
+
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     """Return what `auto` means on a device."""
     if precision is not Precision.AUTO:

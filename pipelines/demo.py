@@ -15,10 +15,11 @@ import typer
 
 from encoder.box import BOX
 from encoder.codefile import list_code_files, open_codes
+from encoder.coding import EncodeSettings
 from encoder.config import BackboneSpec
 from encoder.console import progress, result, run
 from encoder.counting import EncodeReport
-from encoder.encode import EncodeSettings, encode
+from encoder.encode import encode
 from encoder.errors import HashgrainError, Reason
 from encoder.fit import FitSettings, fit
 from encoder.labels import Labels

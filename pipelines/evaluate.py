@@ -116,7 +116,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = silent) -> Report:
 
 def _settle(settings: EvaluateSettings, progress: Progress) -> _Trial:
     """Get the codes, refuse leaks, and only then look at an image."""
-    from encoder.encode import EncodeSettings
+    from encoder.coding import EncodeSettings
 
     sources = {"test": settings.test, "train": settings.train}
     how = EncodeSettings(device=settings.device, prefix_keys=settings.prefix_keys, overwrite=True)

@@ -20,8 +20,8 @@ from encoder.shards import Shard, expand
 from indexer.manifest import POINTER, read_current
 
 if TYPE_CHECKING:
+    from encoder.coding import EncodeSettings
     from encoder.counting import EncodeReport
-    from encoder.encode import EncodeSettings
     from encoder.inference import ImageEncoder
     from encoder.model import Model
 

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, settings
 
 from encoder.cli import main as encoder_main
 from encoder.codefile import CodeFileWriter, CodeHeader, ShardRecord, list_code_files
+from encoder.coding import EncodeSettings
 from encoder.config import BackboneSpec, HashKind
-from encoder.encode import EncodeSettings, encode
+from encoder.encode import encode
 from encoder.fit import FitSettings, fit
 from encoder.levels import Level
 from encoder.shards import ShardKind, expand

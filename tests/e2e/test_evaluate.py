@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from encoder.codefile import list_code_files, open_codes
+from encoder.coding import EncodeSettings
 from encoder.config import BackboneSpec, HashKind
-from encoder.encode import EncodeSettings, encode
+from encoder.encode import encode
 from encoder.fit import FitSettings, fit
 from encoder.levels import Level
 from encoder.model import load_model, save_model

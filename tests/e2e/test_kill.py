@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -49,12 +50,26 @@ def kill_within(seconds, *arguments):
     return process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
 @pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow)])
-def test_killed_encode(kills, shards_folder, model_path, tmp_path):
+def test_killed_encode(kills, devices, shards_folder, model_path, tmp_path):
     random.seed(kills)
-    arguments = ("encoder", "encode", shards_folder, "--model", model_path, "--batch", "4", "--out")
-    seconds = seconds_of(*arguments, tmp_path / "whole")
+    finish("encoder", "encode", shards_folder, "--model", model_path, "--batch", "4", "--out", tmp_path / "whole")
     expected = contents(tmp_path / "whole", "*.h5")
+    arguments = (
+        "encoder",
+        "encode",
+        shards_folder,
+        "--model",
+        model_path,
+        "--batch",
+        "4",
+        "--devices",
+        devices,
+        "--out",
+    )
+    seconds = seconds_of(*arguments, tmp_path / "again")
+    assert contents(tmp_path / "again", "*.h5") == expected
     assert len(expected) == 3
     killed = 0
     while killed < kills:
@@ -69,6 +84,52 @@ def test_killed_encode(kills, shards_folder, model_path, tmp_path):
         assert contents(codes, "*.h5") == expected
         assert not list(codes.glob("*.partial"))
         shutil.rmtree(codes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_device_whose_process_dies_ends_the_run_in_one_line_and_keeps_what_is_done(
+    shards_folder, model_path, tmp_path
+):
+    codes = tmp_path / "codes"
+    arguments = (
+        "encoder",
+        "encode",
+        shards_folder,
+        "--model",
+        model_path,
+        "--batch",
+        "1",
+        "--devices",
+        "cpu,cpu",
+        "--out",
+        codes,
+    )
+    process = start(*arguments)
+    while not (workers := workers_of(process.pid)):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(workers[0], signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "error: the process of device cpu was ended by signal 9 (Killed)" in err.decode().splitlines()[-1]
+    assert workers_of(process.pid) == []
+    finish(*arguments)
+    finish("encoder", "encode", shards_folder, "--model", model_path, "--batch", "1", "--out", tmp_path / "whole")
+    assert contents(codes, "*.h5") == contents(tmp_path / "whole", "*.h5")
+
+
+def workers_of(parent):
+    """Return the processes that a run on several devices has started."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                line, status = (folder / "cmdline").read_bytes(), (folder / "stat").read_text()
+            except OSError:
+                continue
+            if b"multiprocessing-fork" in line and status.rpartition(")")[2].split()[1] == str(parent):
+                found.append(int(folder.name))
+    return sorted(found)
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow)])

@@ -6,9 +6,10 @@ from collections import Counter
 
 import pytest
 
+from encoder.coding import EncodeSettings
 from encoder.config import BackboneSpec, HashKind, Pooling
 from encoder.counting import MaxBad
-from encoder.encode import EncodeSettings, encode
+from encoder.encode import encode
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.fit import FitSettings, fit
 from encoder.levels import Level, parse_bits, parse_levels

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from encoder.codefile import list_code_files
-from encoder.encode import EncodeSettings
+from encoder.coding import EncodeSettings
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from indexer.build import build

@@ -1,0 +1,230 @@
+"""Shards to code files on one device: read, decode, forward and write overlap, and results come back in order.
+
+A code file depends only on its shard, the model, the precision and the batch size, never on timing or on what other shards are
+coded beside it. A batch never spans two shards for that reason.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from encoder.bits import Codes
+from encoder.codefile import SUFFIX, CodeFileWriter, CodeHeader, ShardRecord
+from encoder.config import ModelConfig, Precision
+from encoder.counting import MaxBad
+from encoder.decode import Limits, RejectedImage, decode_square
+from encoder.errors import HashgrainError, Reason, Reject
+from encoder.inference import ImageEncoder
+from encoder.levels import Level
+from encoder.parallel import ordered_map
+from encoder.reading import LateLabels, Sample, ShardReader
+from encoder.shards import Shard
+from encoder.telemetry import Stage, Telemetry
+
+BATCH_BYTES = 64 << 20
+"""A batch is closed early at this many bytes of image files, so that memory stays bounded for large pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """How to encode."""
+
+    batch: int = 32
+    workers: int | None = None
+    """Threads; None: one a core, shared among the devices."""
+    device: str = "auto"
+    """One, several with commas between, or `all`."""
+    precision: Precision = Precision.AUTO
+    limits: Limits = field(default_factory=Limits)
+    max_bad: MaxBad = field(default_factory=MaxBad)
+    prefix_keys: bool = False
+    """Put "SHARD/" before each key, for shards whose keys start over."""
+    overwrite: bool = False
+    """Replace code files that another model or another shard made, or that have more levels."""
+    levels: tuple[Level, ...] | None = None
+    """Which to code; None: all that the model has. Stages above the highest are not computed."""
+    profile: Path | None = None
+    """Where a trace of the run is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """A batch has its codes."""
+
+    images: int
+    """Seen, rejects included."""
+    rejects: int
+    bytes: int
+    """Of the image files."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """A shard has its code file."""
+
+    header: CodeHeader
+    reasons: Counter[Reject]
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A shard on its way to its code file."""
+
+    shard: Shard
+    reader: ShardReader
+    stamp: str
+    """Taken before the shard was read, so that the next run notices a change meanwhile."""
+    key_prefix: str
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Consecutive entries of one shard; every shard has at least one batch, which may be empty."""
+
+    job: _Job
+    entries: list[Sample | LateLabels] = field(default_factory=list)
+    codes: Mapping[Level, Codes] = field(default_factory=dict)
+    """Codes of the entries that are images without a reject, in order; filled in by a worker."""
+
+    def done(self) -> BatchDone:
+        """Return what it counts for."""
+        samples = [entry for entry in self.entries if isinstance(entry, Sample)]
+        rejects = sum(sample.reject is not None for sample in samples)
+        return BatchDone(len(samples), rejects, sum(sample.size for sample in samples))
+
+
+def code_shards(
+    encoder: ImageEncoder,
+    shards: Iterable[Shard],
+    out: Path,
+    settings: EncodeSettings,
+    telemetry: Telemetry,
+) -> Generator[BatchDone | ShardDone]:
+    """Write a code file for each shard and yield what is done, in order.
+
+    Args:
+        encoder: the network.
+        shards: what to code; the next one is drawn while the last is still at work.
+        out: folder of the code files.
+        settings: how.
+        telemetry: where the time goes is written down here.
+
+    Raises:
+        HashgrainError: `shard-missing`, `write-failed`.
+    """
+    bits = bits_of(encoder.model.config, settings)
+    read = telemetry.each(Stage.READ, _batches(shards, settings))
+    batches = ordered_map(_coder(encoder, tuple(bits), settings.limits, telemetry), read, settings.workers)
+    for job, of_shard in groupby(batches, key=lambda batch: batch.job):
+        rows: dict[int, int] = {}
+        with CodeFileWriter(out, bits) as writer:
+            for batch in of_shard:
+                with telemetry.span(Stage.WRITE):
+                    _write(writer, batch, rows)
+                yield batch.done()
+            with telemetry.span(Stage.WRITE):
+                header = writer.finish(out / f"{job.shard.name}{SUFFIX}", _header(job, encoder))
+            yield ShardDone(header, writer.reasons)
+
+
+def bits_of(config: ModelConfig, settings: EncodeSettings) -> dict[Level, int]:
+    """Return the bits of each level to code.
+
+    Raises:
+        HashgrainError: `level-unknown`.
+    """
+    bits = config.bits
+    for level in settings.levels or ():
+        if level not in bits:
+            has = ", ".join(bits)
+            raise HashgrainError(
+                Reason.LEVEL_UNKNOWN, f"the model has no level {level} (has: {has}); name those in --levels"
+            )
+    return {level: bits[level] for level in settings.levels or bits}
+
+
+def key_prefix(shard: Shard, settings: EncodeSettings) -> str:
+    """Return what stands before each key of a shard."""
+    return f"{shard.name}/" if settings.prefix_keys else ""
+
+
+def _batches(shards: Iterable[Shard], settings: EncodeSettings) -> Iterator[_Batch]:
+    for shard in shards:
+        job = _Job(shard, ShardReader(shard, settings.limits), shard.stamp(), key_prefix(shard, settings))
+        batch, size = _Batch(job), 0
+        for entry in job.reader:
+            batch.entries.append(entry)
+            size += len(entry.data) if isinstance(entry, Sample) else 0
+            if len(batch.entries) >= settings.batch or size >= BATCH_BYTES:
+                yield batch
+                batch, size = _Batch(job), 0
+        yield batch
+
+
+def _coder(
+    encoder: ImageEncoder, levels: Sequence[Level], limits: Limits, telemetry: Telemetry
+) -> Callable[[_Batch], _Batch]:
+    """Return the work of one batch: decode its images, note why one cannot be, code the others, drop the bytes."""
+    size = encoder.model.config.image_size
+
+    def decoded(batch: _Batch) -> Iterator[Codes]:
+        for entry in batch.entries:
+            if isinstance(entry, Sample) and entry.reject is None:
+                try:
+                    yield decode_square(entry.data, size, limits)
+                except RejectedImage as err:
+                    entry.reject, entry.detail = err.reject, err.detail
+                entry.data = b""
+
+    def code(batch: _Batch) -> _Batch:
+        with telemetry.span(Stage.DECODE):
+            pictures = list(decoded(batch))
+        if pictures:
+            with telemetry.span(Stage.FORWARD):
+                batch.codes = encoder.encode(np.stack(pictures), levels)
+        return batch
+
+    return code
+
+
+def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int]) -> None:
+    """Write a batch in order; `rows` remembers where each key went, for labels that come late."""
+    prefix, coded = batch.job.key_prefix, 0
+    for entry in batch.entries:
+        if isinstance(entry, LateLabels):
+            if (row := rows.get(hash(entry.key))) is not None:
+                writer.label(row, entry.labels)
+        elif entry.reject is not None:
+            writer.reject(prefix + entry.key, entry.reject, entry.detail)
+        else:
+            bits = {level: codes[coded].tobytes() for level, codes in batch.codes.items()}
+            rows[hash(entry.key)] = writer.add(prefix + entry.key, (entry.offset, entry.size), entry.labels, bits)
+            coded += 1
+
+
+def _header(job: _Job, encoder: ImageEncoder) -> CodeHeader:
+    """Describe a shard that has been read; the writer fills counts and levels in."""
+    shard, reader = job.shard, job.reader
+    return CodeHeader(
+        fingerprint=encoder.model.fingerprint,
+        precision=encoder.precision,
+        bits={},
+        shard=ShardRecord(
+            name=shard.name,
+            kind=shard.kind,
+            path=str(shard.path),
+            size=reader.size,
+            sha256=reader.sha256,
+            stamp=job.stamp,
+            damage=reader.damage,
+            key_prefix=job.key_prefix,
+        ),
+        seen=0,
+        rows=0,
+        rejects=0,
+        bad_labels=reader.bad_labels,
+    )
