@@ -19,6 +19,7 @@ from encoder.model import load_model
 from encoder.processes import code_on
 from encoder.publish import exclusive, publish, sha256_of
 from encoder.shards import Shard
+from encoder.telemetry import Telemetry
 
 MODEL_NAME = "model.safetensors"
 """The copy of the model that stands beside the code files, and later in the index."""
@@ -52,7 +53,7 @@ def encode(
         model = load_model(model_path)
         bits = bits_of(model.config, settings)
         _install_model(model_path, out, model.fingerprint, overwrite=settings.overwrite)
-        report, todo = EncodeReport(), []
+        report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), []
         for shard in shards:
             if kept := _kept(shard, out, model.fingerprint, bits, settings):
                 report.skipped += 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,23 @@ def test_some_levels_only_are_coded_alike_and_more_can_be_added(command, shards_
     assert (code, "has the levels fine,mid,coarse,fused, of which fine,mid would remain" in err) == (1, True)
     assert "(0 already done)" in command(*some, *whole, "--overwrite")[1]
     assert "(3 already done)" in command(*some, *whole)[1]
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_a_trace_has_every_stage_of_every_process(command, shards_folder, model_path, tmp_path, devices):
+    code, out, err = command(
+        "encoder", "encode", shards_folder, "--model", model_path, "--out", tmp_path / "codes",
+        "--devices", devices, "--profile", tmp_path / "trace.json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert re.search(r"MB/s; time of \d+ threads: decode \d+%, forward \d+%, waiting \d+%, read \d+%, write \d+%", out)
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert min(event["ts"] for event in events) == 0 <= min(event["dur"] for event in events)
+    for process in {
+        event["pid"] for event in events if event["name"] != "read"
+    }:  # one may have come too late for a shard
+        assert {event["name"] for event in events if event["pid"] == process} == {"read", "decode", "forward", "write"}
+    assert sum(event["name"] == "forward" for event in events) == 3
 
 
 def test_a_changed_shard_is_encoded_again(command, model_path, tmp_path):
