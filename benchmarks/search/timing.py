@@ -1,7 +1,7 @@
 """Times that can be compared: systems take turns, so that what else the machine does meets them all alike.
 
-A system is timed while it answers the second of two calls. The first one lets threads of the system before it come to rest (those
-of OpenMP spin for a while) and brings its own code and memory back into the caches.
+A system is timed while it answers the second of two calls. The first one, of a few queries, lets threads of the system before it come
+to rest (those of OpenMP spin for a while) and brings its own code and memory back into the caches.
 """
 
 import statistics
@@ -20,6 +20,8 @@ from encoder.cores import worker_count
 
 SINGLES, ROUNDS = 24, 5
 """Turns of one query, a new one each time, and of a batch."""
+WARM_UP = 64
+"""Queries of the first call."""
 LONG, FEWEST = 20.0, 3
 """Seconds after which a case ends early, and the turns it has at least."""
 
@@ -49,7 +51,7 @@ def in_turn(calls: Mapping[str, Callable[[Codes], object]], turns: Sequence[Code
         if number >= FEWEST and time.monotonic() - started > LONG:
             break
         for name in list(calls)[:: -1 if number % 2 else 1]:
-            calls[name](before)
+            calls[name](before[:WARM_UP])
             begun = time.perf_counter()
             calls[name](asked)
             times[name].append((time.perf_counter() - begun) * 1e3)

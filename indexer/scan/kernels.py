@@ -26,6 +26,8 @@ R = TypeVar("R")
 
 BLOCK: Final = Word(256)
 """Rows compared at once: their words stay in the level-1 cache for all queries."""
+REACH: Final = Word(1024)
+"""Rows compared at once where they lie: a block of them is looked at again only if one is near enough."""
 ROW_BITS: Final = Word(48)
 """A candidate is one number, distance << ROW_BITS | row: the order of these numbers is the order of the answers."""
 ZERO, ONE, TWO, FIVE, SIX, EIGHT = (Word(number) for number in (0, 1, 2, 5, 6, 8))
@@ -381,6 +383,28 @@ def roomier(kept: Kept, query: Word) -> Kept:
 
 
 @compiled
+def scan_in_place(block: Block, job: Words, work: Work, kept: Kept, width: Width) -> Kept:
+    """Compare the codes of a job where they lie; all of them count, and each is exactly len(width) words."""
+    stretch, start = work.stretches[job[STRETCH]], job[START]
+    while start < job[STOP]:
+        stop = min(start + REACH, job[STOP])
+        for query in work.asked[job[ASKED_START] : job[ASKED_STOP]]:
+            words, at = work.queries[query], start
+            if lowest_in_place(stretch, start, stop - start, words, width) >= kept.limits[query]:
+                at = stop
+            while at < stop:
+                rows = min(BLOCK, stop - at)
+                if lowest_in_place(stretch, at, rows, words, width) < kept.limits[query]:
+                    if kept.sizes[query] + rows > Word(kept.keys.shape[1]):
+                        kept = roomier(kept, query)
+                    measure_in_place(block, stretch, at, rows, words, width)
+                    admit(block, rows, stretch, at, kept, query)
+                at += rows
+        start = stop
+    return kept
+
+
+@compiled
 def scan(work: Work, kept: Kept, size: Word, width: Width) -> Kept:
     """Compare the codes of each job with the queries that want them, and keep candidates.
 
@@ -399,27 +423,17 @@ def scan(work: Work, kept: Kept, size: Word, width: Width) -> Kept:
     whole = not len(work.counts) and size == EIGHT * Word(len(width))
     for job in work.jobs:
         stretch, asked, start = work.stretches[job[STRETCH]], work.asked[job[ASKED_START] : job[ASKED_STOP]], job[START]
-        in_place = whole and (len(asked) == 1 or len(width) == 1)  # a copy pays when it is read more than once
+        if whole and (len(asked) == 1 or len(width) == 1):  # a copy pays when it is read more than once
+            kept = scan_in_place(block, job, work, kept, width)
+            continue
         while start < job[STOP]:
-            if in_place:
-                rows = min(BLOCK, job[STOP] - start)
-                after = start + rows
-            else:
-                rows, after = gather(block, job, start, work, size, width)
+            rows, after = gather(block, job, start, work, size, width)
             for query in asked:
-                words = work.queries[query]
-                if in_place:
-                    nearest = lowest_in_place(stretch, start, rows, words, width)
-                else:
-                    nearest = lowest(block.planes, rows, words, width)
-                if nearest >= limits[query]:
+                if lowest(block.planes, rows, work.queries[query], width) >= limits[query]:
                     continue
                 if kept.sizes[query] + rows > Word(kept.keys.shape[1]):
                     kept = roomier(kept, query)
-                if in_place:
-                    measure_in_place(block, stretch, start, rows, words, width)
-                else:
-                    measure(block, rows, words, width)
+                measure(block, rows, work.queries[query], width)
                 admit(block, rows, stretch, start, kept, query)
             start = after
     return kept
