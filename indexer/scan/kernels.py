@@ -310,6 +310,14 @@ def lowest_in_place(stretch: Words, start: Word, rows: Word, query: Words, width
 
 
 @compiled
+def first_near(stretch: Words, start: Word, stop: Word, query: Words, limit: Word, width: Width) -> Word:
+    """Return where the first REACH of codes start:stop begins that has one nearer than a limit; `stop` where none has."""
+    while start < stop and lowest_in_place(stretch, start, min(REACH, stop - start), query, width) >= limit:
+        start += min(REACH, stop - start)
+    return start
+
+
+@compiled
 def measure(block: Block, rows: Word, query: Words, width: Width) -> None:
     """Write down all distances of a block: in a loop of its own, which vectorises."""
     for at in up_to(rows):
@@ -386,20 +394,22 @@ def roomier(kept: Kept, query: Word) -> Kept:
 def scan_in_place(block: Block, job: Words, work: Work, kept: Kept, width: Width) -> Kept:
     """Compare the codes of a job where they lie; all of them count, and each is exactly len(width) words."""
     stretch, start = work.stretches[job[STRETCH]], job[START]
+    asked = work.asked[job[ASKED_START] : job[ASKED_STOP]]
     while start < job[STOP]:
-        stop = min(start + REACH, job[STOP])
-        for query in work.asked[job[ASKED_START] : job[ASKED_STOP]]:
+        stop = job[STOP] if len(asked) == 1 else min(start + REACH, job[STOP])  # what all have seen leaves the cache
+        for query in asked:
             words, at = work.queries[query], start
-            if lowest_in_place(stretch, start, stop - start, words, width) >= kept.limits[query]:
-                at = stop
             while at < stop:
-                rows = min(BLOCK, stop - at)
-                if lowest_in_place(stretch, at, rows, words, width) < kept.limits[query]:
-                    if kept.sizes[query] + rows > Word(kept.keys.shape[1]):
-                        kept = roomier(kept, query)
-                    measure_in_place(block, stretch, at, rows, words, width)
-                    admit(block, rows, stretch, at, kept, query)
-                at += rows
+                at = first_near(stretch, at, stop, words, kept.limits[query], width)
+                reach = min(at + REACH, stop)
+                while at < reach:
+                    rows = min(BLOCK, reach - at)
+                    if lowest_in_place(stretch, at, rows, words, width) < kept.limits[query]:
+                        if kept.sizes[query] + rows > Word(kept.keys.shape[1]):
+                            kept = roomier(kept, query)
+                        measure_in_place(block, stretch, at, rows, words, width)
+                        admit(block, rows, stretch, at, kept, query)
+                    at += rows
         start = stop
     return kept
 
