@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from encoder.box import BOX
-from encoder.config import BackboneSpec, HashKind, Pooling, Precision
+from encoder.config import BackboneSpec, HashKind, Pooling, Precision, SkipDuplicates
 from encoder.console import EXIT_ERROR, notice, progress, result, run, show_version
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import DEFAULT_LABELS, parse_bits, parse_levels
@@ -137,6 +137,10 @@ def encode(
     profile: Annotated[
         Path | None, typer.Option(help="Write a trace of the run, for ui.perfetto.dev (JSON).", show_default=False)
     ] = None,
+    skip_duplicates: Annotated[
+        SkipDuplicates, typer.Option(help="Skip images whose bytes, or nearly whose fine code, came before.")
+    ] = SkipDuplicates.NONE,
+    near_radius: Annotated[int, typer.Option(min=0, help="Bits of the fine code that near ones may differ in.")] = 3,
     max_bad: Annotated[
         str, typer.Option(help="Rejects a run may have: a count (100) or a share (1%).", show_default="any")
     ] = "100%",
@@ -168,6 +172,8 @@ def encode(
         prefix_keys=prefix_keys,
         overwrite=overwrite,
         levels=parse_levels(levels),
+        skip=skip_duplicates,
+        near_radius=near_radius,
         profile=profile,
     )
     found = expand(shards, files_per_shard)
@@ -184,7 +190,7 @@ def encode(
     with progress("encoding") as advance:
 
         def show(at: EncodeProgress) -> None:
-            detail = f"{at.shards}/{at.shards_total} shards, {at.images:,} images, {at.rejects:,} rejected"
+            detail = f"{at.shards}/{at.shards_total} shards, {at.images:,} images, {at.bad:,} rejected"
             advance(at.bytes, at.bytes_total, detail)
 
         report = run_encode(found, model, out, settings, show)

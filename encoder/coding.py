@@ -14,9 +14,10 @@ import numpy as np
 
 from encoder.bits import Codes
 from encoder.codefile import SUFFIX, CodeFileWriter, CodeHeader, ShardRecord
-from encoder.config import ModelConfig, Precision
+from encoder.config import ModelConfig, Precision, SkipDuplicates
 from encoder.counting import MaxBad
 from encoder.decode import Limits, RejectedImage, decode_square
+from encoder.duplicates import Seen, digest
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.inference import ImageEncoder
 from encoder.levels import Level
@@ -47,6 +48,10 @@ class EncodeSettings:
     """Replace code files that another model or another shard made, or that have more levels."""
     levels: tuple[Level, ...] | None = None
     """Which to code; None: all that the model has. Stages above the highest are not computed."""
+    skip: SkipDuplicates = SkipDuplicates.NONE
+    """Which images are skipped because their content came before, in this run or in code files that are kept."""
+    near_radius: int = 3
+    """In bits of the fine code, for SkipDuplicates.NEAR."""
     profile: Path | None = None
     """Where a trace of the run is written."""
 
@@ -57,7 +62,8 @@ class BatchDone:
 
     images: int
     """Seen, rejects included."""
-    rejects: int
+    bad: int
+    """Rejects, without those that are skipped for their content."""
     bytes: int
     """Of the image files."""
 
@@ -68,6 +74,16 @@ class ShardDone:
 
     header: CodeHeader
     reasons: Counter[Reject]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What was seen so far, where contents that came before are skipped."""
+
+    files: Seen | None = None
+    """Digests of image files."""
+    codes: Seen | None = None
+    """Fine codes."""
 
 
 @dataclass(eq=False, slots=True)
@@ -93,8 +109,8 @@ class _Batch:
     def done(self) -> BatchDone:
         """Return what it counts for."""
         samples = [entry for entry in self.entries if isinstance(entry, Sample)]
-        rejects = sum(sample.reject is not None for sample in samples)
-        return BatchDone(len(samples), rejects, sum(sample.size for sample in samples))
+        bad = sum(sample.reject is not None and sample.reject.bad for sample in samples)
+        return BatchDone(len(samples), bad, sum(sample.size for sample in samples))
 
 
 def code_shards(
@@ -103,6 +119,7 @@ def code_shards(
     out: Path,
     settings: EncodeSettings,
     telemetry: Telemetry,
+    contents: Contents = Contents(),
 ) -> Generator[BatchDone | ShardDone]:
     """Write a code file for each shard and yield what is done, in order.
 
@@ -112,18 +129,21 @@ def code_shards(
         out: folder of the code files.
         settings: how.
         telemetry: where the time goes is written down here.
+        contents: of earlier images; those of this run are added.
 
     Raises:
         HashgrainError: `shard-missing`, `write-failed`.
     """
     bits = bits_of(encoder.model.config, settings)
-    read = telemetry.each(Stage.READ, _batches(shards, settings))
+    read = telemetry.each(Stage.READ, _batches(shards, settings, contents.files))
     batches = ordered_map(_coder(encoder, tuple(bits), settings.limits, telemetry), read, settings.workers)
     for job, of_shard in groupby(batches, key=lambda batch: batch.job):
         rows: dict[int, int] = {}
         with CodeFileWriter(out, bits) as writer:
             for batch in of_shard:
                 with telemetry.span(Stage.WRITE):
+                    if contents.codes:
+                        _skip_near(batch, contents.codes)
                     _write(writer, batch, rows)
                 yield batch.done()
             with telemetry.span(Stage.WRITE):
@@ -152,13 +172,16 @@ def key_prefix(shard: Shard, settings: EncodeSettings) -> str:
     return f"{shard.name}/" if settings.prefix_keys else ""
 
 
-def _batches(shards: Iterable[Shard], settings: EncodeSettings) -> Iterator[_Batch]:
+def _batches(shards: Iterable[Shard], settings: EncodeSettings, files: Seen | None) -> Iterator[_Batch]:
     for shard in shards:
         job = _Job(shard, ShardReader(shard, settings.limits), shard.stamp(), key_prefix(shard, settings))
         batch, size = _Batch(job), 0
         for entry in job.reader:
             batch.entries.append(entry)
-            size += len(entry.data) if isinstance(entry, Sample) else 0
+            if isinstance(entry, Sample):
+                if files and entry.data and (earlier := files.in_shard(digest(entry.data), shard.name)):
+                    entry.reject, entry.detail, entry.data = Reject.SAME_CONTENT, f"as one in {earlier}", b""
+                size += len(entry.data)
             if len(batch.entries) >= settings.batch or size >= BATCH_BYTES:
                 yield batch
                 batch, size = _Batch(job), 0
@@ -189,6 +212,18 @@ def _coder(
         return batch
 
     return code
+
+
+def _skip_near(batch: _Batch, codes: Seen) -> None:
+    """Reject the images of a batch whose fine code is near an earlier one's."""
+    coded = [entry for entry in batch.entries if isinstance(entry, Sample) and entry.reject is None]
+    kept = []
+    for number, entry in enumerate(coded):
+        if earlier := codes.in_shard(batch.codes[Level.FINE][number], batch.job.shard.name):
+            entry.reject, entry.detail = Reject.NEAR_CONTENT, f"as one in {earlier}"
+        else:
+            kept.append(number)
+    batch.codes = {level: of_level[kept] for level, of_level in batch.codes.items()}
 
 
 def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int]) -> None:

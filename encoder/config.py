@@ -54,6 +54,16 @@ class Normalisation(StrEnum):
     """Nothing: what a trained network learnt is folded into its hash layers."""
 
 
+class SkipDuplicates(StrEnum):
+    """Which images are skipped."""
+
+    NONE = "none"
+    EXACT = "exact"
+    """Those whose file has the bytes of an earlier one; they are not even decoded."""
+    NEAR = "near"
+    """These, and those whose fine code is within a radius of an earlier one's."""
+
+
 class Precision(StrEnum):
     """Arithmetic of the backbone; pooling and hash layers are always float32."""
 

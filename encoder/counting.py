@@ -84,6 +84,11 @@ class EncodeReport:
         if header.shard.damage:
             self.damaged[header.shard.path] = header.shard.damage
 
+    @property
+    def bad(self) -> int:
+        """Return the rejects, without those that were skipped for their content."""
+        return sum(count for reject, count in self.rejects.items() if reject.bad)
+
     def shares(self) -> dict[str, float]:
         """Return the share of the threads' time that went into each stage, and into waiting."""
         of_workers = {stage: self._share(stage, self.threads) for stage in (Stage.DECODE, Stage.FORWARD)}
@@ -101,7 +106,7 @@ class EncodeProgress:
     shards: int
     shards_total: int
     images: int
-    rejects: int
+    bad: int
     bytes: int
     """Bytes of the images that are done, for a time of arrival."""
     bytes_total: int

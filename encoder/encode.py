@@ -9,15 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoder.codefile import SUFFIX, CodeHeader, open_codes
-from encoder.coding import BatchDone, EncodeSettings, ShardDone, bits_of, code_shards, key_prefix
+from encoder.coding import BatchDone, Contents, EncodeSettings, ShardDone, bits_of, code_shards, key_prefix
+from encoder.config import SkipDuplicates
 from encoder.cores import worker_count
 from encoder.counting import EncodeProgress, EncodeReport, MaxBad
+from encoder.duplicates import Seen, SeenCodes, digest, seen_files
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.inference import ImageEncoder, resolve_devices
 from encoder.levels import Level
 from encoder.model import load_model
 from encoder.processes import code_on
 from encoder.publish import exclusive, publish, sha256_of
+from encoder.reading import Sample, ShardReader
 from encoder.shards import Shard
 from encoder.telemetry import Telemetry
 
@@ -53,18 +56,20 @@ def encode(
         model = load_model(model_path)
         bits = bits_of(model.config, settings)
         _install_model(model_path, out, model.fingerprint, overwrite=settings.overwrite)
+        contents = _contents(bits, settings)
         report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), []
         for shard in shards:
             if kept := _kept(shard, out, model.fingerprint, bits, settings):
                 report.skipped += 1
                 report.add(*kept)
+                _recall(contents, shard, out, settings)
             else:
                 todo.append(shard)
         devices = resolve_devices(settings.device)
         settings = replace(settings, workers=settings.workers or max(1, worker_count() // len(devices)))
         if len(devices) == 1:
             encoder = ImageEncoder(model, devices[0], settings.precision)
-            coded = code_shards(encoder, todo, out, settings, report.telemetry)
+            coded = code_shards(encoder, todo, out, settings, report.telemetry, contents)
         else:
             coded = code_on(devices, todo, model_path, out, settings, report.telemetry)
         report.devices, report.threads = len(devices), len(devices) * (settings.workers or 1)
@@ -74,8 +79,43 @@ def encode(
         report.seconds = time.monotonic() - started
         if settings.profile:
             report.telemetry.save_trace(settings.profile)
-    settings.max_bad.check(report.seen, report.rejects.total(), final=True)
+    settings.max_bad.check(report.seen, report.bad, final=True)
     return report
+
+
+def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
+    """Return room for what is to be compared."""
+    if settings.skip is SkipDuplicates.NONE:
+        return Contents()
+    if len(resolve_devices(settings.device)) > 1:
+        raise HashgrainError(
+            Reason.BAD_VALUE,
+            f"--skip-duplicates {settings.skip} compares all images of a run, and processes of several devices do not see each "
+            "other's; give one --device",
+        )
+    if settings.skip is SkipDuplicates.EXACT:
+        return Contents(seen_files())
+    if Level.FINE not in bits:
+        raise HashgrainError(
+            Reason.LEVEL_UNKNOWN, "--skip-duplicates near compares fine codes; add fine to --levels, or give exact"
+        )
+    if not 0 <= settings.near_radius < bits[Level.FINE]:
+        raise HashgrainError(
+            Reason.BAD_VALUE,
+            f"--near-radius {settings.near_radius} is no number of bits of a fine code; give 0 to {bits[Level.FINE] - 1}",
+        )
+    return Contents(seen_files(), Seen(SeenCodes(bits[Level.FINE], settings.near_radius)))
+
+
+def _recall(contents: Contents, shard: Shard, out: Path, settings: EncodeSettings) -> None:
+    """Take in the contents of a shard that was done before: its files are read again, which is quick beside coding them."""
+    if contents.files:
+        entries = ShardReader(shard, settings.limits)
+        found = [digest(entry.data) for entry in entries if isinstance(entry, Sample) and entry.data]
+        contents.files.add_all(found, shard.name)
+    if contents.codes:
+        with open_codes(out / f"{shard.name}{SUFFIX}", proven=True) as file:
+            contents.codes.add_all(list(file.codes(Level.FINE)), shard.name)
 
 
 def _follow(
@@ -87,7 +127,7 @@ def _follow(
 ) -> None:
     """Count what is done, and stop where too much is bad."""
     done, bytes_total = 0, sum(map(_size, todo))
-    seen, rejects = report.seen, report.rejects.total()
+    seen, bad = report.seen, report.bad
     for each in coded:
         if isinstance(each, ShardDone):
             report.add(each.header, each.reasons)
@@ -95,9 +135,9 @@ def _follow(
             continue
         report.encoded += each.images
         report.bytes += each.bytes
-        seen, rejects = seen + each.images, rejects + each.rejects
-        max_bad.check(seen, rejects, final=False)
-        progress(EncodeProgress(done, len(todo), report.encoded, rejects, report.bytes, bytes_total))
+        seen, bad = seen + each.images, bad + each.bad
+        max_bad.check(seen, bad, final=False)
+        progress(EncodeProgress(done, len(todo), report.encoded, bad, report.bytes, bytes_total))
 
 
 def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: bool) -> None:

@@ -95,6 +95,10 @@ class Reject(StrEnum):
     """The decoder refused the data."""
     DUPLICATE_KEY = "duplicate-key"
     """An earlier image of the same shard has this key."""
+    SAME_CONTENT = "same-content"
+    """An earlier image has the same bytes, and such are to be skipped."""
+    NEAR_CONTENT = "near-content"
+    """An earlier image has nearly the same fine code, and such are to be skipped."""
     UNSAFE_NAME = "unsafe-name"
     """An absolute name, a `..` part, a control character, or no valid UTF-8."""
     LINK = "link"
@@ -103,3 +107,8 @@ class Reject(StrEnum):
     """A device, FIFO, folder or sparse member with an image's name."""
     UNREADABLE = "unreadable"
     """The file system refused to read it."""
+
+    @property
+    def bad(self) -> bool:
+        """Whether something is wrong with the image."""
+        return self not in {Reject.SAME_CONTENT, Reject.NEAR_CONTENT}

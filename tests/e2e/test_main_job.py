@@ -125,6 +125,41 @@ def test_a_trace_has_every_stage_of_every_process(command, shards_folder, model_
     assert sum(event["name"] == "forward" for event in events) == 3
 
 
+def test_images_that_came_before_are_skipped_and_counted(command, model_path, tmp_path):
+    write_tar(tmp_path / "a.tar", labelled_members(0, 6))
+    twins = [(f"twin-{name}", data) for name, data in labelled_members(4, 4)]
+    write_tar(tmp_path / "b.tar", [*twins, ("near.png", encoded(0, "PNG")), *labelled_members(20, 2)])
+    arguments = (
+        "encoder",
+        "encode",
+        tmp_path / "a.tar",
+        tmp_path / "b.tar",
+        "--model",
+        model_path,
+        "--max-bad",
+        "0",
+        "--out",
+    )
+    code, out, err = command(*arguments, tmp_path / "exact", "--skip-duplicates", "exact")
+    assert code == 0, err
+    assert "13 images seen = 11 rows + 2 rejects" in out
+    assert "rejected 2: same-content" in out
+    code, out, err = command(*arguments, tmp_path / "near", "--skip-duplicates", "near", "--near-radius", "8")
+    assert code == 0, err
+    assert "rejected 2: same-content" in out
+    with open_codes(tmp_path / "near/b.h5") as file:
+        rejects = {reject.key: (reject.reject, reject.detail) for reject in file.rejects()}
+        assert rejects["twin-pic-004"] == ("same-content", "as one in a")
+        assert rejects["near"] == ("near-content", "as one in a")
+        assert len(file.codes(Level.FINE)) == file.header.rows == 7 - len(rejects)
+    whole = (tmp_path / "near/b.h5").read_bytes()
+    (tmp_path / "near/b.h5").unlink()
+    code, out, err = command(*arguments, tmp_path / "near", "--skip-duplicates", "near", "--near-radius", "8")
+    assert (code, (tmp_path / "near/b.h5").read_bytes() == whole) == (0, True)
+    code, _, err = command(*arguments, tmp_path / "two", "--skip-duplicates", "exact", "--devices", "cpu,cpu")
+    assert (code, "give one --device" in err) == (1, True)
+
+
 def test_a_changed_shard_is_encoded_again(command, model_path, tmp_path):
     shard, codes = tmp_path / "a.tar", tmp_path / "codes"
     write_tar(shard, labelled_members(0, 3))
