@@ -572,14 +572,44 @@ def fresh(wanted: Wanted, ties: Word) -> Kept:
 
 
 @compiled
-def ask(stretches: Words, wanted: Wanted, size: Word, width: Width) -> Words:
-    """Return uint64[nq, k], the smallest candidates of all codes, in one thread; stretches are in row order."""
+def scan_all(stretches: Words, wanted: Wanted, size: Word, width: Width) -> Kept:
+    """Keep candidates among all codes, in one thread; stretches are in row order."""
     jobs, asked = np.zeros((len(stretches), JOB_FIELDS), Word), np.arange(len(wanted.queries)).astype(Word)
     for number in up_to(Word(len(stretches))):
         job = jobs[number]
         job[STRETCH], job[STOP], job[ASKED_STOP] = number, stretches[number, ROWS], len(asked)
-    work = Work(stretches, jobs, asked, wanted.queries, wanted.counts)
-    return settled(scan(work, fresh(wanted, ZERO), size, width), wanted.k)
+    return scan(Work(stretches, jobs, asked, wanted.queries, wanted.counts), fresh(wanted, ZERO), size, width)
+
+
+@compiled
+def ask(stretches: Words, wanted: Wanted, size: Word, width: Width) -> Words:
+    """Return uint64[nq, k], the smallest candidates of all codes, in one thread; stretches are in row order."""
+    return settled(scan_all(stretches, wanted, size, width), wanted.k)
+
+
+@compiled
+def choose(kept: Kept, query: Word, first: Word, chosen: Words) -> None:
+    """Write the rows of the k smallest candidates, more by `first` each, into uint64[k]: the smallest first, others in any order.
+
+    Nothing is sorted: candidates at the same distance have come in row order.
+    """
+    drop(kept, query)
+    limit, keys, count, nearest = kept.limits[query], kept.keys[query, : kept.sizes[query]], ZERO, ZERO
+    for key in keys:
+        count += ONE if key >> ROW_BITS < limit else ZERO
+    ties, count = kept.k - count, ZERO
+    for key in keys:
+        if key >> ROW_BITS == limit:
+            if not ties:
+                continue
+            ties -= ONE
+        chosen[count] = key
+        if key < chosen[nearest]:
+            nearest = count
+        count += ONE
+    chosen[ZERO], chosen[nearest] = chosen[nearest], chosen[ZERO]
+    for at in up_to(count):
+        chosen[at] = first + (chosen[at] & (ALL >> (SIXTY_FOUR - ROW_BITS)))
 
 
 @compiled
@@ -599,10 +629,9 @@ def nearest_lists(centroids: Words, nprobes: Words, queries: Words, farthest: Wo
     for segment in up_to(Word(len(centroids))):
         nprobe = nprobes[segment]
         wanted = Wanted(queries, np.empty(0, Word), nprobe, farthest + ONE, farthest, TWO * nprobe + TWO * BLOCK)
-        keys = ask(centroids[segment : segment + ONE], wanted, size, width)
+        kept = scan_all(centroids[segment : segment + ONE], wanted, size, width)
         for query in up_to(Word(len(queries))):
-            for at in up_to(nprobe):
-                probed[query, column + at] = before + (keys[query, at] & (ALL >> (SIXTY_FOUR - ROW_BITS)))
+            choose(kept, query, before, probed[query, column : column + nprobe])
         column += nprobe
         before += centroids[segment, ROWS]
     return probed

@@ -3,7 +3,7 @@
 Answers are exactly the smallest (distance, row) among the rows asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from indexer.scan.jobs import Jobs, list_jobs
 from indexer.scan.kernels import Kept, Wanted, Words, ask, ask_lists, nearest_lists, scan
 from indexer.scan.running import among, batches, flat_pieces, found_by, run, threads_worth, wanted_by
 from indexer.scan.stretches import Lists, Stretches
+from indexer.scan.threads import share
 from indexer.terms import Terms
 
 
@@ -51,7 +52,7 @@ def _flat(stretches: Stretches, queries: Words, terms: Terms) -> list[Found]:
 def _of_lists(lists: Lists, queries: Words, nprobes: Words, terms: Terms) -> list[Found]:
     members = lists.members
     shape, wanted = _shape(members, queries), wanted_by(queries, terms, 8 * members.code_size)
-    probed = nearest_lists(lists.centroids.table, nprobes, queries, wanted.farthest, *shape)
+    probed = _probed(lists, queries, nprobes, terms)
     words = members.rows * probed.size / len(members.table) * queries.shape[1]
     if terms.k is not None and threads_worth(words, terms) == 1:
         return answers(ask_lists(members.table, probed, wanted, *shape))
@@ -59,6 +60,24 @@ def _of_lists(lists: Lists, queries: Words, nprobes: Words, terms: Terms) -> lis
     near = np.min([part.limits for part in parts], axis=0)
     parts += _run(members, list_jobs(members, probed, 1, probed.shape[1]), wanted, terms, near)
     return found_by(parts, terms)
+
+
+def _probed(lists: Lists, queries: Words, nprobes: Words, terms: Terms) -> Words:
+    """Return the lists that each query probes, as `nearest_lists` does, by as many threads as it is worth."""
+    centroids, shape = lists.centroids, _shape(lists.centroids, queries)
+    probed = np.empty((len(queries), int(nprobes.sum())), dtype=np.uint64)
+    threads = threads_worth(centroids.rows * queries.size, terms)
+    step = -(-len(queries) // threads)
+
+    def probe(starts: Iterator[int]) -> None:
+        for start in starts:
+            part = queries[start : start + step]
+            probed[start : start + step] = nearest_lists(
+                centroids.table, nprobes, part, np.uint64(8 * centroids.code_size), *shape
+            )
+
+    share(iter(range(0, len(queries), step)), threads, probe)
+    return probed
 
 
 def _run(stretches: Stretches, jobs: Jobs, wanted: Wanted, terms: Terms, limits: Words | None = None) -> list[Kept]:
