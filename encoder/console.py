@@ -1,5 +1,6 @@
 """What both command lines share: one place where errors become a line and an exit code, and progress is shown."""
 
+import io
 import os
 import signal
 import sys
@@ -24,6 +25,10 @@ def run(app: "typer.Typer", name: str) -> NoReturn:
     """Run a command line and leave the process with its exit code: 0 fine, 1 a domain error, 2 wrong usage."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a file name need not be text, nor the terminal's letters UTF-8
     try:
         app(prog_name=name)
     except HashgrainError as err:

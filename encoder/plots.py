@@ -164,6 +164,7 @@ def save_time_by_rows(path: Path, curves: Sequence[Curve], title: str) -> None:
         axes = _axes(figure, title, "Codes (logarithmic)", "Time a query (ms, logarithmic)")
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.yaxis.set_major_formatter("{x:g}")
         _draw(axes, curves)
 

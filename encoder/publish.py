@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason
@@ -71,6 +71,28 @@ def sha256_of(path: Path, start: int = 0) -> str:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Say that a folder is being read, so that `remove_unused` leaves it; where the disk knows no locks, nothing is said."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove a folder unless somebody reads it; whatever cannot be removed stays, and is no error."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Code files in, an index out: one generation, written whole and made current at once."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,16 +64,21 @@ def build(
         HashgrainError: `codes-damaged`, `codes-mismatch`, `level-unknown`, `duplicate-keys`, `exists`, `busy`,
             `shard-damaged`, `write-failed`.
     """
-    if (index / POINTER).exists() and not settings.overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{index} holds an index; give another --out, or --overwrite to replace it")
+    _check_vacant(index, settings)
     headers = _headers(files, settings)
     with exclusive(index):
+        _check_vacant(index, settings)  # proving the files takes minutes, in which another build may have been quicker
         kept, hashes, duplicates = _kept_rows(headers, settings)
         name, manifest = publish_generation(
             index, lambda folder: _write_generation(folder, headers, kept, hashes, settings, progress), {}
         )
     size = sum(size for size, _ in manifest.files.values())
     return BuildReport(name, len(hashes), duplicates, manifest.segments[0].levels, size, manifest.model is not None)
+
+
+def _check_vacant(index: Path, settings: BuildSettings) -> None:
+    if (index / POINTER).exists() and not settings.overwrite:
+        raise HashgrainError(Reason.EXISTS, f"{index} holds an index; give another --out, or --overwrite to replace it")
 
 
 def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeHeader]:
@@ -159,7 +165,7 @@ def _write_generation(
     has_model = _take_model(next(iter(headers)).parent, folder, first.fingerprint)
     return Manifest(
         fingerprint=first.fingerprint,
-        precision=first.precision,
+        precision=_precision(headers),
         model=MODEL_NAME if has_model else None,
         segments=[SegmentRecord(SEGMENT, len(hashes), levels, fields, _spans(headers, kept))],
         files={},
@@ -172,6 +178,14 @@ def _blocks(kept: Kept, level: Level) -> Iterator[Codes]:
             for start in range(0, len(keep), BLOCK_ROWS):
                 part = keep[start : start + BLOCK_ROWS]
                 yield file.codes(level, start, start + len(part))[part]
+
+
+def _precision(headers: dict[Path, CodeHeader]) -> str:
+    """Return what most rows were coded in: the bits of one photo differ by 0.2 % between two, so a query may take either."""
+    rows: Counter[str] = Counter()
+    for header in headers.values():
+        rows[header.precision] += header.rows
+    return rows.most_common(1)[0][0]
 
 
 def _spans(headers: dict[Path, CodeHeader], kept: Kept) -> list[ShardSpan]:

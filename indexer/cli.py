@@ -142,7 +142,7 @@ def query(
     from indexer.index import Index
     from indexer.query import STDIN, ask, ask_levels
 
-    cap = k or (K if radius is None else RADIUS_CAP)
+    cap = k or (K if radius is None else rerank or RADIUS_CAP)
     opened = Index(index)
     search = SearchSettings(k=cap, radius=radius, where=where, nprobe=nprobe, recall=recall, exact=exact, engine=engine)
     given = {STDIN: sys.stdin.buffer.read()} if STDIN in what else {}

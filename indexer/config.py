@@ -56,13 +56,19 @@ class BuildSettings:
     levels: tuple[Level, ...] | None = None
     """None: all that the code files have."""
     nlist: int | None = None
-    """Inverted lists; None: about the square root of the rows, a power of two."""
+    """Inverted lists, which AUTO then makes at any number of rows; None: about the square root of the rows, a power of two."""
     dedupe: Dedupe = Dedupe.AUTO
     on_duplicate: OnDuplicate = OnDuplicate.ERROR
     allow_damaged: bool = False
     """Take code files of shards that were not whole."""
     overwrite: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.nlist is not None and self.nlist < 1:
+            raise _bad("nlist", self.nlist, "a whole number from 1 on")
+        if self.nlist is not None and self.kind is IndexKind.FLAT:
+            raise _bad("nlist", self.nlist, "left out: kind flat has no inverted lists")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,14 @@ class SearchSettings:
                 raise HashgrainError(Reason.BAD_VALUE, f"{name} is {value}; it must be at least {least}")
         if self.recall is not None and not 0 < self.recall <= 1:
             raise _bad("recall", self.recall, "more than 0, at most 1")
-        if (self.recall is not None) + (self.nprobe is not None) + self.exact > 1:
-            raise _bad("recall", self.recall, "one of recall, nprobe and exact: each says how hard to look")
+        if len(effort := self.effort) > 1:
+            raise _bad(" and ".join(effort), ", ".join(map(str, effort.values())), "one of recall, nprobe and exact")
+
+    @property
+    def effort(self) -> dict[str, object]:
+        """Return what was said of how hard to look, by name."""
+        effort = {"recall": self.recall, "nprobe": self.nprobe, "exact": self.exact or None}
+        return {name: value for name, value in effort.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +187,11 @@ class CombineSettings:
                 raise _bad(
                     name, values, f"{count} whole numbers from {least} on, for the levels {','.join(self.levels)}"
                 )
+        effort = self.search.effort
+        if effort and self.how is Combine.SUM:
+            raise _bad(" and ".join(effort), ", ".join(map(str, effort.values())), "left out: a sum looks at every row")
+        if self.radii and effort.keys() - {"exact"}:
+            raise _bad(" and ".join(effort), ", ".join(map(str, effort.values())), "left out: radii are found exactly")
         if self.budgets and self.radii:
             raise _bad("budgets", self.budgets, "left out where there are radii: those alone decide")
 

@@ -94,7 +94,7 @@ class FlatIndex:
     """Every code of a level, by row; searched exhaustively, exactly."""
 
     def __init__(self, path: Path) -> None:
-        self._index = _read(path)
+        self._index = _read(path, faiss.IndexBinaryFlat)
         self.nbits: int = self._index.d
         self.ntotal: int = self._index.ntotal
         self.codes = _codes_of(self._index)
@@ -105,8 +105,10 @@ class FlatIndex:
         queries, selector = np.ascontiguousarray(queries), _selecting(terms.rows)
         if not self.ntotal:
             return [merged([], None) for _ in queries]
-        if terms.radius is not None:  # FAISS's own is exclusive
-            return _ranges(self._index.range_search(queries, terms.radius + 1, params=selector), terms.k)
+        if terms.radius is not None:
+            return _ranges(
+                self._index.range_search(queries, _beyond(terms.radius, self.nbits), params=selector), terms.k
+            )
         distances, rows = self._index.search(queries, min(terms.k or self.ntotal, self.ntotal), params=selector)
         return _hits(rows, distances)
 
@@ -130,6 +132,23 @@ class IvfIndex:
         ntotal: int = self.index.ntotal
         return ntotal
 
+    @property
+    def nbits(self) -> int:
+        """Bits of a code."""
+        nbits: int = self.index.d
+        return nbits
+
+    def fault(self) -> str | None:
+        """Say what is wrong with the ids in the lists, or None: for readers of files that others made."""
+        memory, seen = self.index.invlists, np.zeros(self.ntotal, dtype=np.bool_)
+        for number in range(self.nlist):
+            if size := memory.list_size(number):
+                ids = faiss.rev_swig_ptr(memory.get_ids(number), size)
+                if ids.min() < 0 or ids.max() >= self.ntotal or seen[ids].any():
+                    return f"list {number} holds a code that is not there or in another list, too"
+                seen[ids] = True
+        return None if seen.all() else "its lists do not hold every code"
+
     def search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
         """Return up to k rows of the nearest lists within the radius by (distance, row); all rows count.
 
@@ -139,7 +158,7 @@ class IvfIndex:
         if terms.radius is not None:
             with self.lock:  # FAISS takes nprobe of a range search from the index itself
                 self.index.nprobe = nprobe
-                return _ranges(self.index.range_search(queries, terms.radius + 1), terms.k)
+                return _ranges(self.index.range_search(queries, _beyond(terms.radius, self.nbits)), terms.k)
         k = min(terms.k or self.ntotal, self.ntotal)
         distances, rows = self.index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=nprobe))
         return _hits(rows, distances)
@@ -164,18 +183,36 @@ class IvfIndex:
 
 
 def open_ivf(path: Path) -> IvfIndex:
-    """Map an IVF from its file."""
-    return IvfIndex(_read(path))
+    """Map an IVF from its file.
+
+    Raises:
+        HashgrainError: `index-damaged`.
+    """
+    index = _read(path, faiss.IndexBinaryIVF)
+    quantizer = faiss.downcast_IndexBinary(index.quantizer)
+    if not isinstance(quantizer, faiss.IndexBinaryFlat) or (quantizer.d, quantizer.ntotal) != (index.d, index.nlist):
+        raise HashgrainError(
+            Reason.INDEX_DAMAGED,
+            f"{path} has {quantizer.ntotal} centroids of {quantizer.d} bits for {index.nlist} lists of {index.d}; build the "
+            "index again",
+        )
+    return IvfIndex(index)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, kind: type) -> Any:
     try:
-        return faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
+        index = faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as err:
         why = str(err).splitlines()[0].rpartition(": ")[2]
         raise HashgrainError(
             Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({why}); build the index again"
         ) from err
+    if not isinstance(index, kind):
+        raise HashgrainError(
+            Reason.INDEX_DAMAGED,
+            f"{path} is an {type(index).__name__}, expected {kind.__name__}; build the index again",
+        )
+    return index
 
 
 class _Memory:
@@ -195,6 +232,11 @@ def _codes_of(flat: Any) -> Codes:
 def _selecting(rows: RowSet | None) -> Any:
     """Return FAISS's word for the rows that count."""
     return None if rows is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(rows.view(np.uint8)))
+
+
+def _beyond(radius: int, nbits: int) -> int:
+    """Return FAISS's radius, which is exclusive and an int32; no distance is over `nbits`."""
+    return min(radius, nbits) + 1
 
 
 def _hits(rows: npt.NDArray[np.int64], distances: npt.NDArray[np.int32]) -> list[Found]:

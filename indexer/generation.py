@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason
-from encoder.publish import PARTIAL, sha256_of, sync_file, sync_folder
+from encoder.publish import PARTIAL, remove_unused, sha256_of, sync_file, sync_folder
 from indexer.manifest import Manifest, next_generation, write_manifest, write_pointer
 
 Files = Mapping[str, tuple[int, str]]
@@ -55,7 +55,7 @@ def publish_generation(index: Path, write: Callable[[Path], Manifest], known: Fi
         shutil.rmtree(folder, ignore_errors=True)
     for old in index.glob("gen-*"):
         if old.name != name:
-            shutil.rmtree(old, ignore_errors=True)  # readers that mapped it keep it until they close
+            remove_unused(old)  # one that is open may have files still to map: it goes with a later generation
     return name, manifest
 
 

@@ -1,7 +1,9 @@
 """An index opened for search: files mapped, nothing copied, any number of segments."""
 
-from collections.abc import Mapping
-from functools import cached_property, lru_cache
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,13 @@ from encoder.errors import HashgrainError, Reason
 from encoder.labels import Labels
 from encoder.levels import Level
 from encoder.places import read_image
+from encoder.publish import in_use
 from encoder.shards import ShardKind
 from indexer.combine import Asked, Ranked, combine
 from indexer.conditions import label_fields
 from indexer.config import CombineSettings, SearchSettings
 from indexer.found import Found, Rows
-from indexer.manifest import Manifest, check_sizes, read_current
+from indexer.manifest import POINTER, Manifest, check_sizes, read_current
 from indexer.rowset import RowSet, counts_of, row_set
 from indexer.segment import Segment
 from indexer.subindex import SubIndex
@@ -29,18 +32,25 @@ FILTERS = 16
 class Index:
     """The current generation of an index folder. Safe for concurrent searches from several threads.
 
+    As long as it lives, its generation stays on disk, also when a newer one takes its place.
+
     Args:
         path: folder of the index.
+        locked: the caller holds the folder, so that nobody else removes a generation; the caller may.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, locked: bool = False) -> None:
         self.path = path
-        self.folder, self.manifest = _current(path)
+        with ExitStack() as stack:
+            self.folder, self.manifest = _current(path, stack)
+            if not locked:
+                weakref.finalize(self, stack.pop_all().close)
         self.segments = [Segment(self.folder, record) for record in self.manifest.segments]
-        self._filtered = lru_cache(FILTERS)(self._filter)
+        # not by a method of this object: in a cycle, a dropped index would hold its generation until the next collection
+        self._filtered = lru_cache(FILTERS)(partial(_filter, self.segments))
         self._bases: list[int] = np.cumsum([0, *(record.rows for record in self.manifest.segments)]).tolist()
         self._levels = {
             level: SubIndex([segment.levels[level] for segment in self.segments], self._bases)
@@ -55,13 +65,7 @@ class Index:
     @cached_property
     def live(self) -> RowSet | None:
         """The rows that have not been removed; None: all."""
-        if all(segment.live is None for segment in self.segments):
-            return None
-        counts = [
-            np.ones(segment.record.rows, dtype=np.bool_) if segment.live is None else segment.live
-            for segment in self.segments
-        ]
-        return row_set(np.concatenate(counts))
+        return _live(self.segments)
 
     def level(self, level: Level) -> SubIndex:
         """Return a level over all segments."""
@@ -118,14 +122,6 @@ class Index:
             HashgrainError: `bad-value` for a filter that cannot be read, with the place.
         """
         return self.live if where is None else self._filtered(where)
-
-    def _filter(self, where: str) -> RowSet:
-        from indexer.passing import passing
-
-        condition = parse(where, label_fields(self.manifest.segments))
-        counts = [passing(condition, segment.table, segment.record.shards) for segment in self.segments]
-        rows = row_set(np.concatenate(counts))
-        return rows if self.live is None else rows & self.live
 
     def _check(self, level: Level, queries: Codes) -> None:
         self.check_level(level)
@@ -184,19 +180,48 @@ class Index:
         return read_image(span.kind, Path(span.path), member, offset, size)
 
     def _local(self, row: int) -> tuple[Segment, int]:
+        if not 0 <= row < self.rows:
+            raise IndexError(f"row {row} of an index of {self.rows:,}")
         at = int(np.searchsorted(self._bases, row, side="right")) - 1
         return self.segments[at], row - self._bases[at]
 
 
-def _current(path: Path) -> tuple[Path, Manifest]:
-    """Read the current generation; once more if a new one took its place meanwhile."""
+def _live(segments: Sequence[Segment]) -> RowSet | None:
+    if all(segment.live is None for segment in segments):
+        return None
+    counts = [
+        np.ones(segment.record.rows, dtype=np.bool_) if segment.live is None else segment.live for segment in segments
+    ]
+    return row_set(np.concatenate(counts))
+
+
+def _filter(segments: Sequence[Segment], where: str) -> RowSet:
+    from indexer.passing import passing
+
+    condition = parse(where, label_fields(segment.record for segment in segments))
+    rows = row_set(np.concatenate([passing(condition, each.table, each.record.shards) for each in segments]))
+    live = _live(segments)
+    return rows if live is None else rows & live
+
+
+def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest]:
+    """Read the current generation, in use until the stack ends; once more if a new one took its place meanwhile."""
     for attempt in (1, 2):
-        folder, manifest = read_current(path)
+        pointer = _bytes_of(path / POINTER)
         try:
+            folder, manifest = read_current(path)
+            stack.enter_context(in_use(folder))
             check_sizes(folder, manifest.files)
         except HashgrainError:
-            if attempt == 2 or read_current(path)[0] == folder:
+            if attempt == 2 or _bytes_of(path / POINTER) == pointer:
                 raise
         else:
             return folder, manifest
     raise AssertionError  # the loop returns or raises
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -98,7 +98,7 @@ def _lists(entries: int, settings: BuildSettings) -> tuple[int | None, int | Non
     """Return nlist and nprobe; None for a level without inverted lists."""
     kind = settings.kind
     if kind is IndexKind.AUTO:
-        kind = IndexKind.FLAT if entries < FLAT_BELOW else IndexKind.IVF
+        kind = IndexKind.FLAT if entries < FLAT_BELOW and settings.nlist is None else IndexKind.IVF
     if kind is IndexKind.FLAT or entries == 0:
         return None, None
     nlist = min(entries, settings.nlist or usual_nlist(entries))

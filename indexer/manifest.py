@@ -1,10 +1,11 @@
 """The index on disk: immutable generations, each with a manifest, and one pointer that names the current one."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
@@ -12,10 +13,13 @@ from encoder.publish import sha256_of, write_bytes
 from encoder.shards import ShardKind
 from indexer.rows import LabelField
 
+Value = TypeVar("Value")
+
 FORMAT, VERSION = "hashgrain-index", 2
 POINTER = "CURRENT"
 MANIFEST = "manifest.json"
 GENERATION = "gen-{:06d}"
+_GENERATION = re.compile(r"gen-\d{6,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Manifest:
     @property
     def bits(self) -> dict[Level, int]:
         """Return the bits of each level; every segment has the same."""
-        return {level: record.nbits for level, record in self.segments[0].levels.items()}
+        return _bits(self.segments[0])
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -128,7 +132,7 @@ def read_current(index: Path) -> tuple[Path, Manifest]:
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise _damaged(index / POINTER, f"it names no generation ({err})") from err
     folder = index / generation
-    if Path(generation).name != generation:
+    if not _GENERATION.fullmatch(generation):
         raise _damaged(index / POINTER, f"{generation!r} is no generation")
     try:
         if sha256_of(folder / MANIFEST) != expected:
@@ -156,28 +160,82 @@ def _damaged(path: Path, why: str) -> HashgrainError:
 
 
 def _parse(content: dict[str, Any]) -> Manifest:
+    """Make a manifest of JSON that anybody may have written: no name leads out of the generation, no count is anything else."""
     if content.pop("format") != FORMAT:
         raise ValueError(f"no {FORMAT}")
     if not 1 <= (version := content.pop("version")) <= VERSION:
         raise ValueError(f"format version {version}, this program reads {VERSION}; upgrade hashgrain")
-    files = {str(name): (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
-    return Manifest(**content | {"segments": [_segment(record) for record in content["segments"]], "files": files})
+    files = {_inside(name): (_count(size), _text(digest)) for name, (size, digest) in content["files"].items()}
+    segments = [_segment(record) for record in content["segments"]]
+    if not segments or len({tuple(_bits(segment).items()) for segment in segments}) > 1:
+        raise ValueError("it has no segments, or segments of different levels")
+    texts = {name: _text(content[name]) for name in ("fingerprint", "precision")}
+    return Manifest(
+        **content | texts | {"model": _or_none(_inside, content["model"]), "segments": segments, "files": files}
+    )
 
 
 def _level(content: dict[str, Any]) -> LevelRecord:
     measured = content.get("tuned")
     if measured is not None:  # JSON has no numbers for names
         recalls = {int(nprobe): float(recall) for nprobe, recall in measured["recalls"].items()}
-        measured = Tuned(int(measured["k"]), recalls)
-    return LevelRecord(**content | {"tuned": measured})
+        measured = Tuned(_count(measured["k"]), recalls)
+    names = {name: _or_none(_inside, content.get(name)) for name in ("ivf", "postings")}
+    counts = {name: _or_none(_count, content[name]) for name in ("nlist", "nprobe")}
+    record = LevelRecord(
+        **content
+        | names
+        | counts
+        | {"nbits": _count(content["nbits"]), "flat": _inside(content["flat"]), "tuned": measured}
+    )
+    if not record.nbits or record.nbits % 8 or 0 in counts.values() or (record.ivf is None) != (record.nlist is None):
+        raise ValueError(f"a level of {record.nbits} bits, {record.nlist} lists, {record.nprobe} probed")
+    return record
 
 
 def _segment(content: dict[str, Any]) -> SegmentRecord:
     return SegmentRecord(
         **content
         | {
+            "name": _inside(content["name"]),
+            "rows": _count(content["rows"]),
             "levels": {level: _level(content["levels"][level]) for level in Level if level in content["levels"]},
-            "labels": [LabelField(**record) for record in content["labels"]],
-            "shards": [ShardSpan(**record | {"kind": ShardKind(record["kind"])}) for record in content["shards"]],
+            "labels": [LabelField(_text(record["name"]), bool(record["is_text"])) for record in content["labels"]],
+            "shards": [_span(record) for record in content["shards"]],
+            "live": _or_none(_inside, content.get("live")),
         }
     )
+
+
+def _span(content: dict[str, Any]) -> ShardSpan:
+    return ShardSpan(
+        _count(content["first_row"]), ShardKind(content["kind"]), _text(content["path"]), _text(content["key_prefix"])
+    )
+
+
+def _bits(segment: SegmentRecord) -> dict[Level, int]:
+    return {level: record.nbits for level, record in segment.levels.items()}
+
+
+def _inside(name: object) -> str:
+    """Return a path that stays in its folder."""
+    path = PurePosixPath(_text(name))
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{name!r} is no file of a generation")
+    return str(path)
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _or_none(read: Callable[[object], Value], value: object) -> Value | None:
+    return None if value is None else read(value)

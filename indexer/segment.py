@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder.bits import Bits, Codes, unpack
+from encoder.errors import HashgrainError, Reason
 from indexer.columns import map_column
 from indexer.engine import FlatIndex, IvfIndex, open_ivf
 from indexer.found import Rows
@@ -29,12 +30,20 @@ class LevelPart:
     @cached_property
     def flat(self) -> FlatIndex:
         """The code of each entry; an entry is a row, or a code that rows share."""
-        return FlatIndex(self._folder / self.record.flat)
+        flat = FlatIndex(self._folder / self.record.flat)
+        entries = self._rows if self.record.postings is None else min(flat.ntotal, self._rows)
+        self._check(self.record.flat, (flat.nbits, flat.ntotal), (self.record.nbits, entries))
+        return flat
 
     @cached_property
     def ivf(self) -> IvfIndex | None:
         """The inverted lists over the entries, if there are any."""
-        return None if self.record.ivf is None else open_ivf(self._folder / self.record.ivf)
+        if self.record.ivf is None:
+            return None
+        ivf = open_ivf(self._folder / self.record.ivf)
+        expected = (self.record.nbits, self.flat.ntotal, self.record.nlist)
+        self._check(self.record.ivf, (ivf.nbits, ivf.ntotal, ivf.nlist), expected)
+        return ivf
 
     @cached_property
     def postings(self) -> Postings | None:
@@ -47,6 +56,19 @@ class LevelPart:
             map_column(self._folder / f"{name}.rows.npy", np.uint32, (rows,)),
             map_column(self._folder / f"{name}.starts.npy", np.uint64, (self.flat.ntotal + 1,)),
         )
+
+    def _check(self, name: str, found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> None:
+        """Compare bits, codes and lists with what the manifest says, before any memory is read by it."""
+        if found != expected:
+            of = ("bits", "codes", "lists")
+            said, there = (
+                ", ".join(f"{count} {what}" for count, what in zip(counts, of, strict=False))
+                for counts in (expected, found)
+            )
+            raise HashgrainError(
+                Reason.INDEX_DAMAGED,
+                f"{self._folder / name} has {there}, expected {said}; build the index again (`indexer build --overwrite`)",
+            )
 
     def codes_at(self, rows: Rows) -> Codes:
         """Return uint8[len(rows), nbits / 8], the codes of rows int64[m]."""

@@ -4,6 +4,8 @@ What is compared are entries, numbered over all segments: rows, or codes that ro
 are found for them here.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -44,6 +46,7 @@ class SubIndex:
     def __init__(self, parts: Sequence[LevelPart], first_rows: Sequence[int]) -> None:
         self.parts, self._first_rows = parts, first_rows
         self._compared = 0
+        self._counted: tuple[RowSet, RowSet] | None = None
 
     @cached_property
     def _first_entries(self) -> list[int]:
@@ -109,11 +112,14 @@ class SubIndex:
             return found
         answers = [self._rows_of(one, settings.k, rows) for one in found]
         if rows is not None and settings.k is not None:
+            # entries are ordered by first rows, which need not be first among those that count: where the last distance
+            # may have been cut, all of that distance are looked at
+            cut: defaultdict[int, list[int]] = defaultdict(list)
             for at, (one, answer) in enumerate(zip(found, answers, strict=True)):
-                # entries are ordered by first rows, which need not be first among those that count: where the last distance
-                # may have been cut, all of that distance are looked at
                 if len(one.rows) == settings.k and answer.distances[-1] == one.distances[-1]:
-                    [whole] = compare(queries[at : at + 1], Terms(None, int(one.distances[-1]), entries))
+                    cut[int(one.distances[-1])].append(at)
+            for distance, asked in cut.items():
+                for at, whole in zip(asked, compare(queries[asked], Terms(None, distance, entries)), strict=True):
                     answers[at] = self._rows_of(whole, settings.k, rows)
         return answers
 
@@ -133,12 +139,17 @@ class SubIndex:
 
     def _nprobes(self, settings: SearchSettings, entries: RowSet | None) -> list[int] | None:
         """Return the lists to probe in each segment that has any; None: look at every entry, if that is all or costs less."""
-        ivfs = [(part.ivf, _nprobe(part.record, settings)) for part in self.parts if part.ivf is not None]
-        if settings.exact or not ivfs or any(nprobe is None for _, nprobe in ivfs):
+        records = [part.record for part in self.parts if part.record.ivf is not None]
+        known = [] if settings.exact else [_nprobe(record, settings) for record in records]
+        if not known or None in known:
             return None
-        nprobes = [min(nprobe or 1, ivf.nlist) for ivf, nprobe in ivfs]
-        probed = sum(ivf.ntotal * nprobe / ivf.nlist for (ivf, _), nprobe in zip(ivfs, nprobes, strict=True))
-        return None if entries is not None and size_of(entries) <= probed else nprobes
+        counted = 0 if entries is None else size_of(entries)
+        # the nearest of a share of the rows lie as far out as 1 / share times as many of all rows, and so in as many more lists
+        more = self._first_entries[-1] / counted if counted and settings.recall is not None else 1
+        ivfs = [part.ivf for part in self.parts if part.ivf is not None]
+        nprobes = [min(math.ceil((nprobe or 1) * more), ivf.nlist) for ivf, nprobe in zip(ivfs, known, strict=True)]
+        probed = sum(ivf.ntotal * nprobe / ivf.nlist for ivf, nprobe in zip(ivfs, nprobes, strict=True))
+        return None if entries is not None and counted <= probed else nprobes
 
     def _worth(self, queries: int, nprobes: list[int] | None) -> bool:
         """Is the scan worth loading? FAISS answers until it has taken as long as that; ties in lists are only the scan's."""
@@ -146,11 +157,24 @@ class SubIndex:
         return nprobes is not None or self._compared > LOADING
 
     def _scan(self, queries: Codes, terms: Terms, nprobes: list[int] | None) -> list[Found]:
-        from indexer.scan.search import search_flat, search_lists
-        from indexer.scan.stretches import flat_stretches
+        from indexer.scan.search import search_flat
 
         if nprobes is None:
             return search_flat(self._stretches, queries, terms)
+        found = self._scan_lists(queries, terms, nprobes)
+        if terms.k is not None and terms.rows is not None and terms.radius is None:
+            wanted = min(terms.k, size_of(terms.rows))
+            if short := [at for at, one in enumerate(found) if len(one.rows) < wanted]:
+                # the rows that count need not lie in the lists near a query
+                for at, whole in zip(short, search_flat(self._stretches, queries[short], terms), strict=True):
+                    found[at] = whole
+        return found
+
+    def _scan_lists(self, queries: Codes, terms: Terms, nprobes: list[int]) -> list[Found]:
+        """Look into the lists of the segments that have any, and at every entry of the others."""
+        from indexer.scan.search import search_flat, search_lists
+        from indexer.scan.stretches import flat_stretches
+
         found = search_lists(self._lists, queries, nprobes, terms)
         rest = [
             (part.flat.codes, first)
@@ -196,12 +220,15 @@ class SubIndex:
         return [GpuFlat(part.flat) for part in self.parts]
 
     def _entries_of(self, rows: RowSet) -> RowSet:
-        """Return the entries with a row that counts."""
+        """Return the entries with a row that counts; those of the last filter are remembered, as the filter itself is."""
+        if self._counted is not None and self._counted[0] is rows:
+            return self._counted[1]
         found: list[Bits] = []
         for part, (start, stop) in zip(self.parts, pairwise(self._first_rows), strict=True):
             counts = counts_of(rows, start, stop)
             found.append(counts if part.postings is None else part.postings.entries_of(counts))
-        return row_set(np.concatenate(found))
+        self._counted = rows, row_set(np.concatenate(found))
+        return self._counted[1]
 
     def _rows_of(self, found: Found, k: int | None, rows: RowSet | None) -> Found:
         """Return the rows of entries."""

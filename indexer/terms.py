@@ -15,5 +15,3 @@ class Terms:
     """Largest distance in bits, inclusive; None: any."""
     rows: RowSet | None = None
     """The rows that count; None: all."""
-    threads: int | None = None
-    """Most threads; None: one a core."""

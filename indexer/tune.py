@@ -92,7 +92,7 @@ def tune(
             of several segments or with fewer rows than answers wanted.
     """
     with exclusive(index):
-        opened = Index(index)
+        opened = Index(index, locked=True)
         for level in settings.levels:
             opened.check_level(level)
         if len(opened.segments) > 1:

@@ -19,6 +19,8 @@ def nearest(parts: list[Kept], k: int) -> list[Found]:
 def answers(keys: Words) -> list[Found]:
     """Return what uint64[nq, k] says: candidates of each query in order, ALL where there are fewer."""
     together, sizes = _decoded(keys), (keys != ALL).sum(axis=1).tolist()
+    if all(size == keys.shape[1] for size in sizes):
+        return list(map(Found, together.rows, together.distances))
     return [
         Found(rows[:size], distances[:size])
         for rows, distances, size in zip(together.rows, together.distances, sizes, strict=True)

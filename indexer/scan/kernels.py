@@ -386,7 +386,8 @@ def roomier(kept: Kept, query: Word) -> Kept:
             kept.sizes[query] = kept.k
         return kept
     keys = np.empty((kept.keys.shape[0], 2 * kept.keys.shape[1]), Word)
-    keys[:, : kept.keys.shape[1]] = kept.keys
+    for each in up_to(Word(len(kept.sizes))):  # what no candidate has filled is not touched, and takes no memory
+        keys[each, : kept.sizes[each]] = kept.keys[each, : kept.sizes[each]]
     return Kept(keys, kept.sizes, kept.limits, kept.tallies, kept.within, kept.k, kept.ties)
 
 
@@ -477,6 +478,15 @@ def copy_levels(planes: Words, levels: Levels, segment: Word, start: Word, rows:
 
 
 @compiled
+def any_counted(counts: Words, stretch: Words, start: Word, rows: Word) -> bool:
+    """Tell whether any of the rows start:start + rows counts."""
+    for first in range(start, start + rows, SIXTY_FOUR):
+        if counted(counts, stretch, Word(first), min(SIXTY_FOUR, start + rows - Word(first))):
+            return True
+    return False
+
+
+@compiled
 def leave_out(distances: Words, counts: Words, first_row: Word, rows: Word) -> None:
     """Put rows that do not count out of reach."""
     for at in up_to(rows):
@@ -502,6 +512,9 @@ def scan_sums(work: Work, kept: Kept, levels: Levels) -> Kept:
         stretch, asked, start = work.stretches[job[STRETCH]], work.asked[job[ASKED_START] : job[ASKED_STOP]], job[START]
         while start < job[STOP]:
             rows = min(BLOCK, job[STOP] - start)
+            if len(work.counts) and not any_counted(work.counts, stretch, start, rows):
+                start += rows
+                continue
             copy_levels(block.planes, levels, job[STRETCH], start, rows)
             for query in asked:
                 if sum_up(block.planes, rows, work.queries[query], levels.factors, block.distances) >= limits[query]:
@@ -648,3 +661,10 @@ def ask_lists(members: Words, probed: Words, wanted: Wanted, size: Word, width: 
         jobs, asked = grouped(members, probed, first, last)
         kept = scan(Work(members, jobs, asked, wanted.queries, wanted.counts), kept, size, width)
     return settled(kept, wanted.k)
+
+
+@compiled
+def ask_nearest(centroids: Words, members: Words, nprobes: Words, wanted: Wanted, size: Word, width: Width) -> Words:
+    """Return uint64[nq, k], the smallest candidates of the lists nearest to each query, in one thread."""
+    probed = nearest_lists(centroids, nprobes, wanted.queries, wanted.farthest, size, width)
+    return ask_lists(members, probed, wanted, size, width)

@@ -29,8 +29,10 @@ WORDS_PER_THREAD: Final = 1 << 19
 """Words to compare that are worth a thread: 100 microseconds or more, of which waking it takes 30."""
 BATCH: Final = 1024
 """Most queries scanned together: with more, what is known of them would push the block out of the level-1 cache."""
+UNBOUNDED_BATCH: Final = 64
+"""The same where a query may have any number of answers, and the room of all grows with that of one."""
 CANDIDATES: Final = 1 << 23
-"""Most candidates that a thread makes room for at the start, 64 MB."""
+"""Most candidates and tallies that a thread makes room for at the start, 64 MB."""
 ALL_ROWS: Final = np.empty(0, dtype=np.uint64)
 
 
@@ -44,16 +46,16 @@ def _capacity(terms: Terms) -> int:
     return 4 * (terms.k or 0) + int(BLOCK)
 
 
-def batches(queries: Codes, terms: Terms) -> Iterator[Codes]:
-    """Yield the queries that are scanned together."""
-    size = max(1, min(BATCH, CANDIDATES // _capacity(terms)))
+def batches(queries: Codes, terms: Terms, farthest: int) -> Iterator[Codes]:
+    """Yield the queries that are scanned together; `farthest` is the largest distance there can be."""
+    most = BATCH if terms.k is not None else UNBOUNDED_BATCH
+    size = max(1, min(most, CANDIDATES // (_capacity(terms) + farthest)))
     return (queries[start : start + size] for start in range(0, len(queries), size))
 
 
-def flat_pieces(stretches: Stretches, queries: int, terms: Terms) -> Jobs:
+def flat_pieces(stretches: Stretches, queries: int) -> Jobs:
     """Let every query see every code, in pieces that keep all threads busy to the end."""
-    pieces = TASKS_PER_THREAD * (terms.threads or worker_count())
-    return flat_jobs(stretches, queries, stretches.rows // pieces + 1)
+    return flat_jobs(stretches, queries, stretches.rows // (TASKS_PER_THREAD * worker_count()) + 1)
 
 
 def found_by(parts: list[Kept], terms: Terms) -> list[Found]:
@@ -61,9 +63,9 @@ def found_by(parts: list[Kept], terms: Terms) -> list[Found]:
     return all_of(parts) if terms.k is None else nearest(parts, terms.k)
 
 
-def threads_worth(words: float, terms: Terms) -> int:
+def threads_worth(words: float) -> int:
     """Return how many threads it takes to compare so many words of 64 bits."""
-    return int(max(1, min(terms.threads or worker_count(), words // WORDS_PER_THREAD)))
+    return int(max(1, min(worker_count(), words // WORDS_PER_THREAD)))
 
 
 def wanted_by(queries: Words, terms: Terms, farthest: int) -> Wanted:
@@ -79,23 +81,20 @@ def wanted_by(queries: Words, terms: Terms, farthest: int) -> Wanted:
     )
 
 
-def run(
-    stretches: Stretches, jobs: Jobs, wanted: Wanted, terms: Terms, kernel: Kernel, limits: Words | None = None
-) -> list[Kept]:
+def run(stretches: Stretches, jobs: Jobs, wanted: Wanted, kernel: Kernel, limits: Words | None = None) -> list[Kept]:
     """Run a kernel over jobs on as many threads as they are worth.
 
     Args:
         stretches: what the jobs are pieces of.
         jobs: who is compared with what.
         wanted: the queries and what they want.
-        terms: the threads.
         kernel: what compares.
         limits: uint64[nq], only candidates nearer than this are kept; None: as wanted.
 
     Returns:
         What each thread kept.
     """
-    threads = threads_worth(jobs.pairs * wanted.queries.shape[1], terms)
+    threads = threads_worth(jobs.pairs * wanted.queries.shape[1])
     tasks = TASKS_PER_THREAD * threads if threads > 1 else 1
     step = max(1, len(jobs.table) // tasks)
 

@@ -11,7 +11,7 @@ from encoder.bits import Codes
 from indexer.found import Found
 from indexer.scan.answers import answers
 from indexer.scan.jobs import Jobs, list_jobs
-from indexer.scan.kernels import Kept, Wanted, Words, ask, ask_lists, nearest_lists, scan
+from indexer.scan.kernels import Kept, Wanted, Words, ask, ask_nearest, nearest_lists, scan
 from indexer.scan.running import among, batches, flat_pieces, found_by, run, threads_worth, wanted_by
 from indexer.scan.stretches import Lists, Stretches
 from indexer.scan.threads import share
@@ -21,17 +21,25 @@ from indexer.terms import Terms
 def search_flat(stretches: Stretches, queries: Codes, terms: Terms) -> list[Found]:
     """Compare uint8[nq, code_size] with every code and return one `Found` a query."""
     terms = among(stretches.rows, terms)
-    return [found for batch in batches(queries, terms) for found in _flat(stretches, _padded(batch), terms)]
+    return [
+        found
+        for batch in batches(queries, terms, 8 * queries.shape[1])
+        for found in _flat(stretches, _padded(batch), terms)
+    ]
 
 
 def search_lists(lists: Lists, queries: Codes, nprobes: Sequence[int], terms: Terms) -> list[Found]:
     """Compare uint8[nq, code_size] with the codes of the nearest lists and return one `Found` a query.
 
-    A list is read once for all queries of a batch that probe it. `nprobes` counts the lists of each segment; those with the
-    smallest (distance, number) are probed.
+    A thread reads a list once for all its queries of a batch that probe it. `nprobes` counts the lists of each segment; those
+    with the smallest (distance, number) are probed.
     """
     terms, each = among(lists.members.rows, terms), np.array(nprobes, dtype=np.uint64)
-    return [found for batch in batches(queries, terms) for found in _of_lists(lists, _padded(batch), each, terms)]
+    return [
+        found
+        for batch in batches(queries, terms, 8 * queries.shape[1])
+        for found in _of_lists(lists, _padded(batch), each, terms)
+    ]
 
 
 def _padded(queries: Codes) -> Words:
@@ -44,45 +52,47 @@ def _padded(queries: Codes) -> Words:
 
 def _flat(stretches: Stretches, queries: Words, terms: Terms) -> list[Found]:
     wanted = wanted_by(queries, terms, 8 * stretches.code_size)
-    if terms.k is not None and threads_worth(stretches.rows * queries.size, terms) == 1:
+    if terms.k is not None and threads_worth(stretches.rows * queries.size) == 1:
         return answers(ask(stretches.table, wanted, *_shape(stretches, queries)))
-    return found_by(_run(stretches, flat_pieces(stretches, len(queries), terms), wanted, terms), terms)
+    return found_by(_run(stretches, flat_pieces(stretches, len(queries)), wanted), terms)
 
 
 def _of_lists(lists: Lists, queries: Words, nprobes: Words, terms: Terms) -> list[Found]:
-    members = lists.members
-    shape, wanted = _shape(members, queries), wanted_by(queries, terms, 8 * members.code_size)
-    probed = _probed(lists, queries, nprobes, terms)
-    words = members.rows * probed.size / len(members.table) * queries.shape[1]
-    if terms.k is not None and threads_worth(words, terms) == 1:
-        return answers(ask_lists(members.table, probed, wanted, *shape))
-    parts = _run(members, list_jobs(members, probed, 0, 1), wanted, terms)
+    centroids, members = lists.centroids, lists.members
+    wanted = wanted_by(queries, terms, 8 * members.code_size)
+    words = queries.size * (centroids.rows + members.rows * int(nprobes.sum()) / centroids.rows)
+    threads = threads_worth(words)
+    if terms.k is not None and len(queries) >= threads:
+        return answers(_sliced(lists, nprobes, wanted, threads))
+    probed = nearest_lists(
+        centroids.table, nprobes, queries, np.uint64(8 * centroids.code_size), *_shape(centroids, queries)
+    )
+    parts = _run(members, list_jobs(members, probed, 0, 1), wanted)
     near = np.min([part.limits for part in parts], axis=0)
-    parts += _run(members, list_jobs(members, probed, 1, probed.shape[1]), wanted, terms, near)
+    parts += _run(members, list_jobs(members, probed, 1, probed.shape[1]), wanted, near)
     return found_by(parts, terms)
 
 
-def _probed(lists: Lists, queries: Words, nprobes: Words, terms: Terms) -> Words:
-    """Return the lists that each query probes, as `nearest_lists` does, by as many threads as it is worth."""
-    centroids, shape = lists.centroids, _shape(lists.centroids, queries)
-    probed = np.empty((len(queries), int(nprobes.sum())), dtype=np.uint64)
-    threads = threads_worth(centroids.rows * queries.size, terms)
+def _sliced(lists: Lists, nprobes: Words, wanted: Wanted, threads: int) -> Words:
+    """Return uint64[nq, k], candidates in order: threads share the queries, and no thread waits for another's."""
+    queries, shape = wanted.queries, _shape(lists.members, wanted.queries)
+    nearest = np.empty((len(queries), int(wanted.k)), dtype=np.uint64)
     step = -(-len(queries) // threads)
 
-    def probe(starts: Iterator[int]) -> None:
+    def ask_slices(starts: Iterator[int]) -> None:
         for start in starts:
-            part = queries[start : start + step]
-            probed[start : start + step] = nearest_lists(
-                centroids.table, nprobes, part, np.uint64(8 * centroids.code_size), *shape
+            part = wanted._replace(queries=queries[start : start + step])
+            nearest[start : start + step] = ask_nearest(
+                lists.centroids.table, lists.members.table, nprobes, part, *shape
             )
 
-    share(iter(range(0, len(queries), step)), threads, probe)
-    return probed
+    share(iter(range(0, len(queries), step)), threads, ask_slices)
+    return nearest
 
 
-def _run(stretches: Stretches, jobs: Jobs, wanted: Wanted, terms: Terms, limits: Words | None = None) -> list[Kept]:
+def _run(stretches: Stretches, jobs: Jobs, wanted: Wanted, limits: Words | None = None) -> list[Kept]:
     size, width = _shape(stretches, wanted.queries)
-    return run(stretches, jobs, wanted, terms, lambda work, kept: scan(work, kept, size, width), limits)
+    return run(stretches, jobs, wanted, lambda work, kept: scan(work, kept, size, width), limits)
 
 
 def _shape(stretches: Stretches, queries: Words) -> tuple[np.uint64, tuple[int, ...]]:

@@ -59,13 +59,12 @@ def search_sums(
     together = _side_by_side(queries, firsts)
     return [
         found
-        for batch in batches(together, terms)
+        for batch in batches(together, terms, farthest)
         for found in found_by(
             run(
                 every_row,
-                flat_pieces(every_row, len(batch), terms),
+                flat_pieces(every_row, len(batch)),
                 wanted_by(batch.view(np.uint64), terms, farthest),
-                terms,
                 lambda work, kept: scan_sums(work, kept, levels),
             ),
             terms,

@@ -77,6 +77,10 @@ def test_explain_tells_the_distance_at_every_level(asking, index_folder):
         assert last["distances"][level] == np.bitwise_count(pair[0] ^ pair[1]).sum()
 
 
+def test_rerank_says_how_many_of_a_radius_are_wanted(asking, photo):
+    assert len(asking(photo, "--level", "mid", "--radius", 64, "--rerank", 7)) == 7
+
+
 def test_rerank_orders_by_how_sure_the_query_is_of_each_bit(asking, index_folder, photo):
     index = Index(index_folder)
     path = index.folder / str(index.manifest.model)

@@ -34,9 +34,10 @@ def cases(draw):
     counts = None if share is None else rng.random(sum(sizes)) < share
     k = draw(st.one_of(st.none(), st.integers(1, 20), st.integers(1, sum(sizes) + 5)))
     radius = draw(st.one_of(st.none() if k else st.nothing(), st.integers(0, 8 * size), st.just(8 * size), st.just(0)))
+    kinds = [draw(st.sampled_from(list(IndexKind))) for _ in segments]
     builds = [
-        BuildSettings(draw(st.sampled_from(list(IndexKind))), dedupe=draw(st.sampled_from(list(Dedupe))), nlist=4)
-        for _ in segments
+        BuildSettings(kind, dedupe=draw(st.sampled_from(list(Dedupe))), nlist=None if kind is IndexKind.FLAT else 4)
+        for kind in kinds
     ]
     return segments, queries, counts, k, radius, builds
 

@@ -59,6 +59,12 @@ def twice(save, folder, suffix):
 
 
 @every_figure
+def test_numbers_are_written_as_numbers(save, tmp_path):
+    save(tmp_path / "figure.svg")
+    assert "mathdefault" not in (tmp_path / "figure.svg").read_text()
+
+
+@every_figure
 def test_equal_numbers_make_equal_undated_svg_whatever_a_matplotlibrc_says(save, tmp_path):
     one, other = twice(save, tmp_path, ".svg")
     assert one == other

@@ -157,3 +157,28 @@ def test_weights_too_large_to_be_summed_up_exactly_are_refused(subs, queries):
     with pytest.raises(HashgrainError, match="smaller weights") as caught:
         combine(Asked(subs, queries, wanted, None))
     assert caught.value.reason is Reason.BAD_VALUE
+
+
+@pytest.mark.parametrize(
+    ("how", "search", "more", "said"),
+    [
+        (Combine.SUM, {"nprobe": 4}, {}, "nprobe: 4; expected left out: a sum"),
+        (Combine.SUM, {"exact": True}, {}, "exact: True; expected left out: a sum"),
+        (Combine.CASCADE, {"nprobe": 4}, {"radii": (3, 9)}, "nprobe: 4; expected left out: radii"),
+        (Combine.CASCADE, {"recall": 0.9}, {"radii": (3, 9)}, "recall: 0.9; expected left out: radii"),
+    ],
+)
+def test_effort_that_would_be_ignored_is_refused(how, search, more, said):
+    with pytest.raises(HashgrainError, match=said):
+        CombineSettings(how, (Level.FINE, Level.MID), SearchSettings(**search), **more)
+
+
+def test_two_kinds_of_effort_are_named():
+    with pytest.raises(HashgrainError, match="nprobe and exact: 4, True; expected one of"):
+        SearchSettings(nprobe=4, exact=True)
+
+
+def test_a_cascade_takes_any_radius(subs, queries):
+    asked_for = CombineSettings(Combine.CASCADE, (Level.COARSE, Level.FINE), SearchSettings(5), radii=(2**31 - 1,) * 2)
+    for ranked in combine(Asked(subs, queries, asked_for, None)):
+        assert len(ranked.rows) == 5

@@ -1,6 +1,7 @@
 import itertools
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,10 @@ from encoder.bits import pack
 from encoder.codefile import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from encoder.publish import sha256_of
+from encoder.publish import exclusive, sha256_of
 from indexer.build import build
 from indexer.config import BuildSettings, Dedupe, Engine, IndexKind, OnDuplicate, SearchSettings
+from indexer.engine import FlatIndex, open_ivf, write_flat, write_ivf
 from indexer.index import Index
 from indexer.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
 from indexer.verifying import verify
@@ -132,7 +134,8 @@ def test_rows_with_one_code_may_share_an_entry(tmp_path, write_codes, rng):
     files, levels = list_code_files([tmp_path / "codes"]), (Level.FINE,)
     for dedupe, kind in itertools.product(Dedupe, (IndexKind.FLAT, IndexKind.IVF)):
         path = tmp_path / f"{dedupe}-{kind}"
-        build(files, path, BuildSettings(kind, levels, nlist=3, dedupe=dedupe))
+        nlist = 3 if kind is IndexKind.IVF else None
+        build(files, path, BuildSettings(kind, levels, nlist=nlist, dedupe=dedupe))
         index = verify(path, lambda *_: None)
         part = index.segments[0].levels[Level.FINE]
         assert part.flat.ntotal == (400 if dedupe is Dedupe.OFF else 7)
@@ -277,9 +280,149 @@ def test_a_newer_index_says_upgrade(built):
         Index(path)
 
 
-def test_the_pointer_cannot_lead_out_of_the_index(built):
+@pytest.mark.parametrize("generation", ["../../etc", "..", ".", "", "/etc", "gen-1/../..", "gen-000001\n"])
+def test_the_pointer_cannot_lead_out_of_the_index(built, generation):
     path, _ = built
-    (path / POINTER).write_text(json.dumps({"generation": "../../etc", "manifest_sha256": ""}))
+    (path / POINTER).write_text(json.dumps({"generation": generation, "manifest_sha256": ""}))
+    with pytest.raises(HashgrainError, match="is no generation") as caught:
+        Index(path)
+    assert caught.value.reason is Reason.INDEX_DAMAGED
+
+
+def rewritten(path, change):
+    """Let somebody change the manifest, and the pointer to go with it."""
+    folder, _ = read_current(path)
+    content = json.loads((folder / MANIFEST).read_text())
+    change(content)
+    (folder / MANIFEST).write_text(json.dumps(content))
+    write_pointer(path, folder.name)
+
+
+def set_at(content, where, value):
+    for step in where[:-1]:
+        content = content[step]
+    content[where[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (["segments"], []),
+        (["segments", 0, "name"], "/etc"),
+        (["segments", 0, "name"], ".."),
+        (["segments", 0, "rows"], "50"),
+        (["segments", 0, "rows"], -1),
+        (["segments", 0, "rows"], True),
+        (["segments", 0, "live"], "../live.npy"),
+        (["segments", 0, "shards", 0, "first_row"], 0.5),
+        (["segments", 0, "labels", 0, "name"], 7),
+        (["segments", 0, "levels", "fine", "flat"], "../../fine.flat.faiss"),
+        (["segments", 0, "levels", "fine", "ivf"], "/other/index/fine.ivf.faiss"),
+        (["segments", 0, "levels", "fine", "postings"], "a/../../b"),
+        (["segments", 0, "levels", "fine", "nbits"], 63),
+        (["segments", 0, "levels", "fine", "nbits"], None),
+        (["segments", 0, "levels", "fine", "nlist"], 0),
+        (["segments", 0, "levels", "fine", "extra"], 1),
+        (["model"], "../model.safetensors"),
+        (["files"], {"../../etc/passwd": [1, ""]}),
+        (["precision"], None),
+        (["surprise"], 1),
+    ],
+)
+def test_a_manifest_of_a_stranger_is_not_believed(built, where, value):
+    path, _ = built
+    rewritten(path, lambda content: set_at(content, where, value))
     with pytest.raises(HashgrainError) as caught:
         Index(path)
     assert caught.value.reason is Reason.INDEX_DAMAGED
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("nbits", 32), ("nbits", 4096)])
+@pytest.mark.parametrize("engine", [Engine.SCAN, Engine.FAISS, Engine.AUTO])
+def test_a_file_of_other_bits_than_the_manifest_says_is_not_searched(built, name, value, engine):
+    path, _ = built
+    rewritten(path, lambda content: set_at(content, ["segments", 0, "levels", "fine", name], value))
+    with pytest.raises(HashgrainError, match=r"fine.flat.faiss has 64 bits, 50 codes, expected .* bits, 50 codes"):
+        Index(path).search(Level.FINE, np.zeros((1, value // 8), np.uint8), SearchSettings(1, engine=engine))
+
+
+def test_lists_that_are_not_what_the_manifest_says_are_not_searched(tmp_path, write_codes, rng):
+    write_codes("a", {Level.FINE: rng.integers(0, 256, (90, 8), dtype=np.uint8)})
+    path, files = tmp_path / "index", list_code_files([tmp_path / "codes"])
+    build(files, path, BuildSettings(IndexKind.IVF, (Level.FINE,), nlist=5, dedupe=Dedupe.OFF))
+    rewritten(path, lambda content: set_at(content, ["segments", 0, "levels", "fine", "nlist"], 6))
+    with pytest.raises(HashgrainError, match=r"fine.ivf.faiss has 64 bits, 90 codes, 5 lists, expected .* 6 lists"):
+        Index(path).search(Level.FINE, np.zeros((1, 8), np.uint8), SearchSettings(1, nprobe=2))
+
+
+def test_verify_looks_at_the_ids_in_lists(tmp_path, rng):
+    flat, codes = tmp_path / "flat", rng.integers(0, 256, (90, 8), dtype=np.uint8)
+    write_flat(flat, 64, 90, [codes])
+    write_ivf(tmp_path / "ivf", FlatIndex(flat), 4, 0, lambda *_: None)
+    assert open_ivf(tmp_path / "ivf").fault() is None
+    whole = (tmp_path / "ivf").read_bytes()
+    at = whole.index(np.int64(17).tobytes(), len(whole) // 2 - 800)
+    (tmp_path / "ivf").write_bytes(whole[:at] + np.int64(90).tobytes() + whole[at + 8 :])
+    assert "not there" in str(open_ivf(tmp_path / "ivf").fault())
+
+
+def test_an_open_index_outlives_its_generation(built):
+    path, codes = built
+    index, files = Index(path), [path.parent / "codes/a.h5", path.parent / "codes/b.h5"]
+    for _ in range(2):
+        build(files, path, BuildSettings(overwrite=True))
+    [found] = index.search(Level.MID, codes[Level.MID][:1], SearchSettings(3))  # a level not looked at before
+    assert found.distances[0] == 0
+    assert index.key(49) == "b-29"
+    assert len(list(path.glob("gen-*"))) == 2
+    del index
+    build(files, path, BuildSettings(overwrite=True))
+    assert [each.name for each in path.glob("gen-*")] == [read_current(path)[0].name]
+
+
+def test_an_index_that_another_build_made_meanwhile_is_not_replaced(built, monkeypatch):
+    path, _ = built
+    other, files = path.parent / "other", [path.parent / "codes/a.h5"]
+
+    @contextmanager
+    def late(folder):
+        with exclusive(folder):
+            shutil.copyfile(path / POINTER, folder / POINTER)
+            yield
+
+    monkeypatch.setattr("indexer.build.exclusive", late)
+    with pytest.raises(HashgrainError) as caught:
+        build(files, other, BuildSettings())
+    assert caught.value.reason is Reason.EXISTS
+
+
+@pytest.mark.parametrize("row", [-1, 50])
+def test_rows_that_are_not_there_are_refused(built, row):
+    index = Index(built[0])
+    for ask in (index.key, index.labels, index.shard):
+        with pytest.raises(IndexError, match="an index of 50"):
+            ask(row)
+
+
+def test_a_key_that_is_no_text_is_unknown(built):
+    with pytest.raises(HashgrainError) as caught:
+        Index(built[0]).find("\udcff")
+    assert caught.value.reason is Reason.KEY_UNKNOWN
+
+
+def test_a_number_of_lists_is_made_at_any_number_of_rows(built):
+    path, _ = built
+    files = [path.parent / "codes/a.h5"]
+    build(files, path, BuildSettings(nlist=3, overwrite=True))
+    assert {record.nlist for record in Index(path).manifest.segments[0].levels.values()} == {3}
+    for wrong in ({"nlist": 0}, {"nlist": 3, "kind": IndexKind.FLAT}):
+        with pytest.raises(HashgrainError, match="nlist"):
+            BuildSettings(**wrong)
+
+
+@pytest.mark.parametrize("engine", [Engine.SCAN, Engine.FAISS, Engine.AUTO])
+def test_a_radius_beyond_all_distances_finds_every_row(built, engine):
+    path, codes = built
+    [found] = Index(path).search(Level.FINE, codes[Level.FINE][:1], SearchSettings(None, 2**31 - 1, engine=engine))
+    assert len(found.rows) == 50
