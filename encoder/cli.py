@@ -128,7 +128,12 @@ def encode(
     levels: Annotated[
         str | None, typer.Option(help="Levels to code (fine,mid); later stages are left out.", show_default="all")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images the network sees at once.")] = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Images the network sees at once.", show_default="32, on a GPU what its memory allows"
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads.", show_default="one a core")] = None,
     device: Annotated[
         str, typer.Option("--device", "--devices", help="auto, cpu, cuda, cuda:N; several (cuda:0,cuda:1) or all.")

@@ -10,16 +10,14 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
 from encoder.bits import Codes
 from encoder.codefile import SUFFIX, CodeFileWriter, CodeHeader, ShardRecord
 from encoder.config import ModelConfig, Precision, SkipDuplicates
 from encoder.counting import MaxBad
-from encoder.decode import Limits, RejectedImage, decode_square
+from encoder.decode import Limits, RejectedImage
 from encoder.duplicates import Seen, digest
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.inference import ImageEncoder
+from encoder.inference import ImageEncoder, Picture
 from encoder.levels import Level
 from encoder.parallel import ordered_map
 from encoder.reading import LateLabels, Sample, ShardReader
@@ -34,7 +32,8 @@ BATCH_BYTES = 64 << 20
 class EncodeSettings:
     """How to encode."""
 
-    batch: int = 32
+    batch: int | None = None
+    """Images the network sees at once; None: as `ImageEncoder.batch` says."""
     workers: int | None = None
     """Threads; None: one a core, shared among the devices."""
     device: str = "auto"
@@ -135,7 +134,7 @@ def code_shards(
         HashgrainError: `shard-missing`, `write-failed`.
     """
     bits = bits_of(encoder.model.config, settings)
-    read = telemetry.each(Stage.READ, _batches(shards, settings, contents.files))
+    read = telemetry.each(Stage.READ, _batches(shards, settings, settings.batch or encoder.batch, contents.files))
     batches = ordered_map(_coder(encoder, tuple(bits), settings.limits, telemetry), read, settings.workers)
     for job, of_shard in groupby(batches, key=lambda batch: batch.job):
         rows: dict[int, int] = {}
@@ -172,7 +171,7 @@ def key_prefix(shard: Shard, settings: EncodeSettings) -> str:
     return f"{shard.name}/" if settings.prefix_keys else ""
 
 
-def _batches(shards: Iterable[Shard], settings: EncodeSettings, files: Seen | None) -> Iterator[_Batch]:
+def _batches(shards: Iterable[Shard], settings: EncodeSettings, most: int, files: Seen | None) -> Iterator[_Batch]:
     for shard in shards:
         job = _Job(shard, ShardReader(shard, settings.limits), shard.stamp(), key_prefix(shard, settings))
         batch, size = _Batch(job), 0
@@ -182,7 +181,7 @@ def _batches(shards: Iterable[Shard], settings: EncodeSettings, files: Seen | No
                 if files and entry.data and (earlier := files.in_shard(digest(entry.data), shard.name)):
                     entry.reject, entry.detail, entry.data = Reject.SAME_CONTENT, f"as one in {earlier}", b""
                 size += len(entry.data)
-            if len(batch.entries) >= settings.batch or size >= BATCH_BYTES:
+            if len(batch.entries) >= most or size >= BATCH_BYTES:
                 yield batch
                 batch, size = _Batch(job), 0
         yield batch
@@ -192,23 +191,20 @@ def _coder(
     encoder: ImageEncoder, levels: Sequence[Level], limits: Limits, telemetry: Telemetry
 ) -> Callable[[_Batch], _Batch]:
     """Return the work of one batch: decode its images, note why one cannot be, code the others, drop the bytes."""
-    size = encoder.model.config.image_size
-
-    def decoded(batch: _Batch) -> Iterator[Codes]:
-        for entry in batch.entries:
-            if isinstance(entry, Sample) and entry.reject is None:
-                try:
-                    yield decode_square(entry.data, size, limits)
-                except RejectedImage as err:
-                    entry.reject, entry.detail = err.reject, err.detail
-                entry.data = b""
 
     def code(batch: _Batch) -> _Batch:
+        images = [entry for entry in batch.entries if isinstance(entry, Sample) and entry.reject is None]
+        pictures: list[Picture] = []
         with telemetry.span(Stage.DECODE):
-            pictures = list(decoded(batch))
+            for entry, seen in zip(images, encoder.pictures([entry.data for entry in images], limits), strict=True):
+                entry.data = b""
+                if isinstance(seen, RejectedImage):
+                    entry.reject, entry.detail = seen.reject, seen.detail
+                else:
+                    pictures.append(seen)
         if pictures:
             with telemetry.span(Stage.FORWARD):
-                batch.codes = encoder.encode(np.stack(pictures), levels)
+                batch.codes = encoder.encode(pictures, levels)
         return batch
 
     return code

@@ -62,7 +62,7 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least: int | None = Non
         raise RejectedImage(Reject.TOO_LARGE, f"{len(data):,} bytes, limit {limits.max_bytes:,}")
     if not _MAGIC.match(data):
         raise RejectedImage(Reject.UNKNOWN_FORMAT, f"none of {', '.join(FORMATS)}")
-    if data.startswith(b"\xff\xd8") and _has_too_many_scans(data):
+    if data.startswith(b"\xff\xd8") and has_too_many_scans(data):
         raise RejectedImage(Reject.TOO_MANY_SCANS, f"more than {MAX_SCANS} scans")
     allow_pixels(limits)
     stream = io.BytesIO(data)
@@ -100,6 +100,14 @@ def decode_square(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.uint
     return square(decode(data, limits, at_least=size), size)
 
 
+def square_or_reject(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.uint8] | RejectedImage:
+    """Return what `decode_square` returns, or raises."""
+    try:
+        return decode_square(data, size, limits)
+    except RejectedImage as err:
+        return err
+
+
 def allow_pixels(limits: Limits) -> None:
     """Let Pillow open what `limits` allow, without a word; `decode` calls it, and calling it again costs nothing.
 
@@ -127,7 +135,7 @@ def _load(stream: io.BytesIO, limits: Limits, at_least: int | None) -> Image.Ima
     return image
 
 
-def _has_too_many_scans(jpeg: bytes) -> bool:
+def has_too_many_scans(jpeg: bytes) -> bool:
     """Count scans from marker to marker, as a decoder does.
 
     Neither a thumbnail in a segment nor a video behind the end counts, and a file with few such bytes needs no walk.

@@ -116,7 +116,7 @@ def _serve(
 
     telemetry = Telemetry(trace=trace)
     try:
-        encoder = ImageEncoder(load_model(model_path), settings.device, settings.precision)
+        encoder = ImageEncoder(load_model(model_path), settings.device, settings.precision, long=True)
         for done in code_shards(encoder, shards(), out, settings, telemetry):
             connection.send(done)
     except HashgrainError as err:
