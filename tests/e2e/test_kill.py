@@ -146,10 +146,10 @@ def test_killed_build(kills, codes_folder, tmp_path):
         if (index / "CURRENT").exists():
             assert verify(index, lambda *_: None).rows == 60  # the generation before, or the new one: whole either way
         finish(*arguments, index)
-        opened = verify(index, lambda *_: None)
-        found = contents(opened.folder, "*.faiss") | contents(opened.folder, "*.npy")
+        folder = verify(index, lambda *_: None).folder  # not the index itself: an open one holds its generation
+        found = contents(folder, "*.faiss") | contents(folder, "*.npy")
         assert list(found.values()) == list(expected.values())
-        assert [path.name for path in index.glob("gen-*")] == [opened.folder.name]
+        assert [path.name for path in index.glob("gen-*")] == [folder.name]
         assert Index(index).rows == 60
 
 
