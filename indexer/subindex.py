@@ -71,6 +71,22 @@ class SubIndex:
         pairs = zip(self.parts, self._first_entries, strict=False)
         return joined([part.ivf.lists(first) for part, first in pairs if part.ivf is not None])
 
+    @cached_property
+    def _listed(self) -> list[tuple[LevelRecord, int]]:
+        """The record of each segment that has inverted lists, and its entries."""
+        entries = np.diff(self._first_entries).tolist()
+        pairs = zip(self.parts, entries, strict=True)
+        return [(part.record, there) for part, there in pairs if part.record.ivf is not None]
+
+    @cached_property
+    def _unlisted(self) -> "Stretches | None":
+        """Where the codes of the segments without inverted lists lie; None: there are no such segments."""
+        from indexer.scan.stretches import flat_stretches
+
+        pairs = zip(self.parts, self._first_entries, strict=False)
+        rest = [(part.flat.codes, first) for part, first in pairs if part.record.ivf is None]
+        return flat_stretches(*zip(*rest, strict=True)) if rest else None
+
     @property
     def nbits(self) -> int:
         """Bits of a code; every segment has the same."""
@@ -139,17 +155,20 @@ class SubIndex:
 
     def _nprobes(self, settings: SearchSettings, entries: RowSet | None) -> list[int] | None:
         """Return the lists to probe in each segment that has any; None: look at every entry, if that is all or costs less."""
-        records = [part.record for part in self.parts if part.record.ivf is not None]
-        known = [] if settings.exact else [_nprobe(record, settings) for record in records]
+        known = [] if settings.exact else [_nprobe(record, settings) for record, _ in self._listed]
         if not known or None in known:
             return None
-        counted = 0 if entries is None else size_of(entries)
-        # the nearest of a share of the rows lie as far out as 1 / share times as many of all rows, and so in as many more lists
-        more = self._first_entries[-1] / counted if counted and settings.recall is not None else 1
-        ivfs = [part.ivf for part in self.parts if part.ivf is not None]
-        nprobes = [min(math.ceil((nprobe or 1) * more), ivf.nlist) for ivf, nprobe in zip(ivfs, known, strict=True)]
-        probed = sum(ivf.ntotal * nprobe / ivf.nlist for ivf, nprobe in zip(ivfs, nprobes, strict=True))
-        return None if entries is not None and counted <= probed else nprobes
+        sizes = [(record.nlist or 1, there) for record, there in self._listed]
+        nprobes = [min(nprobe or 1, nlist) for nprobe, (nlist, _) in zip(known, sizes, strict=True)]
+        if entries is None:
+            return nprobes
+        counted = size_of(entries)
+        if counted and settings.recall is not None:
+            # the nearest of a share of the rows lie as far out as 1 / share times as many of all rows, and so in as many more lists
+            more = self._first_entries[-1] / counted
+            nprobes = [min(math.ceil(nprobe * more), nlist) for nprobe, (nlist, _) in zip(nprobes, sizes, strict=True)]
+        probed = sum(there * nprobe / nlist for nprobe, (nlist, there) in zip(nprobes, sizes, strict=True))
+        return None if counted <= probed else nprobes
 
     def _worth(self, queries: int, nprobes: list[int] | None) -> bool:
         """Is the scan worth loading? FAISS answers until it has taken as long as that; ties in lists are only the scan's."""
@@ -173,17 +192,11 @@ class SubIndex:
     def _scan_lists(self, queries: Codes, terms: Terms, nprobes: list[int]) -> list[Found]:
         """Look into the lists of the segments that have any, and at every entry of the others."""
         from indexer.scan.search import search_flat, search_lists
-        from indexer.scan.stretches import flat_stretches
 
         found = search_lists(self._lists, queries, nprobes, terms)
-        rest = [
-            (part.flat.codes, first)
-            for part, first in zip(self.parts, self._first_entries, strict=False)
-            if part.ivf is None
-        ]
-        if not rest:
+        if self._unlisted is None:
             return found
-        others = search_flat(flat_stretches(*zip(*rest, strict=True)), queries, terms)
+        others = search_flat(self._unlisted, queries, terms)
         return [merged(pair, terms.k) for pair in zip(found, others, strict=True)]
 
     def _ask_faiss(self, queries: Codes, terms: Terms, nprobes: list[int] | None) -> list[Found]:

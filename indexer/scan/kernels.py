@@ -7,7 +7,7 @@ it). Every number is uint64: signed indexes cost a wrap-around check, and mixing
 All compiled functions are in this one file: numba compiles a cached function again only when its own file has changed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 import numba
@@ -19,19 +19,28 @@ from numba.extending import intrinsic
 
 Word = np.uint64
 Words = npt.NDArray[np.uint64]
+Sizes = npt.NDArray[np.int64]
+Decoded = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Sizes]
+"""int64[nq, k] rows and int32[nq, k] distances, and int64[nq], how many of them there are."""
 Width = tuple[int, ...]
 """A tuple as long as a code has words."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
+STEP: Final = Word(64)
+"""Codes compared at once: a bit each makes a word."""
+TILE: Final = Word(4096)
+"""Words of codes that all queries see before the next: 32 KB, which stay in the cache."""
+AHEAD: Final = Word(2048)
+"""Bytes from what is compared to what memory is asked for: 10 % less time than leaving it to the processor (docs/LOG.md)."""
+WORTH_COPYING: Final = Word(8)
+"""Queries that save as much by codes in lanes as the copy costs."""
 BLOCK: Final = Word(256)
-"""Rows compared at once: their words stay in the level-1 cache for all queries."""
-REACH: Final = Word(1024)
-"""Rows compared at once where they lie: a block of them is looked at again only if one is near enough."""
+"""Rows whose sums are made at once."""
 ROW_BITS: Final = Word(48)
 """A candidate is one number, distance << ROW_BITS | row: the order of these numbers is the order of the answers."""
-ZERO, ONE, TWO, FIVE, SIX, EIGHT = (Word(number) for number in (0, 1, 2, 5, 6, 8))
-THIRTY_ONE, THIRTY_TWO, SIXTY_THREE, SIXTY_FOUR = (Word(number) for number in (31, 32, 63, 64))
+ZERO, ONE, TWO, THREE, SIX, SEVEN, EIGHT = (Word(number) for number in (0, 1, 2, 3, 6, 7, 8))
+THIRTY_TWO, SIXTY_THREE, SIXTY_FOUR = (Word(number) for number in (32, 63, 64))
 ALL: Final = Word(2**64 - 1)
 
 STRETCH_FIELDS: Final = 4
@@ -109,16 +118,27 @@ class Levels(NamedTuple):
     """uint64[words], what a bit that differs in each word adds."""
 
 
-class Block(NamedTuple):
-    """Codes copied for comparison."""
+class Piece(NamedTuple):
+    """Codes that follow one another, padded to whole words."""
 
-    planes: Words
-    """uint64[len(width) * BLOCK]: word w of all codes stands together, at w * BLOCK. Distances of neighbouring codes come
-    out of neighbouring lanes this way, and nothing is ever added up across a vector."""
-    places: Words
-    """uint64[BLOCK], how far the position of each code is from the block's start."""
-    distances: Words
-    """uint64[BLOCK], from the query that was measured last."""
+    stretch: Word
+    """Where they come from."""
+    start: Word
+    """Position of the first."""
+    rows: Word
+    """How many."""
+    seen: Word
+    """Codes at the front, fewer than STEP, that do not count: a piece before this one had them."""
+    codes: Word
+    """Address of the first; memory can be read to the end of the last step."""
+    row: Word
+    """Of the first, where rows follow one another, too."""
+    counts: Word
+    """Address of `Work.counts` in that case, if not all rows count; else 0."""
+    in_lanes: bool
+    """See `Lanes`."""
+    alone: bool
+    """Only one query wants them: they come from far, and nothing else hides the wait."""
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -189,35 +209,173 @@ def load_part(address: Word, offset: Word, end: Word, size: Word) -> Word:
     return word
 
 
-@compiled
-def copy_whole(planes: Words, stretch: Words, start: Word, rows: Word, width: Width) -> None:
-    """Copy codes start:start + rows of exactly len(width) words into planes that begin where the first is to go."""
-    words = Word(len(width))
-    for row in up_to(rows):
-        for word in up_to(words):
-            planes[word * BLOCK + row] = load_word(stretch[CODES], EIGHT * ((start + row) * words + word))
+class Lanes:
+    """Instructions for eight words at a time; narrower machines take as many steps as they need.
+
+    Codes lie in rows, as FAISS has them: a register holds 8 words of the codes that follow one another. The words of a code are in
+    neighbouring lanes then, which no instruction adds up; but one shuffle brings the even lanes of two registers together, and one
+    the odd ones. Or they lie in lanes, eight codes together: word 0 of each, word 1 of each, ... Then there is nothing to shuffle.
+    """
+
+    BYTE: Final = ir.IntType(8)
+    INDEX: Final = ir.IntType(32)
+    WORD: Final = ir.IntType(64)
+    WORDS: Final = ir.VectorType(WORD, 8)
+    HALVES: Final = ir.VectorType(INDEX, 16)
+
+    def __init__(self, builder: Any, words: int, *, rows: bool) -> None:
+        self.builder, self.words, self.rows = builder, words, rows
+        kind = ir.FunctionType(self.WORDS, [self.WORDS])
+        self.count_ones = builder.module.declare_intrinsic("llvm.ctpop.v8i64", fnty=kind)
+
+    def shuffled(self, one: Any, other: Any, lanes: Sequence[int]) -> Any:
+        """Take lanes of two registers; those of the other are numbered from 8."""
+        return self.builder.shuffle_vector(one, other, ir.Constant(ir.VectorType(self.INDEX, 8), lanes))
+
+    def repeated(self, values: Sequence[Any]) -> Any:
+        """Return a register of 1, 2, 4 or 8 words over and over."""
+        none = lanes = ir.Constant(self.WORDS, ir.Undefined)
+        for at, value in enumerate(values):
+            lanes = self.builder.insert_element(lanes, value, ir.Constant(self.INDEX, at))
+        return self.shuffled(lanes, none, [at % len(values) for at in range(8)])
+
+    def query(self, address: Any) -> list[Any]:
+        """Return the registers that those of codes are compared with, in turn."""
+        values = [_load(self.builder, 64, address, ir.Constant(self.WORD, 8 * at)) for at in range(self.words)]
+        together = 8 if self.rows else 1
+        return [self.repeated(values[at : at + together]) for at in range(0, self.words, together)]
+
+    def differences(self, address: Any, offset: int, query: Sequence[Any]) -> Any:
+        """Return in each lane the bits that differ in as many registers as the query has."""
+        base, bits = self.builder.inttoptr(address, self.BYTE.as_pointer()), None
+        for number, asked in enumerate(query):
+            place = self.builder.gep(base, [ir.Constant(self.WORD, offset + 64 * number)])
+            words = self.builder.load(self.builder.bitcast(place, self.WORDS.as_pointer()), align=1)
+            ones = self.builder.call(self.count_ones, [self.builder.xor(words, asked)])
+            bits = ones if bits is None else self.builder.add(bits, ones)
+        return bits
+
+    def distances(self, address: Any, first: int, query: Sequence[Any]) -> tuple[Any, list[int]]:
+        """Return the distances of eight codes from `first` on, and which lane has which code's."""
+        parts = [
+            self.differences(address, 8 * self.words * first + 64 * number, query)
+            for number in range(0, self.words, len(query))
+        ]
+        owners = [[(8 * number + lane) // len(parts) for lane in range(8)] for number in range(len(parts))]
+        unit = 1
+        while len(parts) > 1:
+            firsts = [side + at + lane for at in range(0, 8, 2 * unit) for side in (0, 8) for lane in range(unit)]
+            seconds = [lane + unit for lane in firsts]
+            pairs = [(parts[at], parts[at + 1]) for at in range(0, len(parts), 2)]
+            parts = [self.builder.add(self.shuffled(*pair, firsts), self.shuffled(*pair, seconds)) for pair in pairs]
+            owners = [[(owners[at] + owners[at + 1])[lane] for lane in firsts] for at in range(0, len(owners), 2)]
+            unit *= 2
+        return parts[0], owners[0]
+
+    def nearer(self, one: Any, other: Any) -> Any:
+        """Return the smaller distance of each lane: of 32 bits, which all machines compare, and the upper ones are zeros."""
+        one, other = (self.builder.bitcast(each, self.HALVES) for each in (one, other))
+        return self.builder.bitcast(
+            self.builder.select(self.builder.icmp_unsigned("<", one, other), one, other), self.WORDS
+        )
+
+    def below(self, distances: Any, limit: Any) -> Any:
+        """Return a word, a bit for each lane: is its distance less than the limit?"""
+        below = self.builder.icmp_signed("<", distances, self.repeated([limit]))
+        return self.builder.zext(self.builder.bitcast(below, self.BYTE), self.WORD)
+
+    def any_near(self, address: Any, query: Any, limit: Any) -> Any:
+        """Return 0 if none of STEP codes is nearer than a limit."""
+        asked, nearest = self.query(query), None
+        for first in range(0, int(STEP), 8):
+            distances, _ = self.distances(address, first, asked)
+            nearest = distances if nearest is None else self.nearer(nearest, distances)
+        return self.below(nearest, limit)
+
+    def which_near(self, address: Any, query: Any, limit: Any) -> Any:
+        """Return a bit for each of STEP codes: is it nearer than a limit?"""
+        asked, bits = self.query(query), ir.Constant(self.WORD, 0)
+        for first in range(0, int(STEP), 8):
+            distances, owners = self.distances(address, first, asked)
+            in_order = self.shuffled(distances, distances, [owners.index(code) for code in range(8)])
+            bits = self.builder.or_(bits, self.builder.shl(self.below(in_order, limit), ir.Constant(self.WORD, first)))
+        return bits
+
+
+@instruction
+def any_near_in_rows(_: Any, codes: Any, query: Any, limit: Any, width: Any) -> Any:
+    """Return 0 if none of STEP codes from an address is nearer than a limit to the query at another."""
+    return types.uint64(codes, query, limit, width), lambda _, builder, __, args: Lanes(
+        builder, len(width), rows=True
+    ).any_near(*args[:3])
+
+
+@instruction
+def any_near_in_lanes(_: Any, codes: Any, query: Any, limit: Any, width: Any) -> Any:
+    """Return what `any_near_in_rows` does of codes that lie in lanes."""
+    return types.uint64(codes, query, limit, width), lambda _, builder, __, args: Lanes(
+        builder, len(width), rows=False
+    ).any_near(*args[:3])
+
+
+@instruction
+def which_near_in_rows(_: Any, codes: Any, query: Any, limit: Any, width: Any) -> Any:
+    """Return a bit for each of STEP codes from an address: is it nearer than a limit to the query at another?"""
+    return types.uint64(codes, query, limit, width), lambda _, builder, __, args: Lanes(
+        builder, len(width), rows=True
+    ).which_near(*args[:3])
+
+
+@instruction
+def which_near_in_lanes(_: Any, codes: Any, query: Any, limit: Any, width: Any) -> Any:
+    """Return what `which_near_in_rows` does of codes that lie in lanes."""
+    return types.uint64(codes, query, limit, width), lambda _, builder, __, args: Lanes(
+        builder, len(width), rows=False
+    ).which_near(*args[:3])
+
+
+@instruction
+def prefetch(_: Any, address: Any) -> Any:
+    """Ask for the memory at an address, which need not be there."""
+
+    def generate(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        place, flag = Lanes.BYTE.as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place, flag, flag, flag])
+        function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+        read, keep, data = (ir.Constant(flag, value) for value in (0, 3, 1))
+        builder.call(function, [builder.inttoptr(args[0], place), read, keep, data])
+        return args[0]
+
+    return types.uint64(address), generate
 
 
 @compiled
-def copy_padded(planes: Words, stretch: Words, start: Word, rows: Word, size: Word) -> None:
-    """Copy codes of any other size; the planes are zeros where a code has no bytes."""
+def address_of(words: Words) -> Word:
+    """Return where an array's memory begins; the array has to outlive what is done with that."""
+    return Word(words.ctypes.data)
+
+
+@compiled
+def distance(piece: Piece, at: Word, query: Word, width: Width) -> Word:
+    """Return the bits that differ between a code of a piece and the query at an address."""
+    words, bits = Word(len(width)), ZERO
+    for word in up_to(words):
+        place = ((at >> THREE) * words + word) << THREE | (at & SEVEN) if piece.in_lanes else at * words + word
+        bits += count_ones(load_word(piece.codes, EIGHT * place) ^ load_word(query, EIGHT * word))
+    return bits
+
+
+@compiled
+def copy_to_lanes(lanes: Words, stretch: Words, start: Word, count: Word, size: Word, width: Width) -> None:
+    """Copy codes from `start` on, eight together, padded with the zeros that are there."""
     codes, whole, rest = stretch[CODES] + start * size, size // EIGHT, size % EIGHT
-    for word in up_to(whole):
-        for row in up_to(rows):
-            planes[word * BLOCK + row] = load_word(codes, row * size + EIGHT * word)
-    if rest:
-        end = (stretch[ROWS] - start) * size
-        for row in up_to(rows):
-            planes[whole * BLOCK + row] = load_part(codes, row * size + EIGHT * whole, end, rest)
-
-
-@compiled
-def copy(planes: Words, stretch: Words, start: Word, rows: Word, size: Word, width: Width) -> None:
-    """Copy codes start:start + rows into planes that begin where the first is to go."""
-    if size == EIGHT * Word(len(width)):
-        copy_whole(planes, stretch, start, rows, width)
-    else:
-        copy_padded(planes, stretch, start, rows, size)
+    end = (stretch[ROWS] - start) * size
+    for row in up_to(count):
+        to, source = (row >> THREE) * EIGHT * Word(len(width)) + (row & SEVEN), row * size
+        for word in up_to(whole):
+            lanes[to + EIGHT * word] = load_word(codes, source + EIGHT * word)
+        if rest:
+            lanes[to + EIGHT * whole] = load_part(codes, source + EIGHT * whole, end, rest)
 
 
 @compiled
@@ -227,108 +385,83 @@ def row_at(stretch: Words, position: Word) -> Word:
 
 
 @compiled
-def counted(counts: Words, stretch: Words, start: Word, rows: Word) -> Word:
-    """Return a bit for each of up to 64 codes from `start`: does its row count?"""
-    if stretch[IDS]:
-        bits = ZERO
-        for at in up_to(rows):
-            row = row_at(stretch, start + at)
-            bits |= ((counts[row >> SIX] >> (row & SIXTY_THREE)) & ONE) << at
-        return bits
-    row = row_at(stretch, start)
-    shift = row & SIXTY_THREE
-    low, high = counts[row >> SIX] >> shift, (counts[(row >> SIX) + ONE] << ONE) << (SIXTY_THREE - shift)
-    return Word((low | high) & (ALL >> (SIXTY_FOUR - rows)))
+def counts_from(counts: Word, row: Word) -> Word:
+    """Return a bit for each of 64 rows from `row` on: does it count?"""
+    shift, low = row & SIXTY_THREE, EIGHT * (row >> SIX)
+    return load_word(counts, low) >> shift | (load_word(counts, low + EIGHT) << ONE) << (SIXTY_THREE - shift)
 
 
 @compiled
-def gather(block: Block, job: Words, start: Word, work: Work, size: Word, width: Width) -> tuple[Word, Word]:
-    """Fill the block with the next codes of a job whose rows count.
+def counted(counts: Words, stretch: Words, start: Word, among: Word) -> Word:
+    """Return the bits of `among`, one for each of 64 codes from `start`, whose rows count."""
+    if not stretch[IDS]:
+        return among & counts_from(address_of(counts), row_at(stretch, start))
+    left, bits = among, ZERO
+    while left:
+        row = row_at(stretch, start + trailing_zeros(left))
+        bits |= left & (ZERO - left) if (counts[row >> SIX] >> (row & SIXTY_THREE)) & ONE else ZERO
+        left &= left - ONE
+    return bits
 
-    Returns:
-        Codes taken, at most BLOCK; the position after the last one looked at.
+
+@compiled
+def up_to_step(rows: Word) -> Word:
+    """Return the next multiple of STEP."""
+    return Word((rows + SIXTY_THREE) & ~SIXTY_THREE)
+
+
+@compiled
+def first_of(count: Word) -> Word:
+    """Return as many bits set as there are, but 64 at most and 1 at least."""
+    return ALL >> (SIXTY_FOUR - min(SIXTY_FOUR, count))
+
+
+@compiled
+def next_near(piece: Piece, step: Word, query: Word, limit: Word, width: Width) -> Word:
+    """Return the first step from `step` on with a code nearer to the query at an address than a limit, or one beyond the piece.
+
+    Steps of which no row counts are left out where that is known at once.
     """
-    stretch = work.stretches[job[STRETCH]]
-    if not len(work.counts):
-        rows = min(BLOCK, job[STOP] - start)
-        copy(block.planes, stretch, start, rows, size, width)
-        return rows, start + rows
-    taken, position = ZERO, start
-    while position < job[STOP] and taken + SIXTY_FOUR <= BLOCK:
-        rows = min(SIXTY_FOUR, job[STOP] - position)
-        bits = counted(work.counts, stretch, position, rows)
-        if bits == ALL:
-            copy(block.planes[taken:], stretch, position, rows, size, width)
-            for at in up_to(rows):
-                block.places[taken + at] = position - start + at
-            taken += rows
+    size = EIGHT * Word(len(width))
+    while step << SIX < piece.rows:
+        at = step << SIX
+        if not piece.counts or counts_from(piece.counts, piece.row + at) & first_of(piece.rows - at):
+            codes = piece.codes + at * size
+            if piece.in_lanes:
+                near = any_near_in_lanes(codes, query, limit, width)
+            else:
+                if piece.alone:
+                    for line in up_to(size):
+                        prefetch(codes + AHEAD + line * SIXTY_FOUR)
+                near = any_near_in_rows(codes, query, limit, width)
+            if near:
+                break
+        step += ONE
+    return step
+
+
+@compiled
+def keep_near(piece: Piece, step: Word, work: Work, kept: Kept, number: Word, width: Width) -> Kept:
+    """Keep the codes of a piece that are near enough to a query; `step` is what `next_near` found first."""
+    stretch, size = work.stretches[piece.stretch], EIGHT * Word(len(width))
+    query = address_of(work.queries) + number * size
+    while step << SIX < piece.rows:
+        if kept.sizes[number] + STEP > Word(kept.keys.shape[1]):
+            kept = roomier(kept, number)
+        first = step << SIX
+        if piece.in_lanes:
+            near = which_near_in_lanes(piece.codes + first * size, query, kept.limits[number], width)
         else:
-            while bits:
-                one = position + trailing_zeros(bits)
-                copy(block.planes[taken:], stretch, one, ONE, size, width)
-                block.places[taken] = one - start
-                taken += ONE
-                bits &= bits - ONE
-        position += rows
-    return taken, position
-
-
-@compiled
-def distance(planes: Words, at: Word, query: Words, width: Width) -> Word:
-    """Return the bits that differ between a query and the code at `at` of a block."""
-    bits = ZERO
-    for word in up_to(Word(len(width))):
-        bits += count_ones(planes[word * BLOCK + at] ^ query[word])
-    return bits
-
-
-@compiled
-def lowest(planes: Words, rows: Word, query: Words, width: Width) -> Word:
-    """Return the smallest distance of a block; codes that an earlier block left behind may make it smaller."""
-    best = ALL
-    for at in up_to((rows + SIXTY_THREE) & ~SIXTY_THREE):
-        best = min(best, distance(planes, at, query, width))
-    return best
-
-
-@compiled
-def distance_in_place(stretch: Words, position: Word, query: Words, width: Width) -> Word:
-    """Return the bits that differ between a query and a code of exactly len(width) words."""
-    words, bits = Word(len(width)), ZERO
-    for word in up_to(words):
-        bits += count_ones(load_word(stretch[CODES], EIGHT * (position * words + word)) ^ query[word])
-    return bits
-
-
-@compiled
-def lowest_in_place(stretch: Words, start: Word, rows: Word, query: Words, width: Width) -> Word:
-    """Return the smallest distance of codes start:start + rows where they lie."""
-    best = ALL
-    for at in up_to(rows):
-        best = min(best, distance_in_place(stretch, start + at, query, width))
-    return best
-
-
-@compiled
-def first_near(stretch: Words, start: Word, stop: Word, query: Words, limit: Word, width: Width) -> Word:
-    """Return where the first REACH of codes start:stop begins that has one nearer than a limit; `stop` where none has."""
-    while start < stop and lowest_in_place(stretch, start, min(REACH, stop - start), query, width) >= limit:
-        start += min(REACH, stop - start)
-    return start
-
-
-@compiled
-def measure(block: Block, rows: Word, query: Words, width: Width) -> None:
-    """Write down all distances of a block: in a loop of its own, which vectorises."""
-    for at in up_to(rows):
-        block.distances[at] = distance(block.planes, at, query, width)
-
-
-@compiled
-def measure_in_place(block: Block, stretch: Words, start: Word, rows: Word, query: Words, width: Width) -> None:
-    """Write down the distances of codes start:start + rows where they lie."""
-    for at in up_to(rows):
-        block.distances[at] = distance_in_place(stretch, start + at, query, width)
+            near = which_near_in_rows(piece.codes + first * size, query, kept.limits[number], width)
+        near &= first_of(piece.rows - first) & (ALL if first else ALL << piece.seen)
+        if len(work.counts):
+            near = counted(work.counts, stretch, piece.start + first, near)
+        while near:
+            at = first + trailing_zeros(near)
+            keep(kept, number, distance(piece, at, query, width), row_at(stretch, piece.start + at))
+            near &= near - ONE
+        step = next_near(piece, step + ONE, query, kept.limits[number], width)
+    return kept
 
 
 @compiled
@@ -344,25 +477,13 @@ def tighten(kept: Kept, query: Word, bits: Word) -> None:
 
 
 @compiled
-def admit(block: Block, rows: Word, stretch: Words, start: Word, kept: Kept, query: Word) -> None:
-    """Keep the codes of a block that are nearer than the query's limit, 32 codes at a time if there are any among them."""
-    for part in up_to((rows + THIRTY_ONE) >> FIVE):
-        first = part << FIVE
-        last = min(first + THIRTY_TWO, rows)
-        nearest = ALL
-        for at in up_to(THIRTY_TWO):
-            nearest = min(nearest, block.distances[first + at])
-        if nearest >= kept.limits[query]:
-            continue
-        at = first
-        while at < last:
-            bits = block.distances[at]
-            if bits < kept.limits[query]:
-                kept.keys[query, kept.sizes[query]] = bits << ROW_BITS | row_at(stretch, start + block.places[at])
-                kept.sizes[query] += ONE
-                if kept.k:
-                    tighten(kept, query, bits)
-            at += ONE
+def keep(kept: Kept, query: Word, bits: Word, row: Word) -> None:
+    """Keep a candidate if it is nearer than the query's limit."""
+    if bits < kept.limits[query]:
+        kept.keys[query, kept.sizes[query]] = bits << ROW_BITS | row
+        kept.sizes[query] += ONE
+        if kept.k:
+            tighten(kept, query, bits)
 
 
 @compiled
@@ -392,30 +513,6 @@ def roomier(kept: Kept, query: Word) -> Kept:
 
 
 @compiled
-def scan_in_place(block: Block, job: Words, work: Work, kept: Kept, width: Width) -> Kept:
-    """Compare the codes of a job where they lie; all of them count, and each is exactly len(width) words."""
-    stretch, start = work.stretches[job[STRETCH]], job[START]
-    asked = work.asked[job[ASKED_START] : job[ASKED_STOP]]
-    while start < job[STOP]:
-        stop = job[STOP] if len(asked) == 1 else min(start + REACH, job[STOP])  # what all have seen leaves the cache
-        for query in asked:
-            words, at = work.queries[query], start
-            while at < stop:
-                at = first_near(stretch, at, stop, words, kept.limits[query], width)
-                reach = min(at + REACH, stop)
-                while at < reach:
-                    rows = min(BLOCK, reach - at)
-                    if lowest_in_place(stretch, at, rows, words, width) < kept.limits[query]:
-                        if kept.sizes[query] + rows > Word(kept.keys.shape[1]):
-                            kept = roomier(kept, query)
-                        measure_in_place(block, stretch, at, rows, words, width)
-                        admit(block, rows, stretch, at, kept, query)
-                    at += rows
-        start = stop
-    return kept
-
-
-@compiled
 def scan(work: Work, kept: Kept, size: Word, width: Width) -> Kept:
     """Compare the codes of each job with the queries that want them, and keep candidates.
 
@@ -424,29 +521,36 @@ def scan(work: Work, kept: Kept, size: Word, width: Width) -> Kept:
         kept: candidates of earlier jobs; capacity is at least k + BLOCK. Changed: once k candidates of a query are known,
             its limit is the distance of the k-th, plus `ties`.
         size: bytes of a code, at most 8 * len(width).
-        width: as many elements as a padded code has words.
+        width: as many elements as a padded code has words, a power of two.
 
     Returns:
         `kept`, with more room if it needed more.
     """
-    limits = kept.limits
-    block = Block(np.zeros(Word(len(width)) * BLOCK, Word), np.arange(BLOCK, dtype=Word), np.empty(BLOCK, Word))
-    whole = not len(work.counts) and size == EIGHT * Word(len(width))
+    most = max(STEP, TILE // Word(len(width)))
+    lanes = np.zeros(most * Word(len(width)), Word)
     for job in work.jobs:
         stretch, asked, start = work.stretches[job[STRETCH]], work.asked[job[ASKED_START] : job[ASKED_STOP]], job[START]
-        if whole and (len(asked) == 1 or len(width) == 1):  # a copy pays when it is read more than once
-            kept = scan_in_place(block, job, work, kept, width)
-            continue
+        in_place = size == EIGHT * Word(len(width)) and (len(width) == 1 or len(asked) < WORTH_COPYING)
+        counts = ZERO if stretch[IDS] or not len(work.counts) else address_of(work.counts)
         while start < job[STOP]:
-            rows, after = gather(block, job, start, work, size, width)
+            rows, seen = min(most, job[STOP] - start), ZERO
+            if in_place and start + up_to_step(rows) > stretch[ROWS]:  # nothing is read beyond the last code
+                if rows > STEP:
+                    rows &= ~SIXTY_THREE
+                elif stretch[ROWS] >= STEP:
+                    seen = start + STEP - stretch[ROWS]
+                    start, rows = start - seen, rows + seen
+            if in_lanes := not in_place or start + up_to_step(rows) > stretch[ROWS]:
+                copy_to_lanes(lanes, stretch, start, rows, size, width)
+            codes = address_of(lanes) if in_lanes else stretch[CODES] + start * size
+            row = stretch[FIRST_ROW] + start
+            piece = Piece(job[STRETCH], start, rows, seen, codes, row, counts, in_lanes, len(asked) == 1)
             for query in asked:
-                if lowest(block.planes, rows, work.queries[query], width) >= limits[query]:
-                    continue
-                if kept.sizes[query] + rows > Word(kept.keys.shape[1]):
-                    kept = roomier(kept, query)
-                measure(block, rows, work.queries[query], width)
-                admit(block, rows, stretch, start, kept, query)
-            start = after
+                words = address_of(work.queries) + query * EIGHT * Word(len(width))
+                step = next_near(piece, ZERO, words, kept.limits[query], width)
+                if step << SIX < rows:
+                    kept = keep_near(piece, step, work, kept, query, width)
+            start += rows
     return kept
 
 
@@ -465,6 +569,19 @@ def sum_up(planes: Words, rows: Word, query: Words, factors: Words, distances: W
 
 
 @compiled
+def copy_planes(planes: Words, stretch: Words, start: Word, rows: Word, size: Word) -> None:
+    """Copy codes into planes of BLOCK, one for each word; they are zeros where a code has no bytes."""
+    codes, whole, rest = stretch[CODES] + start * size, size // EIGHT, size % EIGHT
+    for word in up_to(whole):
+        for row in up_to(rows):
+            planes[word * BLOCK + row] = load_word(codes, row * size + EIGHT * word)
+    if rest:
+        end = (stretch[ROWS] - start) * size
+        for row in up_to(rows):
+            planes[whole * BLOCK + row] = load_part(codes, row * size + EIGHT * whole, end, rest)
+
+
+@compiled
 def copy_levels(planes: Words, levels: Levels, segment: Word, start: Word, rows: Word) -> None:
     """Copy the codes of rows start:start + rows of a segment, the words of one level after those of another."""
     for level in up_to(Word(len(levels.sizes))):
@@ -472,16 +589,16 @@ def copy_levels(planes: Words, levels: Levels, segment: Word, start: Word, rows:
         entries, size = levels.entries[level, segment], levels.sizes[level]
         if entries:
             for at in up_to(rows):
-                copy_padded(of_level[at:], source, load_half(entries, (start + at) << TWO), ONE, size)
+                copy_planes(of_level[at:], source, load_half(entries, (start + at) << TWO), ONE, size)
         else:
-            copy_padded(of_level, source, start, rows, size)
+            copy_planes(of_level, source, start, rows, size)
 
 
 @compiled
 def any_counted(counts: Words, stretch: Words, start: Word, rows: Word) -> bool:
     """Tell whether any of the rows start:start + rows counts."""
     for first in range(start, start + rows, SIXTY_FOUR):
-        if counted(counts, stretch, Word(first), min(SIXTY_FOUR, start + rows - Word(first))):
+        if counted(counts, stretch, Word(first), first_of(start + rows - Word(first))):
             return True
     return False
 
@@ -504,10 +621,7 @@ def scan_sums(work: Work, kept: Kept, levels: Levels) -> Kept:
         kept: as in `scan`, with sums in the place of distances.
         levels: where the codes of each row are.
     """
-    limits = kept.limits
-    block = Block(
-        np.zeros(Word(len(levels.factors)) * BLOCK, Word), np.arange(BLOCK, dtype=Word), np.empty(BLOCK, Word)
-    )
+    planes, sums = np.zeros(Word(len(levels.factors)) * BLOCK, Word), np.empty(BLOCK, Word)
     for job in work.jobs:
         stretch, asked, start = work.stretches[job[STRETCH]], work.asked[job[ASKED_START] : job[ASKED_STOP]], job[START]
         while start < job[STOP]:
@@ -515,15 +629,17 @@ def scan_sums(work: Work, kept: Kept, levels: Levels) -> Kept:
             if len(work.counts) and not any_counted(work.counts, stretch, start, rows):
                 start += rows
                 continue
-            copy_levels(block.planes, levels, job[STRETCH], start, rows)
+            copy_levels(planes, levels, job[STRETCH], start, rows)
             for query in asked:
-                if sum_up(block.planes, rows, work.queries[query], levels.factors, block.distances) >= limits[query]:
+                if sum_up(planes, rows, work.queries[query], levels.factors, sums) >= kept.limits[query]:
                     continue
                 if len(work.counts):
-                    leave_out(block.distances, work.counts, row_at(stretch, start), rows)
+                    leave_out(sums, work.counts, row_at(stretch, start), rows)
                 if kept.sizes[query] + rows > Word(kept.keys.shape[1]):
                     kept = roomier(kept, query)
-                admit(block, rows, stretch, start, kept, query)
+                for at in up_to(rows):
+                    if sums[at] < kept.limits[query]:
+                        keep(kept, query, sums[at], row_at(stretch, start + at))
             start += rows
     return kept
 
@@ -539,6 +655,19 @@ def settled(kept: Kept, k: Word) -> Words:
         kept.keys[query, :size].sort()
         best[query, : min(size, k)] = kept.keys[query, : min(size, k)]
     return best
+
+
+@compiled
+def decoded(keys: Words) -> Decoded:
+    """Return what uint64[nq, k] candidates say: ALL is none."""
+    rows, distances = np.empty(keys.shape, np.int64), np.empty(keys.shape, np.int32)
+    sizes = np.zeros(len(keys), np.int64)
+    for query in up_to(Word(keys.shape[0])):
+        for at in up_to(Word(keys.shape[1])):
+            key = keys[query, at]
+            rows[query, at], distances[query, at] = key & (ALL >> (SIXTY_FOUR - ROW_BITS)), key >> ROW_BITS
+            sizes[query] += key != ALL
+    return rows, distances, sizes
 
 
 @compiled
@@ -595,9 +724,9 @@ def scan_all(stretches: Words, wanted: Wanted, size: Word, width: Width) -> Kept
 
 
 @compiled
-def ask(stretches: Words, wanted: Wanted, size: Word, width: Width) -> Words:
-    """Return uint64[nq, k], the smallest candidates of all codes, in one thread; stretches are in row order."""
-    return settled(scan_all(stretches, wanted, size, width), wanted.k)
+def ask(stretches: Words, wanted: Wanted, size: Word, width: Width) -> Decoded:
+    """Return the k nearest of all codes, in one thread; stretches are in row order."""
+    return decoded(settled(scan_all(stretches, wanted, size, width), wanted.k))
 
 
 @compiled
@@ -651,8 +780,8 @@ def nearest_lists(centroids: Words, nprobes: Words, queries: Words, farthest: Wo
 
 
 @compiled
-def ask_lists(members: Words, probed: Words, wanted: Wanted, size: Word, width: Width) -> Words:
-    """Return uint64[nq, k], the smallest candidates of the lists that each query probes, in one thread.
+def ask_lists(members: Words, probed: Words, wanted: Wanted, size: Word, width: Width) -> Decoded:
+    """Return the k nearest of the lists that each query probes, in one thread.
 
     The first list of each query comes before all others: what is found there spares most candidates of the rest.
     """
@@ -660,11 +789,11 @@ def ask_lists(members: Words, probed: Words, wanted: Wanted, size: Word, width: 
     for first, last in ((ZERO, ONE), (ONE, lists)):
         jobs, asked = grouped(members, probed, first, last)
         kept = scan(Work(members, jobs, asked, wanted.queries, wanted.counts), kept, size, width)
-    return settled(kept, wanted.k)
+    return decoded(settled(kept, wanted.k))
 
 
 @compiled
-def ask_nearest(centroids: Words, members: Words, nprobes: Words, wanted: Wanted, size: Word, width: Width) -> Words:
-    """Return uint64[nq, k], the smallest candidates of the lists nearest to each query, in one thread."""
+def ask_nearest(centroids: Words, members: Words, nprobes: Words, wanted: Wanted, size: Word, width: Width) -> Decoded:
+    """Return the k nearest of the lists nearest to each query, in one thread."""
     probed = nearest_lists(centroids, nprobes, wanted.queries, wanted.farthest, size, width)
     return ask_lists(members, probed, wanted, size, width)

@@ -65,7 +65,9 @@ def found_by(parts: list[Kept], terms: Terms) -> list[Found]:
 
 def threads_worth(words: float) -> int:
     """Return how many threads it takes to compare so many words of 64 bits."""
-    return int(max(1, min(worker_count(), words // WORDS_PER_THREAD)))
+    if words < 2 * WORDS_PER_THREAD:
+        return 1
+    return int(min(worker_count(), words // WORDS_PER_THREAD))
 
 
 def wanted_by(queries: Words, terms: Terms, farthest: int) -> Wanted:

@@ -11,7 +11,7 @@ from encoder.bits import Codes
 from indexer.found import Found
 from indexer.scan.answers import answers
 from indexer.scan.jobs import Jobs, list_jobs
-from indexer.scan.kernels import Kept, Wanted, Words, ask, ask_nearest, nearest_lists, scan
+from indexer.scan.kernels import Decoded, Kept, Wanted, Words, ask, ask_nearest, nearest_lists, scan
 from indexer.scan.running import among, batches, flat_pieces, found_by, run, threads_worth, wanted_by
 from indexer.scan.stretches import Lists, Stretches
 from indexer.scan.threads import share
@@ -34,11 +34,11 @@ def search_lists(lists: Lists, queries: Codes, nprobes: Sequence[int], terms: Te
     A thread reads a list once for all its queries of a batch that probe it. `nprobes` counts the lists of each segment; those
     with the smallest (distance, number) are probed.
     """
-    terms, each = among(lists.members.rows, terms), np.array(nprobes, dtype=np.uint64)
+    terms = among(lists.members.rows, terms)
     return [
         found
         for batch in batches(queries, terms, 8 * queries.shape[1])
-        for found in _of_lists(lists, _padded(batch), each, terms)
+        for found in _of_lists(lists, _padded(batch), nprobes, terms)
     ]
 
 
@@ -53,41 +53,37 @@ def _padded(queries: Codes) -> Words:
 def _flat(stretches: Stretches, queries: Words, terms: Terms) -> list[Found]:
     wanted = wanted_by(queries, terms, 8 * stretches.code_size)
     if terms.k is not None and threads_worth(stretches.rows * queries.size) == 1:
-        return answers(ask(stretches.table, wanted, *_shape(stretches, queries)))
+        return answers(*ask(stretches.table, wanted, *_shape(stretches, queries)))
     return found_by(_run(stretches, flat_pieces(stretches, len(queries)), wanted), terms)
 
 
-def _of_lists(lists: Lists, queries: Words, nprobes: Words, terms: Terms) -> list[Found]:
+def _of_lists(lists: Lists, queries: Words, nprobes: Sequence[int], terms: Terms) -> list[Found]:
     centroids, members = lists.centroids, lists.members
-    wanted = wanted_by(queries, terms, 8 * members.code_size)
-    words = queries.size * (centroids.rows + members.rows * int(nprobes.sum()) / centroids.rows)
-    threads = threads_worth(words)
+    wanted, each = wanted_by(queries, terms, 8 * members.code_size), np.array(nprobes, dtype=np.uint64)
+    threads = threads_worth(queries.size * (centroids.rows + members.rows * sum(nprobes) / centroids.rows))
     if terms.k is not None and len(queries) >= threads:
-        return answers(_sliced(lists, nprobes, wanted, threads))
-    probed = nearest_lists(
-        centroids.table, nprobes, queries, np.uint64(8 * centroids.code_size), *_shape(centroids, queries)
-    )
+        return _sliced(lists, each, wanted, threads)
+    shape = _shape(members, queries)
+    probed = nearest_lists(centroids.table, each, queries, np.uint64(8 * centroids.code_size), *shape)
     parts = _run(members, list_jobs(members, probed, 0, 1), wanted)
     near = np.min([part.limits for part in parts], axis=0)
     parts += _run(members, list_jobs(members, probed, 1, probed.shape[1]), wanted, near)
     return found_by(parts, terms)
 
 
-def _sliced(lists: Lists, nprobes: Words, wanted: Wanted, threads: int) -> Words:
-    """Return uint64[nq, k], candidates in order: threads share the queries, and no thread waits for another's."""
+def _sliced(lists: Lists, nprobes: Words, wanted: Wanted, threads: int) -> list[Found]:
+    """Let threads share the queries: none waits for another's."""
     queries, shape = wanted.queries, _shape(lists.members, wanted.queries)
-    nearest = np.empty((len(queries), int(wanted.k)), dtype=np.uint64)
     step = -(-len(queries) // threads)
+    slices: dict[int, Decoded] = {}
 
     def ask_slices(starts: Iterator[int]) -> None:
         for start in starts:
             part = wanted._replace(queries=queries[start : start + step])
-            nearest[start : start + step] = ask_nearest(
-                lists.centroids.table, lists.members.table, nprobes, part, *shape
-            )
+            slices[start] = ask_nearest(lists.centroids.table, lists.members.table, nprobes, part, *shape)
 
     share(iter(range(0, len(queries), step)), threads, ask_slices)
-    return nearest
+    return [found for start in sorted(slices) for found in answers(*slices[start])]
 
 
 def _run(stretches: Stretches, jobs: Jobs, wanted: Wanted, limits: Words | None = None) -> list[Kept]:

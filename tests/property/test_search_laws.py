@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from indexer.config import BuildSettings, Dedupe, Engine, IndexKind, SearchSettings
 from indexer.rowset import row_set
 from indexer.scan import running
+from indexer.scan.kernels import WORTH_COPYING
 from tests.subindexes import sub_index
 
 SIZES = [*range(1, 10), 12, 16, 17, 20, 24, 31, 32, 33, 48, 64, 100, 128]
@@ -27,9 +28,12 @@ def cases(draw):
     """Segments of codes, queries, which rows count, and what is asked."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     size, spread = draw(st.sampled_from(SIZES)), draw(st.sampled_from(["uniform", "clustered", "collapsed"]))
-    sizes = draw(st.lists(st.sampled_from([0, 1, 3, 64, 65, 300, 700]), min_size=1, max_size=3))
+    sizes = draw(st.lists(st.sampled_from([0, 1, 3, 63, 64, 65, 128, 300, 700, 4200]), min_size=1, max_size=3))
     segments = np.split(codes_like(rng, sum(sizes), size, spread), np.cumsum(sizes)[:-1])
-    queries = np.concatenate([codes_like(rng, 2, size, "uniform"), np.concatenate(segments)[: draw(st.integers(0, 3))]])
+    asked = draw(st.sampled_from([2, int(WORTH_COPYING)]))
+    queries = np.concatenate(
+        [codes_like(rng, asked, size, "uniform"), np.concatenate(segments)[: draw(st.integers(0, 3))]]
+    )
     share = draw(st.sampled_from([None, 0, 0.01, 0.5, 0.99, 1]))
     counts = None if share is None else rng.random(sum(sizes)) < share
     k = draw(st.one_of(st.none(), st.integers(1, 20), st.integers(1, sum(sizes) + 5)))
