@@ -24,7 +24,10 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 
 Shards = Annotated[
     list[str],
-    typer.Argument(help="Tars, folders, images, @list.txt, globs, a-{000..127}.tar.", show_default=False),
+    typer.Argument(
+        help="Tars, folders, images, @list.txt, globs, a-{000..127}.tar; tars also by URL (s3://, gs://, https://, hf://).",
+        show_default=False,
+    ),
 ]
 Backbone = Annotated[str, typer.Option(help="torchvision network: resnet18..152, wide, resnext, alexnet, vgg16(_bn).")]
 Weights = Annotated[str, typer.Option(help="A .safetensors or .pth file, torchvision's name (IMAGENET1K_V2), or none.")]

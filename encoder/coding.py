@@ -247,7 +247,7 @@ def _header(job: _Job, encoder: ImageEncoder) -> CodeHeader:
         shard=ShardRecord(
             name=shard.name,
             kind=shard.kind,
-            path=str(shard.path),
+            path=shard.path,
             size=reader.size,
             sha256=reader.sha256,
             stamp=job.stamp,

@@ -15,13 +15,14 @@ from encoder.cores import worker_count
 from encoder.counting import EncodeProgress, EncodeReport, MaxBad
 from encoder.duplicates import Seen, SeenCodes, digest, seen_files
 from encoder.errors import HashgrainError, Reason, Reject
+from encoder.files import exists
 from encoder.inference import ImageEncoder, resolve_devices
 from encoder.levels import Level
 from encoder.model import load_model
 from encoder.processes import code_on
 from encoder.publish import exclusive, publish, sha256_of
 from encoder.reading import Sample, ShardReader
-from encoder.shards import Shard
+from encoder.shards import Shard, ShardKind
 from encoder.telemetry import Telemetry
 
 MODEL_NAME = "model.safetensors"
@@ -167,7 +168,7 @@ def _kept(
     except HashgrainError:
         return None  # damaged: redone
     record = header.shard
-    if record.path != str(shard.path) and not settings.overwrite and Path(record.path).exists():
+    if record.path != shard.path and not settings.overwrite and exists(record.path):
         raise HashgrainError(
             Reason.SHARD_CLASH,
             f"{path} holds the codes of {record.path}; encode {shard.path} into another folder (--out), or give --overwrite",
@@ -175,7 +176,7 @@ def _kept(
     same = (
         header.fingerprint == fingerprint
         and record.key_prefix == key_prefix(shard, settings)
-        and record.path == str(shard.path)
+        and record.path == shard.path
     )
     if same and header.bits.keys() > bits.keys() and not settings.overwrite:
         has = ",".join(header.bits)
@@ -187,6 +188,7 @@ def _kept(
 
 
 def _size(shard: Shard) -> int:
-    if not shard.files:
-        return shard.path.stat().st_size
-    return sum((shard.path / name).stat().st_size for name in shard.files if (shard.path / name).exists())
+    if shard.kind is not ShardKind.FILES:
+        return shard.tar_status().size
+    files = [Path(shard.path, name) for name in shard.files]
+    return sum(file.stat().st_size for file in files if file.exists())

@@ -7,12 +7,12 @@ from encoder.shards import ShardKind
 from encoder.tar import read_member
 
 
-def read_image(kind: ShardKind, path: Path, member: str, offset: int, size: int) -> bytes:
+def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) -> bytes:
     """Read one image back from its place.
 
     Args:
         kind: of its shard.
-        path: the tar, or the folder of a FILES shard.
+        path: the tar or its URL, or the folder of a FILES shard.
         member: FILES: path below `path`.
         offset: tars: of the data, bytes in the uncompressed archive.
         size: tars: of the data, bytes.
@@ -23,6 +23,8 @@ def read_image(kind: ShardKind, path: Path, member: str, offset: int, size: int)
     if kind is not ShardKind.FILES:
         return read_member(path, offset, size)
     try:
-        return (path / member).read_bytes()
+        return Path(path, member).read_bytes()
     except OSError as err:
-        raise HashgrainError(Reason.SHARD_MISSING, f"image {path / member} could not be read: {err.strerror}") from err
+        raise HashgrainError(
+            Reason.SHARD_MISSING, f"image {Path(path, member)} could not be read: {err.strerror}"
+        ) from err

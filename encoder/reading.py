@@ -8,7 +8,7 @@ import hashlib
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from encoder.decode import Limits
 from encoder.errors import HashgrainError, Reason, Reject
@@ -84,7 +84,7 @@ class ShardReader:
         self.sha256 = digest.hexdigest()
 
     def _file(self, name: str) -> Sample:
-        path = self.shard.path / name
+        path = Path(self.shard.path, name)
         sample = Sample(self.seen, name.encode(errors="replace").decode())
         self.seen += 1
         if _unsafe(name.removeprefix("/"), allow_parents=True):
@@ -137,7 +137,7 @@ class ShardReader:
                 if held is not None:
                     yield held
             self.damage = walk.damage
-            self.size = self.shard.path.stat().st_size
+            self.size = self.shard.tar_status().size
         except OSError as err:
             raise HashgrainError(
                 Reason.SHARD_MISSING, f"shard {self.shard.path} could not be read: {err.strerror or err}"

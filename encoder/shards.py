@@ -1,21 +1,24 @@
-"""What the user calls shards: tar files, folders, images, lists, globs and brace ranges, expanded to `Shard`s."""
+"""What the user calls shards: tars here or at a URL, folders, images, lists, globs and brace ranges, expanded to `Shard`s."""
 
 import glob
 import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from encoder.errors import HashgrainError, Reason
+from encoder.files import FileStatus, exists, forget, is_pattern, is_url, list_files, open_file, parts_of, status_of
 from encoder.tar import is_gzip
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 FILES_PER_SHARD = 10_000
+PROBES = 16
+"""URLs asked for at a time: an answer takes tens of milliseconds, and a collection has thousands."""
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
@@ -37,23 +40,29 @@ class Shard:
     name: str
     """Unique within a run; the code file is `name` + ".h5"."""
     kind: ShardKind
-    path: Path
-    """The tar file, or the folder that `files` are relative to; absolute."""
+    path: str
+    """The tar file, or the folder that `files` are relative to, absolute; or the URL of a tar."""
     files: tuple[str, ...] = ()
     """FILES only: image paths in order, POSIX style."""
+    status: FileStatus | None = None
+    """URLs only: as it was when the shard was named, since asking again takes a request."""
+
+    def tar_status(self) -> FileStatus:
+        """Return size and stamp of a tar.
+
+        Raises:
+            HashgrainError: `shard-missing`.
+        """
+        return self.status or status_of(self.path)
 
     def stamp(self) -> str:
         """Tell cheaply whether a shard changed: sizes and times of modification, no content is read."""
         if self.kind is not ShardKind.FILES:
-            status = self.path.stat()
-            return f"{status.st_size}:{status.st_mtime_ns}"
+            return self.tar_status().stamp
         digest = hashlib.sha256()
         for file in self.files:
-            for path in (
-                self.path / file,
-                (self.path / file).with_suffix(".json"),
-                (self.path / file).with_suffix(".cls"),
-            ):
+            image = Path(self.path, file)
+            for path in (image, image.with_suffix(".json"), image.with_suffix(".cls")):
                 try:
                     status = path.stat()
                 except OSError:
@@ -67,59 +76,94 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> list
     """Return the shards that the specs name, each once, in the order given (folders and globs sorted).
 
     Args:
-        specs: tar files, folders, images, `@list.txt` (one spec a line), globs, brace ranges `a-{000..127}.tar`.
+        specs: tar files, folders, images, `@list.txt` (one spec a line), globs, brace ranges `a-{000..127}.tar`. A URL
+            may be a tar, and where its file system can list them, a glob or folder of tars.
         files_per_shard: how many files of a folder (or loose images) make one shard.
 
     Raises:
-        HashgrainError: `shard-missing` when a spec names nothing.
+        HashgrainError: `shard-missing` when a spec names nothing, or nothing that can be reached.
     """
-    shards: dict[Path, list[Shard]] = {}
+    shards: dict[str, list[Shard]] = {}
     loose: dict[str, None] = {}
+    urls: dict[str, None] = {}
     for path in (path for spec in specs for path in _paths(spec)):
-        if path.is_dir():
-            shards.setdefault(path.resolve(), _folder_shards(path, files_per_shard))
-        elif path.name.lower().endswith(TAR_SUFFIXES):
-            shards.setdefault(path.resolve(), [_tar_shard(path)])
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            loose[path.as_posix()] = None
+        if is_url(path):
+            shards[path], urls[path] = [], None  # its place; what it is takes a request, and many are asked for at once
+        elif Path(path).is_dir():
+            shards.setdefault(str(Path(path).resolve()), _folder_shards(Path(path), files_per_shard))
+        elif _is_tar(path):
+            shards.setdefault(str(Path(path).resolve()), [_tar_shard(path)])
+        elif _is_image(path):
+            loose[Path(path).as_posix()] = None
         else:
             raise HashgrainError(
                 Reason.SHARD_MISSING,
                 f"{path} is no image shard; give a tar ({', '.join(TAR_SUFFIXES)}), a folder, an image "
                 f"({', '.join(sorted(IMAGE_SUFFIXES))}) or @list.txt",
             )
-    found = [shard for group in shards.values() for shard in group]
-    return _with_unique_names(found + _split("images", Path.cwd(), list(loose), files_per_shard))
+    for url, shard in zip(urls, _remote_shards(urls), strict=True):
+        shards[url] = [shard]
+    known = [shard for group in shards.values() for shard in group]
+    return _with_unique_names(known + _split("images", Path.cwd(), list(loose), files_per_shard))
 
 
-def _paths(spec: str) -> Iterator[Path]:
-    """Resolve one spec to paths that exist."""
-    if Path(spec).exists():
-        yield Path(spec)
+def _is_tar(path: str) -> bool:
+    return parts_of(path)[-1].lower().endswith(TAR_SUFFIXES)
+
+
+def _is_image(path: str) -> bool:
+    return PurePosixPath(parts_of(path)[-1]).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _paths(spec: str) -> Iterator[str]:
+    """Resolve one spec to paths that exist, and to URLs of tars."""
+    if not is_url(spec) and Path(spec).exists():
+        yield spec
     elif spec.startswith("@"):
-        yield from _listed(Path(spec[1:]))
+        yield from _listed(spec[1:])
     elif (choices := _braces(spec)) != [spec]:
         for choice in choices:
             yield from _paths(choice)
+    elif is_url(spec):
+        yield from _urls(spec)
     elif glob.has_magic(spec):
         matches = sorted(glob.glob(spec, recursive=True))  # noqa: PTH207  Path.glob refuses absolute patterns
         if not matches:
             raise HashgrainError(Reason.SHARD_MISSING, f"no file matches {spec!r}; check the pattern and the folder")
-        yield from map(Path, matches)
+        yield from matches
     else:
         raise HashgrainError(
             Reason.SHARD_MISSING, f"{spec} does not exist; give a tar, a folder, an image or @list.txt"
         )
 
 
-def _listed(path: Path) -> Iterator[Path]:
+def _listed(path: str) -> Iterator[str]:
     try:
-        lines = path.read_text().splitlines()
+        with open_file(path) as file:
+            lines = file.readall().decode().splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise HashgrainError(Reason.SHARD_MISSING, f"the list {path} could not be read: {err}") from err
     for line in lines:
         if line.strip() and not line.startswith(("#", "@")):
             yield from _paths(line.strip())
+
+
+def _urls(url: str) -> Iterator[str]:
+    """Resolve a URL to those of tars."""
+    forget(url)
+    is_file = (_is_tar(url) or _is_image(url)) and (not is_pattern(url) or exists(url))
+    found = [url] if is_file else list_files(url)
+    if image := next(filter(_is_image, found), None):
+        raise HashgrainError(
+            Reason.SHARD_MISSING,
+            f"{image} is an image; at a URL only tars are read ({', '.join(TAR_SUFFIXES)}); name those, or copy the images here",
+        )
+    tars = list(filter(_is_tar, found))
+    if not tars:
+        raise HashgrainError(
+            Reason.SHARD_MISSING, f"{url} names no tar ({', '.join(TAR_SUFFIXES)}); check the URL and the access to it"
+        )
+    yield from tars
 
 
 def _braces(spec: str) -> list[str]:
@@ -135,11 +179,20 @@ def _braces(spec: str) -> list[str]:
     return [whole for part in middle for whole in _braces(spec[: match.start()] + part + spec[match.end() :])]
 
 
-def _tar_shard(path: Path) -> Shard:
-    name = next(
-        path.name[: -len(end)] for end in sorted(TAR_SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(end)
-    )
-    return Shard(name, ShardKind.TAR_GZ if is_gzip(path) else ShardKind.TAR, path.resolve())
+def _remote_shards(urls: Iterable[str]) -> list[Shard]:
+    """Return the shard of each URL, asking for several at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(PROBES) as pool:
+        return list(pool.map(_tar_shard, urls))
+
+
+def _tar_shard(path: str) -> Shard:
+    name = parts_of(path)[-1]
+    stem = next(name[: -len(end)] for end in sorted(TAR_SUFFIXES, key=len, reverse=True) if name.lower().endswith(end))
+    status = status_of(path) if is_url(path) else None
+    kind = ShardKind.TAR_GZ if is_gzip(path) else ShardKind.TAR
+    return Shard(stem, kind, path if status else str(Path(path).resolve()), status=status)
 
 
 def _folder_shards(folder: Path, files_per_shard: int) -> list[Shard]:
@@ -157,13 +210,13 @@ def _folder_shards(folder: Path, files_per_shard: int) -> list[Shard]:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise HashgrainError(Reason.SHARD_MISSING, f"folder {folder} holds no tar and no image ({suffixes})")
     root = folder.resolve()
-    return [*map(_tar_shard, sorted(tars)), *_split(root.name, root, sorted(files), files_per_shard)]
+    return [*map(_tar_shard, map(str, sorted(tars))), *_split(root.name, root, sorted(files), files_per_shard)]
 
 
 def _split(name: str, root: Path, files: list[str], per_shard: int) -> list[Shard]:
     starts = range(0, len(files), per_shard)
     return [
-        Shard(f"{name}-{part:05d}", ShardKind.FILES, root, tuple(files[start : start + per_shard]))
+        Shard(f"{name}-{part:05d}", ShardKind.FILES, str(root), tuple(files[start : start + per_shard]))
         for part, start in enumerate(starts)
     ]
 
@@ -178,11 +231,12 @@ def _with_unique_names(shards: list[Shard]) -> list[Shard]:
         clashes = [position for positions in by_name.values() if len(positions) > 1 for position in positions]
         if not clashes:
             return shards
-        for position in clashes:
-            shard, parents = shards[position], shards[position].path.parent.parts
-            if depth >= len(parents):
-                raise HashgrainError(
-                    Reason.SHARD_CLASH, f"two shards are called {shard.name}; encode them into separate folders"
-                )
-            shards[position] = replace(shard, name=f"{parents[-1 - depth].strip(os.sep)}-{shard.name}")
+        parents = {position: parts_of(shards[position].path)[:-1] for position in clashes}
+        deeper = [position for position in clashes if depth < len(parents[position])]
+        if not deeper:
+            name = shards[clashes[0]].name
+            raise HashgrainError(Reason.SHARD_CLASH, f"two shards are called {name}; encode them into separate folders")
+        for position in deeper:
+            name = f"{parents[position][-1 - depth].strip(os.sep)}-{shards[position].name}"
+            shards[position] = replace(shards[position], name=name)
         depth += 1

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from encoder.errors import HashgrainError, Reason
+from encoder.files import AHEAD, open_file
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -199,43 +199,46 @@ class TarWalk:
 
 
 @contextmanager
-def open_tar(path: Path, *, hasher: "_Hash | None" = None) -> Iterator[TarWalk]:
+def open_tar(path: str, *, hasher: "_Hash | None" = None) -> Iterator[TarWalk]:
     """Open a plain or gzip-compressed tar for one walk.
 
     Args:
-        path: the archive.
+        path: the archive, or its URL.
         hasher: once the iteration has ended, damage or not, it has been fed every byte of the file as stored. Without
             it, data nobody asks for are skipped by seeking if the tar is plain.
 
     Raises:
-        HashgrainError: `shard-missing` if the file cannot be opened.
+        HashgrainError: `shard-missing` if the file cannot be opened, or at a URL not be read to its end.
     """
-    compressed = is_gzip(path)
-    with _open(path, hasher) as raw:
-        yield TarWalk(io.BufferedReader(raw, CHUNK), compressed=compressed, whole=hasher is not None)
+    with open_file(path, ahead=AHEAD) as raw:
+        compressed = _starts_as_gzip(raw)
+        file = raw if hasher is None else _HashedFile(raw, hasher)
+        yield TarWalk(io.BufferedReader(file, CHUNK), compressed=compressed, whole=hasher is not None)
 
 
-def is_gzip(path: Path) -> bool:
+def is_gzip(path: str) -> bool:
     """Tell whether a file begins as gzip does (RFC 1952: magic number, deflate), whatever its name.
 
     Raises:
         HashgrainError: `shard-missing` if the file cannot be opened.
     """
-    with _open(path) as raw:
-        return raw.read(3) == b"\x1f\x8b\x08"
+    with open_file(path) as raw:
+        return _starts_as_gzip(raw)
 
 
-def read_member(path: Path, offset: int, size: int) -> bytes:
+def read_member(path: str, offset: int, size: int) -> bytes:
     """Return `size` bytes at `offset` of the uncompressed stream: by one seek if plain, from the start if gzip.
 
     Raises:
-        HashgrainError: `shard-missing` if the file cannot be opened; `shard-damaged` if it does not hold these bytes.
+        HashgrainError: `shard-missing` if the file cannot be opened, or at a URL not be read; `shard-damaged` if it does
+            not hold these bytes.
     """
-    compressed = is_gzip(path)
-    with _open(path) as raw:
-        source = _Source(io.BufferedReader(raw), compressed=compressed, whole=False)
+    with open_file(path) as raw:
+        compressed = _starts_as_gzip(raw)
+        at_once = AHEAD if compressed else max(1, min(size, CHUNK))  # at a URL, a request each
+        source = _Source(io.BufferedReader(raw, at_once), compressed=compressed, whole=False)
         source.skip_to(offset)
-        most = MAX_GZIP_MEMBER if compressed else os.fstat(raw.fileno()).st_size - offset
+        most = MAX_GZIP_MEMBER if source.length is None else source.length - offset
         data = source.read(size) if source.position == offset and size <= most else b""
     if len(data) == size:
         return data
@@ -256,8 +259,8 @@ class _Source:
         self._file = file
         self._whole = whole
         self._stream = gzip.GzipFile(fileobj=file, mode="rb") if compressed else file
-        self._length = None if compressed or whole else file.seek(0, os.SEEK_END)
-        if self._length is not None:
+        self.length = None if compressed or whole else file.seek(0, os.SEEK_END)
+        if self.length is not None:
             file.seek(0)
 
     def read(self, size: int) -> bytes:
@@ -268,8 +271,8 @@ class _Source:
         return b"".join(chunks)
 
     def skip_to(self, end: int) -> None:
-        if self._length is not None:
-            self.position = self._stream.seek(max(self.position, min(end, self._length)))
+        if self.length is not None:
+            self.position = self._stream.seek(max(self.position, min(end, self.length)))
         while self.position < end and self._read_chunk(min(end - self.position, CHUNK)):
             pass
 
@@ -291,26 +294,27 @@ class _Source:
         return chunk
 
 
-class _HashedFile(io.FileIO):
-    """A file hashed as it is read: once and in order, so long as nobody seeks."""
+class _HashedFile(io.RawIOBase):
+    """A file hashed as it is read: once and in order, since it cannot seek."""
 
-    def __init__(self, path: Path, hasher: "_Hash") -> None:
-        super().__init__(path)
-        self._hasher = hasher
+    def __init__(self, raw: io.RawIOBase, hasher: "_Hash") -> None:
+        super().__init__()
+        self._raw, self._hasher = raw, hasher
+
+    def readable(self) -> bool:
+        return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        count = super().readinto(buffer) or 0
+        count = self._raw.readinto(buffer) or 0
         self._hasher.update(memoryview(buffer)[:count])
         return count
 
 
-def _open(path: Path, hasher: "_Hash | None" = None) -> io.FileIO:
-    try:
-        return io.FileIO(path) if hasher is None else _HashedFile(path, hasher)
-    except OSError as err:
-        raise HashgrainError(
-            Reason.SHARD_MISSING, f"cannot open {path}: {err.strerror}; give a file that can be read"
-        ) from err
+def _starts_as_gzip(file: io.RawIOBase) -> bool:
+    """Look at the first bytes of a file, and go back to its start."""
+    head = file.read(3)
+    file.seek(0)
+    return head == b"\x1f\x8b\x08"
 
 
 def _parse_header(block: bytes, start: int) -> _Header:

@@ -177,7 +177,7 @@ class Index:
         span = segment.span(row)
         offset, size = segment.table.places[row].tolist()
         member = segment.table.keys[row].removeprefix(span.key_prefix) if span.kind is ShardKind.FILES else ""
-        return read_image(span.kind, Path(span.path), member, offset, size)
+        return read_image(span.kind, span.path, member, offset, size)
 
     def _local(self, row: int) -> tuple[Segment, int]:
         if not 0 <= row < self.rows:

@@ -42,7 +42,7 @@ class Bench:
     def __init__(self, folder: Path, shards: Sequence[str], weights: str, device: str, rounds: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.weights, self.device, self.rounds = folder, weights, device, rounds
-        self.tars = [shard.path for shard in expand(shards)]
+        self.tars = [Path(shard.path) for shard in expand(shards)]
         self.kept = folder / f"encode-{device}.json"
         self.done: dict[str, Any] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
         self.done["machine"] = f"{worker_count()} cores, {_processor()}, {torch.__version__}, {device}"

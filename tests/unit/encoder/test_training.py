@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_two_processes_train_what_one_trains(shards, tmp_path):
         "from encoder.shards import expand;"
         "run(expand([sys.argv[1]]), Path(sys.argv[2]), PROCESSES)"
     )
-    pattern = str(shards[0].path.parent / "*.tar")
+    pattern = str(Path(shards[0].path).with_name("*.tar"))
     run(shards, tmp_path / "one", PROCESSES)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
     command = [*launch, sys.executable, "-c", script, pattern, str(tmp_path / "two")]
