@@ -273,7 +273,8 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
     )
     if report.encoded:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares().items())
-        result(f"  {report.bytes / report.seconds / 1e6:,.1f} MB/s; time of {report.threads} threads: {shares}")
+        gpu = "" if report.gpu is None else f"; GPU {report.gpu:.0%} busy"
+        result(f"  {report.bytes / report.seconds / 1e6:,.1f} MB/s; time of {report.threads} threads: {shares}{gpu}")
     for reject, count in report.rejects.most_common():
         result(f"  rejected {count:,}: {reject}")
     if report.bad_labels:

@@ -71,6 +71,8 @@ class EncodeReport:
     devices: int = 1
     threads: int = 1
     """That decode and compute; each device has one more, which reads and writes."""
+    gpu: float | None = None
+    """Share of time in which the GPUs were busy, where their driver tells it."""
     telemetry: Telemetry = field(default_factory=Telemetry)
     """Where the time went."""
 

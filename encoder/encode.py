@@ -24,6 +24,7 @@ from encoder.publish import exclusive, publish, sha256_of
 from encoder.reading import Sample, ShardReader
 from encoder.shards import Shard, ShardKind
 from encoder.telemetry import Telemetry
+from encoder.utilisation import watching
 
 MODEL_NAME = "model.safetensors"
 """The copy of the model that stands beside the code files, and later in the index."""
@@ -75,9 +76,9 @@ def encode(
             coded = code_on(devices, todo, model_path, out, settings, report.telemetry)
         report.devices, report.threads = len(devices), len(devices) * (settings.workers or 1)
         started = time.monotonic()
-        with closing(coded):
+        with closing(coded), watching(devices) as utilisation:
             _follow(coded, report, todo, settings.max_bad, progress)
-        report.seconds = time.monotonic() - started
+        report.seconds, report.gpu = time.monotonic() - started, utilisation.mean
         if settings.profile:
             report.telemetry.save_trace(settings.profile)
     settings.max_bad.check(report.seen, report.bad, final=True)

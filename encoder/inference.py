@@ -108,6 +108,7 @@ class ImageEncoder:
         self._most: int | None = None  # images at once, where memory has said no to more
         self._turns = nullcontext() if self.device.type == "cpu" else threading.Semaphore(GPU_TURNS)
         if long and self.device.type == "cuda":
+            notice(f"{self.device}: compiling the network, which takes up to a minute")
             self.network = compiled(model.network, self._blank(PROBE))
             self.batch = self._batch_for_memory()
 

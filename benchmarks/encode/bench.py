@@ -23,7 +23,7 @@ from encoder.encode import encode
 from encoder.fit import FitSettings, fit
 from encoder.shards import Shard, expand
 
-WAYS = ("files", "files bf16", "tars", "tars bf16")
+WAYS = ("files", "files tuned", "tars", "tars tuned")
 STARTS, HELPS = 3, 11
 """How often each is timed."""
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from torchvision.transforms import v2
 
 from benchmarks.encode.photos import photos_of
+from encoder.inference import fast_dtype
 from encoder.levels import Level
 from encoder.model import load_model
 
@@ -65,11 +66,11 @@ def images_per_second(
         device: cpu or cuda.
         model_path: whose network is run.
         files: where image files are put, if they are not there yet.
-        way: files or tars; with bf16, autocast is on and memory is channels last.
+        way: files or tars; tuned, memory is channels last, and autocast is on where the processor has bf16.
         workers: of the DataLoader.
         tars: the images.
     """
-    source, _, precision = way.partition(" ")
+    source, _, tuned = way.partition(" ")
     model = load_model(model_path)
     network, size = model.network.eval().to(device), model.config.image_size
     if source == "files":
@@ -77,9 +78,10 @@ def images_per_second(
     loader: DataLoader[torch.Tensor] = DataLoader(
         Files(files, size) if source == "files" else Tars(tars, size), BATCH, num_workers=workers
     )
-    if precision:
+    if tuned:
         network = network.to(memory_format=torch.channels_last)
-    autocast: Any = torch.autocast(device, torch.bfloat16) if precision else contextlib.nullcontext()
+    half = tuned and fast_dtype(device) is torch.bfloat16
+    autocast: Any = torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext()
     codes: dict[Level, list[Any]] = {}
     started, images = time.perf_counter(), 0
     with torch.inference_mode(), autocast:

@@ -22,7 +22,7 @@ SINGLES, ROUNDS = 24, 5
 """Turns of one query, a new one each time, and of a batch."""
 WARM_UP = 64
 """Queries of the first call."""
-LONG, FEWEST = 20.0, 3
+LONG, FEWEST = 10.0, 3
 """Seconds after which a case ends early, and the turns it has at least."""
 
 
