@@ -59,11 +59,13 @@ def _exact(cases: list[Any]) -> Iterator[str]:
             _codes(case), case["bits"], case["k"], case["batch"], f"{ours:.3f}", f"{heap:.3f}", f"{counting:.3f}",
             f"**{min(heap, counting) / ours:.1f}**", share,
         )  # fmt: skip
-    others = [case for case in cases if "usearch exact" in case["ms"]]
+    others = [case for case in cases if case["beside"]]
     if others:
         yield from _table("codes", "bits", "k", "batch", "hashgrain", "usearch exact", "times", "LanceDB flat", "times")
         for case in others:
-            ours, usearch, lance = (case["ms"][name] for name in ("hashgrain flat", "usearch exact", "LanceDB flat"))
+            ours, usearch, lance = (
+                case["beside"][name] for name in ("hashgrain flat", "usearch exact", "LanceDB flat")
+            )
             yield _row(
                 _codes(case), case["bits"], case["k"], case["batch"], f"{ours:.3f}",
                 f"{usearch:.3f}", f"{usearch / ours:.1f}", f"{lance:.3f}", f"{lance / ours:.1f}",

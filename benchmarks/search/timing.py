@@ -26,7 +26,13 @@ LONG, FEWEST = 10.0, 3
 """Seconds after which a case ends early, and the turns it has at least."""
 
 
-def milliseconds(systems: Mapping[System, int], queries: Codes, batch: int, k: int) -> dict[str, float]:
+def milliseconds(
+    systems: Mapping[System, int],
+    queries: Codes,
+    batch: int,
+    k: int,
+    more: Mapping[str, Callable[[Codes], object]] | None = None,
+) -> dict[str, float]:
     """Return the median milliseconds a query takes each system at its effort, asked in batches.
 
     Args:
@@ -34,13 +40,14 @@ def milliseconds(systems: Mapping[System, int], queries: Codes, batch: int, k: i
         queries: uint8[at least `batch` or SINGLES, nbits / 8].
         batch: queries asked at once.
         k: answers wanted.
+        more: what else takes its turns.
     """
     turns = [queries[at : at + 1] for at in range(SINGLES)] if batch == 1 else [queries[:batch]] * ROUNDS
     calls = {
         system.name: lambda asked, system=system, effort=effort: system.search(asked, k, effort)
         for system, effort in systems.items()
     }
-    return {name: taken / batch for name, taken in in_turn(calls, turns).items()}
+    return {name: taken / batch for name, taken in in_turn(calls | dict(more or {}), turns).items()}
 
 
 def in_turn(calls: Mapping[str, Callable[[Codes], object]], turns: Sequence[Codes]) -> dict[str, float]:

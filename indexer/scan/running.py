@@ -27,6 +27,8 @@ TASKS_PER_THREAD: Final = 8
 """A core that is busy elsewhere costs the others an eighth of its share, and a call of the kernel is still long."""
 WORDS_PER_THREAD: Final = 1 << 19
 """Words to compare that are worth a thread: 100 microseconds or more, of which waking it takes 30."""
+WORDS_PER_TASK: Final = 1 << 18
+"""Words to compare that are worth a call of the kernel, which takes 15 microseconds before and after."""
 BATCH: Final = 1024
 """Most queries scanned together: with more, what is known of them would push the block out of the level-1 cache."""
 UNBOUNDED_BATCH: Final = 64
@@ -96,9 +98,10 @@ def run(stretches: Stretches, jobs: Jobs, wanted: Wanted, kernel: Kernel, limits
     Returns:
         What each thread kept.
     """
-    threads = threads_worth(jobs.pairs * wanted.queries.shape[1])
-    tasks = TASKS_PER_THREAD * threads if threads > 1 else 1
-    step = max(1, len(jobs.table) // tasks)
+    words = jobs.pairs * wanted.queries.shape[1]
+    threads = threads_worth(words)
+    tasks = min(TASKS_PER_THREAD * threads, max(threads, words // WORDS_PER_TASK)) if threads > 1 else 1
+    step = -(-len(jobs.table) // tasks)
 
     def run_tasks(tasks: Iterator[int]) -> Kept:
         kept = fresh(wanted, np.uint64(not stretches.ordered))
