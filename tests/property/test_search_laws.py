@@ -81,8 +81,9 @@ def test_engines_agree_with_the_oracle(tmp_path, monkeypatch, words_per_thread, 
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000)
+@pytest.mark.parametrize("part", range(4))  # of ten thousand, so that several processes can share them
+@settings(max_examples=2_500)
 @given(cases())
-def test_ten_thousand_cases(tmp_path, monkeypatch, case):
+def test_ten_thousand_cases(tmp_path, monkeypatch, part, case):
     monkeypatch.setattr(running, "WORDS_PER_THREAD", 1)
     check(tmp_path, case)
