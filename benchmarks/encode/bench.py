@@ -21,6 +21,7 @@ from encoder.config import BackboneSpec, HashKind
 from encoder.cores import worker_count
 from encoder.encode import encode
 from encoder.fit import FitSettings, fit
+from encoder.inference import fast_dtype
 from encoder.shards import Shard, expand
 
 WAYS = ("files", "files tuned", "tars", "tars tuned")
@@ -45,7 +46,8 @@ class Bench:
         self.tars = [Path(shard.path) for shard in expand(shards)]
         self.kept = folder / f"encode-{device}.json"
         self.done: dict[str, Any] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
-        self.done["machine"] = f"{worker_count()} cores, {_processor()}, {torch.__version__}, {device}"
+        precision = str(fast_dtype(device)).removeprefix("torch.")
+        self.done["machine"] = f"{worker_count()} cores, {_processor()}, torch {torch.__version__}, {precision} on {device}"
 
     def roofline(self, networks: Sequence[str], images: int, large: int) -> None:
         """Measure what `encode` reaches of what its parts could do."""

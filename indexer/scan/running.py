@@ -101,7 +101,7 @@ def run(stretches: Stretches, jobs: Jobs, wanted: Wanted, kernel: Kernel, limits
     words = jobs.pairs * wanted.queries.shape[1]
     threads = threads_worth(words)
     tasks = min(TASKS_PER_THREAD * threads, max(threads, words // WORDS_PER_TASK)) if threads > 1 else 1
-    step = -(-len(jobs.table) // tasks)
+    step = max(1, -(-len(jobs.table) // tasks))
 
     def run_tasks(tasks: Iterator[int]) -> Kept:
         kept = fresh(wanted, np.uint64(not stretches.ordered))
