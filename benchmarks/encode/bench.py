@@ -47,7 +47,9 @@ class Bench:
         self.kept = folder / f"encode-{device}.json"
         self.done: dict[str, Any] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
         precision = str(fast_dtype(device)).removeprefix("torch.")
-        self.done["machine"] = f"{worker_count()} cores, {_processor()}, torch {torch.__version__}, {precision} on {device}"
+        self.done["machine"] = (
+            f"{worker_count()} cores, {_processor()}, torch {torch.__version__}, {precision} on {device}"
+        )
 
     def roofline(self, networks: Sequence[str], images: int, large: int) -> None:
         """Measure what `encode` reaches of what its parts could do."""
