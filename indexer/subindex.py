@@ -54,7 +54,7 @@ class SubIndex:
         firsts: list[int] = np.cumsum([0, *(part.flat.ntotal for part in self.parts)]).tolist()
         return firsts
 
-    @property
+    @cached_property
     def _shared(self) -> bool:
         return any(part.postings is not None for part in self.parts)
 

@@ -137,8 +137,8 @@ class Piece(NamedTuple):
     """Address of `Work.counts` in that case, if not all rows count; else 0."""
     in_lanes: bool
     """See `Lanes`."""
-    alone: bool
-    """Only one query wants them: they come from far, and nothing else hides the wait."""
+    ahead: bool
+    """Ask for what follows: no query has seen these codes yet, so they come from far."""
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -430,7 +430,7 @@ def next_near(piece: Piece, step: Word, query: Word, limit: Word, width: Width) 
             if piece.in_lanes:
                 near = any_near_in_lanes(codes, query, limit, width)
             else:
-                if piece.alone:
+                if piece.ahead:
                     for line in up_to(size):
                         prefetch(codes + AHEAD + line * SIXTY_FOUR)
                 near = any_near_in_rows(codes, query, limit, width)
@@ -513,6 +513,14 @@ def roomier(kept: Kept, query: Word) -> Kept:
 
 
 @compiled
+def ask_ahead(stretches: Words, job: Words, size: Word) -> None:
+    """Ask for the memory that a job begins with."""
+    first = stretches[job[STRETCH], CODES] + job[START] * size
+    for line in range(ZERO, min(AHEAD, (job[STOP] - job[START]) * size), SIXTY_FOUR):
+        prefetch(first + line)
+
+
+@compiled
 def scan(work: Work, kept: Kept, size: Word, width: Width) -> Kept:
     """Compare the codes of each job with the queries that want them, and keep candidates.
 
@@ -528,8 +536,11 @@ def scan(work: Work, kept: Kept, size: Word, width: Width) -> Kept:
     """
     most = max(STEP, TILE // Word(len(width)))
     lanes = np.zeros(most * Word(len(width)), Word)
-    for job in work.jobs:
+    for number in up_to(Word(len(work.jobs))):
+        job = work.jobs[number]
         stretch, asked, start = work.stretches[job[STRETCH]], work.asked[job[ASKED_START] : job[ASKED_STOP]], job[START]
+        if number + ONE < Word(len(work.jobs)):
+            ask_ahead(work.stretches, work.jobs[number + ONE], size)
         in_place = size == EIGHT * Word(len(width)) and (len(width) == 1 or len(asked) < WORTH_COPYING)
         counts = ZERO if stretch[IDS] or not len(work.counts) else address_of(work.counts)
         while start < job[STOP]:
@@ -544,8 +555,8 @@ def scan(work: Work, kept: Kept, size: Word, width: Width) -> Kept:
                 copy_to_lanes(lanes, stretch, start, rows, size, width)
             codes = address_of(lanes) if in_lanes else stretch[CODES] + start * size
             row = stretch[FIRST_ROW] + start
-            piece = Piece(job[STRETCH], start, rows, seen, codes, row, counts, in_lanes, len(asked) == 1)
             for query in asked:
+                piece = Piece(job[STRETCH], start, rows, seen, codes, row, counts, in_lanes, query == asked[ZERO])
                 words = address_of(work.queries) + query * EIGHT * Word(len(width))
                 step = next_near(piece, ZERO, words, kept.limits[query], width)
                 if step << SIX < rows:
@@ -671,6 +682,20 @@ def decoded(keys: Words) -> Decoded:
 
 
 @compiled
+def in_order(pairs: Words, stretches: Word) -> Words:
+    """Return pairs of a stretch and a query by stretch; queries stay in the order they have."""
+    ends, ordered = np.zeros(stretches + ONE, Word), np.empty(len(pairs), Word)
+    for pair in pairs:
+        ends[(pair >> THIRTY_TWO) + ONE] += ONE
+    for number in up_to(stretches):
+        ends[number + ONE] += ends[number]
+    for pair in pairs:
+        ordered[ends[pair >> THIRTY_TWO]] = pair
+        ends[pair >> THIRTY_TWO] += ONE
+    return ordered
+
+
+@compiled
 def grouped(stretches: Words, probed: Words, first: Word, last: Word) -> tuple[Words, Words]:
     """Bring together the queries that want the same stretch: jobs and `asked` of columns first:last of `probed`.
 
@@ -686,7 +711,7 @@ def grouped(stretches: Words, probed: Words, first: Word, last: Word) -> tuple[W
             pairs[count] = probed[query, first + at] << THIRTY_TWO | query
             count += ONE
     if len(probed) > 1:
-        pairs.sort()
+        pairs = in_order(pairs, Word(len(stretches)))
     jobs, asked, count = np.empty((len(pairs), JOB_FIELDS), Word), np.empty(len(pairs), Word), ZERO
     for at in up_to(Word(len(pairs))):
         number, asked[at] = pairs[at] >> THIRTY_TWO, pairs[at] & (ALL >> THIRTY_TWO)

@@ -48,11 +48,13 @@ def _capacity(terms: Terms) -> int:
     return 4 * (terms.k or 0) + int(BLOCK)
 
 
-def batches(queries: Codes, terms: Terms, farthest: int) -> Iterator[Codes]:
-    """Yield the queries that are scanned together; `farthest` is the largest distance there can be."""
+def batches(queries: Codes, terms: Terms, farthest: int) -> list[Codes]:
+    """Return the queries that are scanned together; `farthest` is the largest distance there can be."""
     most = BATCH if terms.k is not None else UNBOUNDED_BATCH
     size = max(1, min(most, CANDIDATES // (_capacity(terms) + farthest)))
-    return (queries[start : start + size] for start in range(0, len(queries), size))
+    if len(queries) <= size:
+        return [queries]
+    return [queries[start : start + size] for start in range(0, len(queries), size)]
 
 
 def flat_pieces(stretches: Stretches, queries: int) -> Jobs:

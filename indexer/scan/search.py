@@ -45,6 +45,8 @@ def search_lists(lists: Lists, queries: Codes, nprobes: Sequence[int], terms: Te
 def _padded(queries: Codes) -> Words:
     """Return uint64[nq, words], padded with zeros to a power of two of words: few kernels serve all code sizes."""
     words = 1 << ((queries.shape[1] + 7) // 8 - 1).bit_length()
+    if queries.shape[1] == 8 * words:
+        return queries.copy().view(np.uint64)
     padded = np.zeros((len(queries), words), dtype=np.uint64)
     padded.view(np.uint8)[:, : queries.shape[1]] = queries
     return padded
@@ -61,9 +63,11 @@ def _of_lists(lists: Lists, queries: Words, nprobes: Sequence[int], terms: Terms
     centroids, members = lists.centroids, lists.members
     wanted, each = wanted_by(queries, terms, 8 * members.code_size), np.array(nprobes, dtype=np.uint64)
     threads = threads_worth(queries.size * (centroids.rows + members.rows * sum(nprobes) / centroids.rows))
+    shape = _shape(members, queries)
+    if terms.k is not None and threads == 1:
+        return answers(*ask_nearest(centroids.table, members.table, each, wanted, *shape))
     if terms.k is not None and len(queries) >= threads:
         return _sliced(lists, each, wanted, threads)
-    shape = _shape(members, queries)
     probed = nearest_lists(centroids.table, each, queries, np.uint64(8 * centroids.code_size), *shape)
     parts = _run(members, list_jobs(members, probed, 0, 1), wanted)
     near = np.min([part.limits for part in parts], axis=0)

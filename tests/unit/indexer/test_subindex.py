@@ -76,8 +76,8 @@ def test_one_query_with_many_answers_does_not_make_room_for_as_many_of_all(tmp_p
 
 def test_batches_are_smaller_where_distances_are_large():
     terms = Terms(10)
-    few = next(running.batches(np.zeros((1024, 8), np.uint8), terms, 65_000))
-    many = next(running.batches(np.zeros((1024, 8), np.uint8), terms, 64))
+    few = running.batches(np.zeros((1024, 8), np.uint8), terms, 65_000)[0]
+    many = running.batches(np.zeros((1024, 8), np.uint8), terms, 64)[0]
     assert len(few) * 65_000 <= running.CANDIDATES
     assert len(many) == running.BATCH
 
