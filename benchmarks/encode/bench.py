@@ -87,15 +87,16 @@ class Bench:
 
     def _reached(self, network: str, tars: Sequence[Path]) -> dict[str, Any]:
         model, shards = self._model(network), _shards(tars)
-        limits, rates = [], []
+        limits, rates = [self._limits(model, tars[0])], []
         for _ in range(self.rounds):
-            limits.append(
-                cpu_limits(model, tars[0]) if self.device == "cpu" else gpu_limits(model, tars[0], self.device)
-            )
             report = encode(shards, model, self._scratch(), EncodeSettings(device=self.device))
             rates.append(report.encoded / report.seconds)
+            limits.append(self._limits(model, tars[0]))
         median = {name: statistics.median(limit[name] for limit in limits) for name in limits[0]}
         return {"limits": median, "rates": rates, "images": report.encoded, "shares": report.shares()}
+
+    def _limits(self, model: Path, tar: Path) -> dict[str, float]:
+        return cpu_limits(model, tar) if self.device == "cpu" else gpu_limits(model, tar, self.device)
 
     def _beside(self, network: str, tars: Sequence[Path]) -> dict[str, Any]:
         model, names = self._model(network), [str(tar) for tar in tars]

@@ -1,13 +1,15 @@
 """Every system behind one call: codes in, distances out, at some effort.
 
 What is timed is what a user of the system calls, from numpy codes to its own kind of answer; making a matrix of that is not.
-All use as many threads as there are cores where they can: FAISS answers a single query on one thread, usearch too.
+All use as many threads as there are cores where they can: FAISS answers a single query on one thread, usearch too. FAISS's threads
+are kept off the core that asks, as this engine keeps its own: left alone, some kernels let both share a core (docs/LOG.md).
 """
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import faiss  # noqa: TID251 - here it is a competitor
@@ -18,6 +20,7 @@ from benchmarks.search.codes import Codebase
 from encoder.bits import Codes
 from encoder.cores import worker_count
 from indexer.config import Engine, SearchSettings
+from indexer.scan.threads import Helpers
 
 Distances = npt.NDArray[np.int64]
 NOTHING = np.iinfo(np.int32).max
@@ -85,7 +88,7 @@ def list_systems(codes: Codebase, nlist: int) -> Iterator[System]:
         return ivf.index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=nprobe))
 
     yield System("hashgrain IVF", ask_scan, _of_found, efforts)
-    yield System("FAISS IVF", ask_faiss, _of_pair, efforts)
+    yield System("FAISS IVF", _apart(ask_faiss), _of_pair, efforts)
 
 
 def approximate_peers(codes: Codebase) -> dict[str, Callable[[], System]]:
@@ -94,12 +97,33 @@ def approximate_peers(codes: Codebase) -> dict[str, Callable[[], System]]:
     return {name: partial(make, codes) for name, make in makers.items()}
 
 
+@cache
+def _faiss_threads() -> Helpers:
+    """Return the threads that FAISS uses beside the one that asks, made by its first search of many queries."""
+    threads, helpers, codes = Path("/proc/self/task"), Helpers(), np.zeros((1024, 8), np.uint8)
+    before = set(threads.iterdir()) if threads.exists() else set()
+    index = faiss.IndexBinaryFlat(64)
+    index.add(codes)
+    index.search(codes, 1)
+    for thread in set(threads.iterdir() if before else ()) - before:
+        helpers.add(int(thread.name))
+    return helpers
+
+
+def _apart(ask: Callable[[Codes, int, int], Any]) -> Callable[[Codes, int, int], Any]:
+    def ask_apart(queries: Codes, k: int, effort: int) -> Any:
+        _faiss_threads().keep_off()
+        return ask(queries, k, effort)
+
+    return ask_apart
+
+
 def _faiss_flat(flat: Any, use_heap: bool) -> Callable[[Codes, int, int], Any]:
     def ask(queries: Codes, k: int, _: int) -> Any:
         flat.use_heap = use_heap
         return flat.search(queries, k)
 
-    return ask
+    return _apart(ask)
 
 
 def _hnsw(codes: Codebase) -> System:
@@ -110,7 +134,7 @@ def _hnsw(codes: Codebase) -> System:
     def ask(queries: Codes, k: int, effort: int) -> Any:
         return index.search(queries, k, params=faiss.SearchParametersHNSW(efSearch=effort))
 
-    return System("FAISS HNSW", ask, _of_pair, _doubling(16, 1024))
+    return System("FAISS HNSW", _apart(ask), _of_pair, _doubling(16, 1024))
 
 
 def _multi_hash(codes: Codebase) -> System:
@@ -123,7 +147,7 @@ def _multi_hash(codes: Codebase) -> System:
         index.nflip = effort - 1
         return index.search(queries, k)
 
-    return System("FAISS MultiHash", ask, _of_pair, (1, 2, 3, 4))
+    return System("FAISS MultiHash", _apart(ask), _of_pair, (1, 2, 3, 4))
 
 
 def _usearch(codes: Codebase) -> System:

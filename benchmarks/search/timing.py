@@ -1,13 +1,13 @@
 """Times that can be compared: systems take turns, so that what else the machine does meets them all alike.
 
-A system is timed while it answers the second of two calls. The first one, of a few queries, lets threads of the system before it come
-to rest (those of OpenMP spin for a while) and brings its own code and memory back into the caches.
+A system is timed while it answers the second of two calls, after a pause in which the threads of the system before it come to rest
+(those of OpenMP spin for a while). The first call, of a few queries, brings its own code and memory back into the caches.
 """
 
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numba
@@ -17,9 +17,14 @@ import numpy.typing as npt
 from benchmarks.search.systems import Distances, System
 from encoder.bits import Codes
 from encoder.cores import worker_count
+from indexer.scan.threads import share
 
-SINGLES, ROUNDS = 24, 5
-"""Turns of one query, a new one each time, and of a batch."""
+SINGLES, ROUNDS = 24, 15
+"""Turns of single queries, and of a batch."""
+RUN = 8
+"""Single queries asked one after another in a turn, new ones each time: a system is called as often as it answers."""
+REST = 0.03
+"""Seconds of the pause. Source: libgomp's GOMP_SPINCOUNT, 300,000 turns of a loop if nothing is set, some 10 ms."""
 WARM_UP = 64
 """Queries of the first call."""
 LONG, FEWEST = 10.0, 3
@@ -37,17 +42,23 @@ def milliseconds(
 
     Args:
         systems: what is asked, and the effort.
-        queries: uint8[at least `batch` or SINGLES, nbits / 8].
+        queries: uint8[at least `batch` or SINGLES * RUN, nbits / 8].
         batch: queries asked at once.
         k: answers wanted.
         more: what else takes its turns.
     """
-    turns = [queries[at : at + 1] for at in range(SINGLES)] if batch == 1 else [queries[:batch]] * ROUNDS
+    turns = np.split(queries[: SINGLES * RUN], SINGLES) if batch == 1 else [queries[:batch]] * ROUNDS
     calls = {
         system.name: lambda asked, system=system, effort=effort: system.search(asked, k, effort)
         for system, effort in systems.items()
     }
-    return {name: taken / batch for name, taken in in_turn(calls | dict(more or {}), turns).items()}
+
+    def one_by_one(call: Callable[[Codes], object], asked: Codes) -> None:
+        for start in range(0, len(asked), batch):
+            call(asked[start : start + batch])
+
+    every = {name: partial(one_by_one, call) for name, call in (calls | dict(more or {})).items()}
+    return {name: taken / len(turns[0]) for name, taken in in_turn(every, turns).items()}
 
 
 def in_turn(calls: Mapping[str, Callable[[Codes], object]], turns: Sequence[Codes]) -> dict[str, float]:
@@ -58,6 +69,7 @@ def in_turn(calls: Mapping[str, Callable[[Codes], object]], turns: Sequence[Code
         if number >= FEWEST and time.monotonic() - started > LONG:
             break
         for name in list(calls)[:: -1 if number % 2 else 1]:
+            time.sleep(REST)
             calls[name](before[:WARM_UP])
             begun = time.perf_counter()
             calls[name](asked)
@@ -74,8 +86,7 @@ def read_all(codes: Codes) -> Callable[[Codes], object]:
     """Return a call that does nothing but read the codes, on all cores: the least that a search of all of them can take."""
     words = codes.reshape(-1)[: codes.size // 8 * 8].view(np.uint64)
     parts = np.array_split(words, worker_count())
-    pool = ThreadPoolExecutor(len(parts))
-    return lambda _: list(pool.map(_folded, parts))
+    return lambda _: share(iter(range(len(parts))), len(parts), lambda tasks: [_folded(parts[task]) for task in tasks])
 
 
 @numba.njit(nogil=True, cache=True)

@@ -26,7 +26,9 @@ Kernel = Callable[[Work, Kept], Kept]
 TASKS_PER_THREAD: Final = 8
 """A core that is busy elsewhere costs the others an eighth of its share, and a call of the kernel is still long."""
 WORDS_PER_THREAD: Final = 1 << 19
-"""Words to compare that are worth a thread: 100 microseconds or more, of which waking it takes 30."""
+"""Words to compare that are worth a thread: 300 microseconds or more, of which waking it and its last word take 100 to 200."""
+ALONE: Final = 2
+"""A lone query has to have so many times as many: memory gives its words at a pace that a second thread does not double."""
 WORDS_PER_TASK: Final = 1 << 18
 """Words to compare that are worth a call of the kernel, which takes 15 microseconds before and after."""
 BATCH: Final = 1024
@@ -67,11 +69,10 @@ def found_by(parts: list[Kept], terms: Terms) -> list[Found]:
     return all_of(parts) if terms.k is None else nearest(parts, terms.k)
 
 
-def threads_worth(words: float) -> int:
-    """Return how many threads it takes to compare so many words of 64 bits."""
-    if words < 2 * WORDS_PER_THREAD:
-        return 1
-    return int(min(worker_count(), words // WORDS_PER_THREAD))
+def threads_worth(words: float, queries: int) -> int:
+    """Return how many threads it takes to compare so many words of 64 bits, those of all queries."""
+    each = WORDS_PER_THREAD * (ALONE if queries == 1 else 1)
+    return int(min(worker_count(), words // each)) if words >= 2 * each else 1
 
 
 def wanted_by(queries: Words, terms: Terms, farthest: int) -> Wanted:
@@ -101,7 +102,7 @@ def run(stretches: Stretches, jobs: Jobs, wanted: Wanted, kernel: Kernel, limits
         What each thread kept.
     """
     words = jobs.pairs * wanted.queries.shape[1]
-    threads = threads_worth(words)
+    threads = threads_worth(words, len(wanted.queries))
     tasks = min(TASKS_PER_THREAD * threads, max(threads, words // WORDS_PER_TASK)) if threads > 1 else 1
     step = max(1, -(-len(jobs.table) // tasks))
 

@@ -54,7 +54,7 @@ def _padded(queries: Codes) -> Words:
 
 def _flat(stretches: Stretches, queries: Words, terms: Terms) -> list[Found]:
     wanted = wanted_by(queries, terms, 8 * stretches.code_size)
-    if terms.k is not None and threads_worth(stretches.rows * queries.size) == 1:
+    if terms.k is not None and threads_worth(stretches.rows * queries.size, len(queries)) == 1:
         return answers(*ask(stretches.table, wanted, *_shape(stretches, queries)))
     return found_by(_run(stretches, flat_pieces(stretches, len(queries)), wanted), terms)
 
@@ -62,7 +62,8 @@ def _flat(stretches: Stretches, queries: Words, terms: Terms) -> list[Found]:
 def _of_lists(lists: Lists, queries: Words, nprobes: Sequence[int], terms: Terms) -> list[Found]:
     centroids, members = lists.centroids, lists.members
     wanted, each = wanted_by(queries, terms, 8 * members.code_size), np.array(nprobes, dtype=np.uint64)
-    threads = threads_worth(queries.size * (centroids.rows + members.rows * sum(nprobes) / centroids.rows))
+    words = queries.size * (centroids.rows + members.rows * sum(nprobes) / centroids.rows)
+    threads = threads_worth(words, len(queries))
     shape = _shape(members, queries)
     if terms.k is not None and threads == 1:
         return answers(*ask_nearest(centroids.table, members.table, each, wanted, *shape))
