@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import TypeVar
 
@@ -35,9 +36,10 @@ class Helpers:
             return
         core = self._core()
         if self._placed != (core, len(self._threads)) and (others := os.sched_getaffinity(0) - {core}):
-            for thread in self._threads:
-                os.sched_setaffinity(thread, others)
             self._placed = core, len(self._threads)
+            with suppress(OSError):  # a sandbox may forbid it: then threads run where the system puts them
+                for thread in self._threads:
+                    os.sched_setaffinity(thread, others)
 
 
 def share(tasks: Iterator[int], threads: int, work: Callable[[Iterator[int]], T]) -> list[T]:

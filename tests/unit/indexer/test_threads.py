@@ -48,3 +48,14 @@ def test_helpers_keep_their_cores_where_the_caller_has_but_one(helper):
     finally:
         os.sched_setaffinity(0, cores)
     assert os.sched_getaffinity(helper) == cores
+
+
+@several_cores
+def test_a_system_that_forbids_placing_threads_stops_nothing(helper, monkeypatch):
+    def forbid(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    helpers = Helpers()
+    helpers.add(helper)
+    helpers.keep_off()
