@@ -1,7 +1,7 @@
 """Shards to code files on one device: read, decode, forward and write overlap, and results come back in order.
 
-A code file depends only on its shard, the model, the precision and the batch size, never on timing or on what other shards are
-coded beside it. A batch never spans two shards for that reason.
+What a CPU writes depends only on the shard, the model, the precision and the batch size, never on timing or on what other shards
+are coded beside it. A batch never spans two shards for that reason.
 """
 
 from collections import Counter

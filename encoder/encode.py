@@ -70,7 +70,7 @@ def encode(
         devices = resolve_devices(settings.device)
         settings = replace(settings, workers=settings.workers or max(1, worker_count() // len(devices)))
         if len(devices) == 1:
-            encoder = ImageEncoder(model, devices[0], settings.precision, long=True)
+            encoder = ImageEncoder(model, devices[0], settings.precision, compile_for=tuple(bits))
             coded = code_shards(encoder, todo, out, settings, report.telemetry, contents)
         else:
             coded = code_on(devices, todo, model_path, out, settings, report.telemetry)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,13 +111,19 @@ def status_of(path: str) -> FileStatus:
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder can be found; a URL out of reach cannot."""
+    """Whether there is such a file or folder.
+
+    Raises:
+        HashgrainError: `shard-missing` for a URL out of reach: nobody knows what is there.
+    """
     if not is_url(path):
         return Path(path).exists()
     try:
         status_of(path)
-    except HashgrainError:
-        return False
+    except HashgrainError as err:
+        if isinstance(err.__cause__, FileNotFoundError) and _is_gone(err.__cause__):
+            return False
+        raise
     return True
 
 
@@ -224,6 +231,11 @@ def _file_system(url: str) -> tuple[Any, str]:
     with _told("open", url):
         system, inside = fsspec.url_to_fs(url)
     return system, inside
+
+
+def _is_gone(err: FileNotFoundError) -> bool:
+    """Whether that is true of the file: http says so of every failure, and only the cause has the server's word."""
+    return err.__cause__ is None or getattr(err.__cause__, "status", None) in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 
 
 @contextmanager

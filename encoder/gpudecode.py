@@ -78,17 +78,17 @@ def _plain_pixels(data: bytes, limits: Limits) -> int:
 
 
 def _decoded(numbers: Sequence[int], files: Sequence[bytes], size: int, device: torch.device) -> dict[int, Picture]:
-    """Decode files together, or one by one where that fails: then those that fail alone are left out."""
+    """Decode files together, or one by one where that fails, for lack of memory, too: then those that fail alone are left out."""
     if not numbers:
         return {}
     encoded = [torch.frombuffer(bytearray(files[number]), dtype=torch.uint8) for number in numbers]
     try:
         images = decode_jpeg(encoded, ImageReadMode.RGB, device=device)
+        return {number: _square(image, size) for number, image in zip(numbers, images, strict=True)}
     except RuntimeError:
         if len(numbers) == 1:
             return {}
-        return {key: picture for number in numbers for key, picture in _decoded([number], files, size, device).items()}
-    return {number: _square(image, size) for number, image in zip(numbers, images, strict=True)}
+    return {key: picture for number in numbers for key, picture in _decoded([number], files, size, device).items()}
 
 
 def _square(image: Tensor, size: int) -> Picture:

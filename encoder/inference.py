@@ -19,6 +19,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.model import Model, load_model
 from encoder.network import HashNetwork
+from encoder.parallel import ordered_map
 
 CPU_BATCH: Final = 32
 MOST_BATCH: Final = 512
@@ -46,10 +47,10 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as err:
-        raise HashgrainError(
-            Reason.BAD_VALUE, f"device {name!r} is not available here; give auto, cpu, cuda or cuda:N"
-        ) from err
+    except (RuntimeError, AssertionError):
+        device = None
+    if device is None or device.type not in {"cpu", "cuda"}:
+        raise HashgrainError(Reason.BAD_VALUE, f"device {name!r} is not available here; give auto, cpu, cuda or cuda:N")
     return device
 
 
@@ -88,14 +89,20 @@ class ImageEncoder:
         model: the model; its network is moved and changed.
         device: as `resolve_device` has it.
         precision: of the convolutions.
-        long: many thousand images are to come, so compiling the network for a GPU is worth its minute.
+        compile_for: levels that many thousand images are to be coded at, so that compiling the network for a GPU is worth its
+            minute; None: few images.
 
     Raises:
         HashgrainError: `bad-value` when the device is not there.
     """
 
     def __init__(
-        self, model: Model, device: str = "auto", precision: Precision = Precision.AUTO, *, long: bool = False
+        self,
+        model: Model,
+        device: str = "auto",
+        precision: Precision = Precision.AUTO,
+        *,
+        compile_for: tuple[Level, ...] | None = None,
     ) -> None:
         self.model, self.device = model, resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
@@ -107,10 +114,10 @@ class ImageEncoder:
         """What is run: on a GPU, where many images are to come, compiled."""
         self._most: int | None = None  # images at once, where memory has said no to more
         self._turns = nullcontext() if self.device.type == "cpu" else threading.Semaphore(GPU_TURNS)
-        if long and self.device.type == "cuda":
+        if compile_for is not None and self.device.type == "cuda":
             notice(f"{self.device}: compiling the network, which takes up to a minute")
-            self.network = compiled(model.network, self._blank(PROBE))
-            self.batch = self._batch_for_memory()
+            self.network = compiled(model.network, self._blank(PROBE), compile_for)
+            self.batch = self._batch_for_memory(compile_for)
 
     def pictures(self, files: Sequence[bytes], limits: Limits) -> list[Picture | RejectedImage]:
         """Return uint8[image_size, image_size, 3] of each image file, where the network wants it, or why there is none."""
@@ -157,8 +164,10 @@ class ImageEncoder:
                 images = torch.from_numpy(np.stack(cast("Sequence[npt.NDArray[np.uint8]]", pictures)))
                 return {level: binarize(logits.numpy()) for level, logits in self.network(images, levels).items()}
             images = torch.stack([torch.as_tensor(picture, device=self.device) for picture in pictures])
+            if len(images) == 1:  # for which the network would be compiled again
+                images = torch.cat([images, images])
             codes = {level: packed(logits) for level, logits in self.network(images, levels).items()}
-            together = torch.cat(list(codes.values()), dim=1).cpu().numpy()
+            together = torch.cat(list(codes.values()), dim=1)[: len(pictures)].cpu().numpy()
         ends = np.cumsum([part.shape[1] for part in codes.values()])
         return dict(zip(codes, np.split(together, ends[:-1], axis=1), strict=True))
 
@@ -170,12 +179,12 @@ class ImageEncoder:
             _OF_THREAD.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         return torch.cuda.stream(_OF_THREAD.stream)
 
-    def _batch_for_memory(self) -> int:
+    def _batch_for_memory(self, levels: tuple[Level, ...]) -> int:
         """Return the batch that fits the memory that is free, by what a small one takes."""
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
         with torch.inference_mode():
-            self.network(self._blank(PROBE), None)
+            self.network(self._blank(PROBE), levels)
         taken = torch.cuda.max_memory_allocated(self.device) - before
         free, _ = torch.cuda.mem_get_info(self.device)
         return batch_for(free, taken / PROBE)
@@ -200,12 +209,20 @@ def packed(logits: Tensor) -> Tensor:
     return (bits << torch.arange(8, device=logits.device)).sum(dim=2).to(torch.uint8)
 
 
-def compiled(network: HashNetwork, sample: Tensor) -> Network:
-    """Return the network compiled for any number of images, or as it is where no compiler can be had."""
+def compiled(network: HashNetwork, sample: Tensor, levels: tuple[Level, ...]) -> Network:
+    """Return the network compiled for any number of images but one, or as it is where no compiler can be had.
+
+    It is run once as it will be: at the same levels, on a tensor of the same mode, in a thread like those that code batches.
+    Where any of these is another, torch compiles again.
+    """
     compiled = torch.compile(network, dynamic=True)
+
+    @torch.inference_mode()
+    def warm_up(images: Tensor) -> object:
+        return compiled(images.clone(), levels)
+
     try:
-        with torch.inference_mode():
-            compiled(sample, None)
+        list(ordered_map(warm_up, [sample], workers=1))
     except Exception as err:  # noqa: BLE001  whatever is missing or unsupported, it runs without, too
         notice(f"the network cannot be compiled here ({type(err).__name__}); it runs as it is, slower")
         return network

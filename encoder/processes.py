@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final, cast
 
-from encoder.coding import BatchDone, EncodeSettings, ShardDone, code_shards
+from encoder.coding import BatchDone, EncodeSettings, ShardDone, bits_of, code_shards
 from encoder.errors import HashgrainError, Reason
 from encoder.inference import ImageEncoder
 from encoder.model import load_model
@@ -116,7 +116,9 @@ def _serve(
 
     telemetry = Telemetry(trace=trace)
     try:
-        encoder = ImageEncoder(load_model(model_path), settings.device, settings.precision, long=True)
+        model = load_model(model_path)
+        levels = tuple(bits_of(model.config, settings))
+        encoder = ImageEncoder(model, settings.device, settings.precision, compile_for=levels)
         for done in code_shards(encoder, shards(), out, settings, telemetry):
             connection.send(done)
     except HashgrainError as err:

@@ -6,12 +6,24 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
 from encoder.errors import HashgrainError, Reason
-from encoder.files import FileStatus, exists, forget, is_pattern, is_url, list_files, open_file, parts_of, status_of
+from encoder.files import (
+    AHEAD,
+    FileStatus,
+    exists,
+    forget,
+    is_pattern,
+    is_url,
+    list_files,
+    open_file,
+    parts_of,
+    status_of,
+)
 from encoder.tar import is_gzip
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
@@ -103,8 +115,12 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> list
             )
     for url, shard in zip(urls, _remote_shards(urls), strict=True):
         shards[url] = [shard]
-    known = [shard for group in shards.values() for shard in group]
-    return _with_unique_names(known + _split("images", Path.cwd(), list(loose), files_per_shard))
+    known = {
+        (shard.path, shard.files): shard for group in shards.values() for shard in group
+    }  # a tar and its folder: once
+    held = {Path(shard.path, file) for shard in known.values() for file in shard.files} if loose else set()
+    images = [image for image in loose if Path(image).resolve() not in held]
+    return _with_unique_names([*known.values(), *_split("images", Path.cwd(), images, files_per_shard)])
 
 
 def _is_tar(path: str) -> bool:
@@ -139,19 +155,30 @@ def _paths(spec: str) -> Iterator[str]:
 
 def _listed(path: str) -> Iterator[str]:
     try:
-        with open_file(path) as file:
+        with open_file(path, ahead=AHEAD) as file:
             lines = file.readall().decode().splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise HashgrainError(Reason.SHARD_MISSING, f"the list {path} could not be read: {err}") from err
-    for line in lines:
-        if line.strip() and not line.startswith(("#", "@")):
-            yield from _paths(line.strip())
+    specs = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not specs:
+        raise HashgrainError(
+            Reason.SHARD_MISSING, f"the list {path} names nothing; give one tar, folder or image a line"
+        )
+    for spec in specs:
+        if spec.startswith("@"):
+            raise HashgrainError(
+                Reason.SHARD_MISSING, f"the list {path} names another, {spec}; give both on the command line"
+            )
+        yield from _paths(spec)
 
 
 def _urls(url: str) -> Iterator[str]:
     """Resolve a URL to those of tars."""
     forget(url)
-    is_file = (_is_tar(url) or _is_image(url)) and (not is_pattern(url) or exists(url))
+    is_file = (_is_tar(url) or _is_image(url)) and not is_pattern(url)
+    if is_pattern(url):
+        with suppress(HashgrainError):  # out of reach: listing it says why
+            is_file = exists(url)
     found = [url] if is_file else list_files(url)
     if image := next(filter(_is_image, found), None):
         raise HashgrainError(
@@ -175,6 +202,10 @@ def _braces(spec: str) -> list[str]:
     if choices is not None:
         middle = choices.split(",")
     else:
+        if int(first) > int(last):
+            raise HashgrainError(
+                Reason.SHARD_MISSING, f"{spec} counts from {first} to {last}; give the smaller number first"
+            )
         middle = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     return [whole for part in middle for whole in _braces(spec[: match.start()] + part + spec[match.end() :])]
 

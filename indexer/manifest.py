@@ -179,6 +179,8 @@ def _level(content: dict[str, Any]) -> LevelRecord:
     measured = content.get("tuned")
     if measured is not None:  # JSON has no numbers for names
         recalls = {int(nprobe): float(recall) for nprobe, recall in measured["recalls"].items()}
+        if not all(nprobe >= 1 and 0 <= recall <= 1 for nprobe, recall in recalls.items()):
+            raise ValueError(f"recalls of {recalls}")
         measured = Tuned(_count(measured["k"]), recalls)
     names = {name: _or_none(_inside, content.get(name)) for name in ("ivf", "postings")}
     counts = {name: _or_none(_count, content[name]) for name in ("nlist", "nprobe")}
@@ -194,7 +196,7 @@ def _level(content: dict[str, Any]) -> LevelRecord:
 
 
 def _segment(content: dict[str, Any]) -> SegmentRecord:
-    return SegmentRecord(
+    record = SegmentRecord(
         **content
         | {
             "name": _inside(content["name"]),
@@ -205,6 +207,10 @@ def _segment(content: dict[str, Any]) -> SegmentRecord:
             "live": _or_none(_inside, content.get("live")),
         }
     )
+    firsts = [span.first_row for span in record.shards]
+    if firsts != sorted(firsts) or (record.rows and firsts[:1] != [0]):
+        raise ValueError(f"shards that begin at rows {firsts[:5]}")
+    return record
 
 
 def _span(content: dict[str, Any]) -> ShardSpan:
@@ -232,7 +238,7 @@ def _count(value: object) -> int:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "\0" in value:
         raise TypeError(f"{value!r} is no text")
     return value
 

@@ -121,8 +121,29 @@ class SubIndex:
             settings: k, radius, engine and effort.
             rows: those that count; None: all.
         """
-        entries = self._entries_of(rows) if rows is not None and self._shared else rows
-        compare = self._compare(len(queries), settings, entries)
+        nprobes = self._nprobes(settings, rows)
+        found = self.probe(queries, settings, rows, nprobes)
+        if nprobes is not None and rows is not None and settings.k is not None and settings.radius is None:
+            wanted = min(settings.k, size_of(rows))
+            if short := [at for at, one in enumerate(found) if len(one.rows) < wanted]:
+                # the rows that count need not lie in the lists near a query
+                for at, whole in zip(short, self.probe(queries[short], settings, rows, None), strict=True):
+                    found[at] = whole
+        return found
+
+    def probe(
+        self, queries: Codes, settings: SearchSettings, rows: RowSet | None, nprobes: Sequence[int] | None
+    ) -> list[Found]:
+        """Return the rows nearest to each query that count and lie in the lists nearest to it, however few these are.
+
+        Args:
+            queries: uint8[nq, nbits / 8].
+            settings: k, radius and engine; effort is not looked at.
+            rows: those that count; None: all.
+            nprobes: lists to probe in each segment that has any; None: look at every code.
+        """
+        entries = self._entries_of(rows)
+        compare = self._compare(len(queries), settings.engine, nprobes, entries)
         found = compare(queries, Terms(settings.k, settings.radius, entries))
         if not self._shared:
             return found
@@ -139,12 +160,11 @@ class SubIndex:
                     answers[at] = self._rows_of(whole, settings.k, rows)
         return answers
 
-    def _compare(self, queries: int, settings: SearchSettings, entries: RowSet | None) -> Compare:
+    def _compare(self, queries: int, engine: Engine, nprobes: Sequence[int] | None, entries: RowSet | None) -> Compare:
         """Choose how entries are found."""
-        nprobes = self._nprobes(settings, entries)
-        if settings.engine is Engine.GPU:
+        if engine is Engine.GPU:
             return lambda codes, terms: self._ask_gpu(codes, terms, nprobes)
-        if settings.engine is Engine.SCAN or (settings.engine is Engine.AUTO and self._worth(queries, nprobes)):
+        if engine is Engine.SCAN or (engine is Engine.AUTO and self._worth(queries, nprobes)):
             return lambda codes, terms: self._scan(codes, terms, nprobes)
         if nprobes is not None and entries is not None:
             raise HashgrainError(
@@ -153,14 +173,14 @@ class SubIndex:
             )
         return lambda codes, terms: self._ask_faiss(codes, terms, nprobes)
 
-    def _nprobes(self, settings: SearchSettings, entries: RowSet | None) -> list[int] | None:
+    def _nprobes(self, settings: SearchSettings, rows: RowSet | None) -> list[int] | None:
         """Return the lists to probe in each segment that has any; None: look at every entry, if that is all or costs less."""
         known = [] if settings.exact else [_nprobe(record, settings) for record, _ in self._listed]
         if not known or None in known:
             return None
         sizes = [(record.nlist or 1, there) for record, there in self._listed]
         nprobes = [min(nprobe or 1, nlist) for nprobe, (nlist, _) in zip(known, sizes, strict=True)]
-        if entries is None:
+        if (entries := self._entries_of(rows)) is None:
             return nprobes
         counted = size_of(entries)
         if counted and settings.recall is not None:
@@ -170,36 +190,24 @@ class SubIndex:
         probed = sum(there * nprobe / nlist for nprobe, (nlist, there) in zip(nprobes, sizes, strict=True))
         return None if counted <= probed else nprobes
 
-    def _worth(self, queries: int, nprobes: list[int] | None) -> bool:
+    def _worth(self, queries: int, nprobes: Sequence[int] | None) -> bool:
         """Is the scan worth loading? FAISS answers until it has taken as long as that; ties in lists are only the scan's."""
         self._compared += queries * self._first_entries[-1] * (self.nbits + 63) // 64
         return nprobes is not None or self._compared > LOADING
 
-    def _scan(self, queries: Codes, terms: Terms, nprobes: list[int] | None) -> list[Found]:
-        from indexer.scan.search import search_flat
-
-        if nprobes is None:
-            return search_flat(self._stretches, queries, terms)
-        found = self._scan_lists(queries, terms, nprobes)
-        if terms.k is not None and terms.rows is not None and terms.radius is None:
-            wanted = min(terms.k, size_of(terms.rows))
-            if short := [at for at, one in enumerate(found) if len(one.rows) < wanted]:
-                # the rows that count need not lie in the lists near a query
-                for at, whole in zip(short, search_flat(self._stretches, queries[short], terms), strict=True):
-                    found[at] = whole
-        return found
-
-    def _scan_lists(self, queries: Codes, terms: Terms, nprobes: list[int]) -> list[Found]:
+    def _scan(self, queries: Codes, terms: Terms, nprobes: Sequence[int] | None) -> list[Found]:
         """Look into the lists of the segments that have any, and at every entry of the others."""
         from indexer.scan.search import search_flat, search_lists
 
+        if nprobes is None:
+            return search_flat(self._stretches, queries, terms)
         found = search_lists(self._lists, queries, nprobes, terms)
         if self._unlisted is None:
             return found
         others = search_flat(self._unlisted, queries, terms)
         return [merged(pair, terms.k) for pair in zip(found, others, strict=True)]
 
-    def _ask_faiss(self, queries: Codes, terms: Terms, nprobes: list[int] | None) -> list[Found]:
+    def _ask_faiss(self, queries: Codes, terms: Terms, nprobes: Sequence[int] | None) -> list[Found]:
         of_lists, parts = iter(nprobes or ()), []
         for part, first in zip(self.parts, self._first_entries, strict=False):
             of_part = replace(terms, rows=_within(terms.rows, first, first + part.flat.ntotal))
@@ -211,7 +219,7 @@ class SubIndex:
             parts.append([Found(one.rows + first, one.distances) for one in found])
         return [merged(of_query, terms.k) for of_query in zip(*parts, strict=True)]
 
-    def _ask_gpu(self, queries: Codes, terms: Terms, nprobes: list[int] | None) -> list[Found]:
+    def _ask_gpu(self, queries: Codes, terms: Terms, nprobes: Sequence[int] | None) -> list[Found]:
         """Take flat answers from the GPU; radii, rows left out, lists and ties that go on and on are the scan's."""
         if nprobes is not None or terms.radius is not None or terms.rows is not None or terms.k is None:
             return self._scan(queries, terms, nprobes)
@@ -232,16 +240,18 @@ class SubIndex:
 
         return [GpuFlat(part.flat) for part in self.parts]
 
-    def _entries_of(self, rows: RowSet) -> RowSet:
+    def _entries_of(self, rows: RowSet | None) -> RowSet | None:
         """Return the entries with a row that counts; those of the last filter are remembered, as the filter itself is."""
-        if self._counted is not None and self._counted[0] is rows:
-            return self._counted[1]
-        found: list[Bits] = []
-        for part, (start, stop) in zip(self.parts, pairwise(self._first_rows), strict=True):
-            counts = counts_of(rows, start, stop)
-            found.append(counts if part.postings is None else part.postings.entries_of(counts))
-        self._counted = rows, row_set(np.concatenate(found))
-        return self._counted[1]
+        if rows is None or not self._shared:
+            return rows
+        counted = self._counted
+        if counted is None or counted[0] is not rows:
+            found: list[Bits] = []
+            for part, (start, stop) in zip(self.parts, pairwise(self._first_rows), strict=True):
+                counts = counts_of(rows, start, stop)
+                found.append(counts if part.postings is None else part.postings.entries_of(counts))
+            self._counted = counted = rows, row_set(np.concatenate(found))
+        return counted[1]
 
     def _rows_of(self, found: Found, k: int | None, rows: RowSet | None) -> Found:
         """Return the rows of entries."""

@@ -184,10 +184,9 @@ def _measure(sub: SubIndex, level: Level, held: _Held, settings: TuneSettings) -
     exact = SearchSettings(settings.k, exact=True, engine=Engine.SCAN)
     while not points or (points[-1].recall < ENOUGH and points[-1].nprobe != nlist):
         lists = min(nlist, max(round(nprobe), (points[-1].nprobe or 0) + 1 if points else 1))
+        found = sub.probe(held.queries, exact, held.rows, [lists])
         effort = replace(exact, exact=False, nprobe=lists)
-        points.append(
-            Point(lists, _recall(sub.search(held.queries, effort, held.rows), held.exact), _time(sub, held, effort))
-        )
+        points.append(Point(lists, _recall(found, held.exact), _time(sub, held, effort)))
         nprobe *= STEP
     points.append(Point(None, 1.0, _time(sub, held, exact)))
     reached = [point for point in points if point.recall >= settings.recall]

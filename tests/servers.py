@@ -23,6 +23,7 @@ class FileServer(ThreadingHTTPServer):
         self.dies_at: int | None = None
         """Byte of a file where connections break; None: never."""
         self.knows_ranges = self.tells_sizes = True
+        self.lets_in = True
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{name}"
@@ -46,6 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         path, wanted = urlsplit(self.path).path, self.headers.get("Range", "")
         self.server.requests.append((self.command, path, wanted))
+        if not self.server.lets_in:
+            self.send_error(403)
+            return
         if (data := self.server.files.get(path)) is None:
             self.send_error(404)
             return

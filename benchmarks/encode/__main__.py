@@ -9,8 +9,8 @@ memory    resident memory against images done, 1 % of them bad, over --memory-im
 peers     a torchvision and DataLoader loop over files, and one over tars as clip-retrieval and open_clip read them: images/s of --peer-images
 start     seconds from the command to the first code file of 256 photos; seconds of `--help`
 
-Measurements take turns over --rounds; medians count. What is done is kept in FOLDER/encode.json, so that a run that was cut goes on;
-the tables are FOLDER/encode.md.
+Measurements take turns over --rounds; medians count. What is done is kept in FOLDER/encode-DEVICE.json, so that a run that was cut
+goes on (other shards or numbers of images want another FOLDER); the tables are FOLDER/encode-DEVICE.md.
 """
 
 import argparse

@@ -100,7 +100,7 @@ class Bench:
 
     def _beside(self, network: str, tars: Sequence[Path]) -> dict[str, Any]:
         model, names = self._model(network), [str(tar) for tar in tars]
-        files = self.folder / "files"
+        files = self.folder / f"files-of-{tars[0].parent.name}"
         rates: dict[str, list[float]] = {}
         workers: dict[str, int] = {}
         for round_ in range(self.rounds):

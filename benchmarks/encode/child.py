@@ -23,6 +23,8 @@ EVERY = 0.25
 """Seconds between two looks at the memory."""
 SETTLED = 0.2
 """Share of the images after which memory should not grow."""
+STRETCHES = 40
+"""Medians that the line goes through: memory rises and falls with the batches at work, which is no growth."""
 
 
 def ours(device: str, model: str, out: str, *tars: str) -> float:
@@ -58,12 +60,14 @@ def memory(device: str, model: str, out: str, *tars: str) -> dict[str, float]:
 
 def _line(seen: Sequence[tuple[int, int]], images: int, rejects: int, seconds: float) -> dict[str, float]:
     settled = np.array([each for each in seen if each[0] >= SETTLED * images], dtype=np.float64)
-    slope, _ = np.polyfit(settled[:, 0], settled[:, 1], 1)
+    medians = np.array([np.median(stretch, axis=0) for stretch in np.array_split(settled, STRETCHES)])
+    (slope, _), covariance = np.polyfit(medians[:, 0], medians[:, 1], 1, cov=True)
     return {
         "images": images,
         "rejects": rejects,
         "seconds": seconds,
         "slope": float(slope) * 100_000 / 1e6,
+        "error": float(covariance[0, 0]) ** 0.5 * 100_000 / 1e6,
         "peak": max(resident for _, resident in seen) / 1e6,
         "first": float(settled[0, 1]) / 1e6,
         "last": float(settled[-1, 1]) / 1e6,

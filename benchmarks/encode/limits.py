@@ -56,14 +56,17 @@ def cpu_limits(model: Path, tar: Path) -> dict[str, float]:
 
 def gpu_limits(model: Path, tar: Path, device: str) -> dict[str, float]:
     """Return seconds an image of the compiled forward and of the decode on a GPU, images/s of the slower, bytes/s of the bare read."""
-    encoder = ImageEncoder(load_model(model), device, long=True)
+    torch.set_num_threads(1)  # as in the threads that code batches, for which the network was compiled
+    loaded = load_model(model)
+    levels = tuple(loaded.config.bits)
+    encoder = ImageEncoder(loaded, device, compile_for=levels)
     files = [sample.data for sample in itertools.islice(photos_of([tar]), encoder.batch)]
     pictures = [picture for picture in encoder.pictures(files, WIDE) if isinstance(picture, torch.Tensor)]
     images = torch.stack(pictures)
 
     @torch.inference_mode()
     def forward() -> None:
-        encoder.network(images, None)
+        encoder.network(images, levels)
 
     forwards = _gpu_seconds(forward, device) / len(images)
     decodes = _gpu_seconds(lambda: encoder.pictures(files, WIDE), device) / len(files)

@@ -32,7 +32,7 @@ def _roofline(cases: dict[str, Any]) -> str:
 
 def _memory(cases: dict[str, Any]) -> str:
     rows = [
-        [name, f"{case['images']:,}", f"{case['rejects']:,}", f"{case['slope']:+.1f}"]
+        [name, f"{case['images']:,}", f"{case['rejects']:,}", f"{case['slope']:+.1f} ± {case['error']:.1f}"]
         + [f"{case[at]:,.0f}" for at in ("first", "last", "peak")]
         for name, case in cases.items()
     ]

@@ -302,36 +302,19 @@ class Lanes:
         return bits
 
 
-@instruction
-def any_near_in_rows(_: Any, codes: Any, query: Any, limit: Any, width: Any) -> Any:
-    """Return 0 if none of STEP codes from an address is nearer than a limit to the query at another."""
-    return types.uint64(codes, query, limit, width), lambda _, builder, __, args: Lanes(
-        builder, len(width), rows=True
-    ).any_near(*args[:3])
+def comparison(ask: Callable[..., Any], *, rows: bool) -> Callable[..., Word]:
+    """Make an instruction of what `Lanes` asks STEP codes from an address: are they nearer than a limit to the query at another?"""
+
+    def generate(_: Any, codes: Any, query: Any, limit: Any, width: Any) -> Any:
+        return types.uint64(codes, query, limit, width), lambda _, builder, __, args: ask(
+            Lanes(builder, len(width), rows=rows), *args[:3]
+        )
+
+    return instruction(generate)
 
 
-@instruction
-def any_near_in_lanes(_: Any, codes: Any, query: Any, limit: Any, width: Any) -> Any:
-    """Return what `any_near_in_rows` does of codes that lie in lanes."""
-    return types.uint64(codes, query, limit, width), lambda _, builder, __, args: Lanes(
-        builder, len(width), rows=False
-    ).any_near(*args[:3])
-
-
-@instruction
-def which_near_in_rows(_: Any, codes: Any, query: Any, limit: Any, width: Any) -> Any:
-    """Return a bit for each of STEP codes from an address: is it nearer than a limit to the query at another?"""
-    return types.uint64(codes, query, limit, width), lambda _, builder, __, args: Lanes(
-        builder, len(width), rows=True
-    ).which_near(*args[:3])
-
-
-@instruction
-def which_near_in_lanes(_: Any, codes: Any, query: Any, limit: Any, width: Any) -> Any:
-    """Return what `which_near_in_rows` does of codes that lie in lanes."""
-    return types.uint64(codes, query, limit, width), lambda _, builder, __, args: Lanes(
-        builder, len(width), rows=False
-    ).which_near(*args[:3])
+any_near_in_rows, any_near_in_lanes = (comparison(Lanes.any_near, rows=rows) for rows in (True, False))
+which_near_in_rows, which_near_in_lanes = (comparison(Lanes.which_near, rows=rows) for rows in (True, False))
 
 
 @instruction

@@ -41,7 +41,7 @@ def server():
 def well_behaved(server):
     server.files.clear()
     server.requests.clear()
-    server.dies_at, server.knows_ranges, server.tells_sizes = None, True, True
+    server.dies_at, server.knows_ranges, server.tells_sizes, server.lets_in = None, True, True, True
 
 
 @pytest.fixture
@@ -298,7 +298,25 @@ def test_a_url_exists_if_it_can_be_found(elsewhere):
     for spec in elsewhere("a.tar"):
         assert exists(spec)
         assert not exists(spec.replace("a.tar", "b.tar"))
-    assert not exists("nowhere://a.tar")
+
+
+def test_what_cannot_be_asked_for_is_not_taken_for_gone(server, elsewhere):
+    *_, url = elsewhere("a.tar")
+    server.lets_in = False
+    for spec in (url, "nowhere://a.tar", "http://127.0.0.1:1/a.tar"):
+        with pytest.raises(HashgrainError):
+            exists(spec)
+
+
+def test_codes_of_a_url_out_of_reach_are_not_replaced(server, elsewhere, model_path, tmp_path):
+    local, _, url = elsewhere("a.tar")
+    encode(expand([url]), model_path, tmp_path / "out", EncodeSettings())
+    server.lets_in = False
+    with pytest.raises(HashgrainError, match="403"):
+        encode(expand([local]), model_path, tmp_path / "out", EncodeSettings())
+    server.lets_in = True
+    server.files.clear()
+    encode(expand([local]), model_path, tmp_path / "out", EncodeSettings())
 
 
 # --- what becomes of it ---------------------------------------------------------------------------------------------

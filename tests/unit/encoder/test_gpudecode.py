@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageFilter
 from torchvision.io import decode_jpeg
 
+from encoder import gpudecode
 from encoder.decode import Limits, RejectedImage, decode_square, square_or_reject
 from encoder.gpudecode import decode_squares
 from tests.odd_images import odd_images
@@ -83,6 +84,20 @@ def test_a_cut_or_damaged_file_among_good_ones():
     assert isinstance(found[1], RejectedImage)
     for data, picture in zip((good[0], good[2]), (found[0], found[3]), strict=True):
         assert np.abs(decode_square(data, 64, Limits()).astype(int) - picture.numpy()).max() <= 1
+
+
+def test_pictures_there_is_no_memory_for_take_the_one_decode(monkeypatch):
+    real = gpudecode._square
+
+    def scarce(image, size):
+        if image.shape[1] > 100:
+            raise torch.OutOfMemoryError
+        return real(image, size)
+
+    monkeypatch.setattr(gpudecode, "_square", scarce)
+    files = [photo(90, 90, 1), photo(120, 120, 2), photo(80, 80, 3)]
+    for picture, data in zip(squares(files), files, strict=True):
+        assert np.abs(picture.numpy().astype(int) - decode_square(data, 64, Limits())).max() <= 1
 
 
 def test_large_pictures_are_decoded_a_few_at_a_time(monkeypatch):

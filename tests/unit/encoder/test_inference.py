@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._dynamo.testing import CompileCounter
 
 from encoder.bits import binarize
 from encoder.config import Precision
 from encoder.decode import Limits, RejectedImage
 from encoder.errors import HashgrainError
-from encoder.inference import MOST_BATCH, ImageEncoder, batch_for, compiled, packed
+from encoder.inference import MOST_BATCH, ImageEncoder, batch_for, compiled, packed, resolve_device
+from encoder.levels import Level
 from encoder.model import load_model
+from encoder.parallel import ordered_map
 from tests.pictures import encoded
 
 
@@ -34,6 +37,11 @@ def pictures_in(encoder, files):
 def pictures_of(encoder, count):
     size = encoder.model.config.image_size
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def test_devices_of_other_kinds_are_refused():
+    with pytest.raises(HashgrainError, match="'meta' is not available here; give auto, cpu, cuda or cuda:N"):
+        resolve_device("meta")
 
 
 def test_a_device_packs_as_numpy_does(rng):
@@ -82,11 +90,21 @@ def test_the_whole_network_can_be_compiled(encoder, monkeypatch):
     real = torch.compile
     monkeypatch.setattr(torch, "compile", lambda net, **kw: real(net, backend="eager", fullgraph=True, **kw))
     pictures = torch.from_numpy(pictures_of(encoder, 3))
-    network = compiled(encoder.model.network, pictures[:1])
+    network = compiled(encoder.model.network, pictures[:2], tuple(Level))
     assert network is not encoder.model.network
     with torch.inference_mode():
         for level, logits in network(pictures, None).items():
             assert torch.allclose(logits, encoder.model.network(pictures, None)[level], atol=1e-4)
+
+
+def test_it_is_compiled_once_for_all_batches(encoder, monkeypatch):
+    real, counter = torch.compile, CompileCounter()
+    monkeypatch.setattr(torch, "compile", lambda net, **kw: real(net, backend=counter, **kw))
+    levels = (Level.FINE, Level.MID)
+    encoder.network = compiled(encoder.model.network, torch.from_numpy(pictures_of(encoder, 4)), levels)
+    for codes in ordered_map(lambda count: encoder.encode(pictures_of(encoder, count), levels), [5, 3, 2], workers=2):
+        assert list(codes) == list(levels)
+    assert counter.frame_count == 1
 
 
 def test_a_network_that_cannot_be_compiled_runs_as_it_is(encoder, monkeypatch, capsys):
@@ -97,7 +115,7 @@ def test_a_network_that_cannot_be_compiled_runs_as_it_is(encoder, monkeypatch, c
         return fail
 
     monkeypatch.setattr(torch, "compile", none)
-    assert compiled(encoder.model.network, torch.zeros(1)) is encoder.model.network
+    assert compiled(encoder.model.network, torch.zeros(1), tuple(Level)) is encoder.model.network
     assert "cannot be compiled" in capsys.readouterr().err
 
 
@@ -137,7 +155,7 @@ def test_both_decodes_nearly_agree_in_codes(encoder):
 @pytest.mark.gpu
 def test_a_gpu_codes_nearly_as_a_cpu_does(model_path):
     cpu = ImageEncoder(load_model(model_path), "cpu", Precision.FP32)
-    gpu = ImageEncoder(load_model(model_path), "cuda", Precision.BF16, long=True)
+    gpu = ImageEncoder(load_model(model_path), "cuda", Precision.BF16, compile_for=tuple(Level))
     files = [encoded(seed) for seed in range(100)]
     codes = cpu.encode(pictures_in(cpu, files))
     others = gpu.encode(pictures_in(gpu, files))

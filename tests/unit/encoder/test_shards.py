@@ -45,6 +45,14 @@ def test_a_folder_is_read_deep_sorted_and_split(here):
     assert [shard.name for shard in shards] == ["set-00000", "set-00001"]
 
 
+def test_what_is_named_twice_comes_once(here):
+    write_tar(here / "set/a.tar", [])
+    (here / "set/1.png").write_bytes(b"x")
+    (here / "2.png").write_bytes(b"x")
+    assert names(["set/a.tar", "set/1.png", "2.png", "set"]) == ["a", "set-00000", "images-00000"]
+    assert expand(["set/1.png", "2.png", "set"])[-1].files == ("2.png",)
+
+
 def test_a_folder_of_tars_gives_its_tars(here):
     write_tar(here / "set/x/b.tgz", [], "w:gz")
     write_tar(here / "set/a.tar", [])
@@ -73,12 +81,26 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself(here):
 
 
 @pytest.mark.parametrize(
-    "spec", ["nothing.tar", "no-*.tar", "@none.txt", "empty", "a-{0..2}.tar", "text.txt", "@broken.txt"]
+    "spec",
+    [
+        "nothing.tar",
+        "no-*.tar",
+        "@none.txt",
+        "empty",
+        "a-{0..2}.tar",
+        "a-{1..0}.tar",
+        "text.txt",
+        "@broken.txt",
+        "@remarks.txt",
+        "@lists.txt",
+    ],
 )
 def test_what_names_nothing_is_refused_in_one_line(here, spec):
     (here / "empty").mkdir()
     (here / "text.txt").write_text("hello")
     (here / "broken.txt").write_bytes(b"\xff\xfe")
+    (here / "remarks.txt").write_text("# nothing\n\n")
+    (here / "lists.txt").write_text("a-0.tar\n@remarks.txt\n")
     write_tar(here / "a-0.tar", [])
     with pytest.raises(HashgrainError) as caught:
         expand([spec])

@@ -25,13 +25,14 @@ def two_camps(rng):
     return np.repeat(camps, BITS // 8, axis=1) ^ (rng.random((ROWS, BITS // 8)) < 0.2)
 
 
-def lists_of(folder, codes, nlist):
-    return sub_index(folder, [codes], [BuildSettings(IndexKind.IVF, nlist=nlist, dedupe=Dedupe.OFF)])
+def lists_of(folder, codes, nlist, dedupe=Dedupe.OFF):
+    return sub_index(folder, [codes], [BuildSettings(IndexKind.IVF, nlist=nlist, dedupe=dedupe)])
 
 
-def test_rows_that_pass_are_found_though_they_lie_in_other_lists(tmp_path, rng):
+@pytest.mark.parametrize("dedupe", [Dedupe.OFF, Dedupe.ON])
+def test_rows_that_pass_are_found_though_they_lie_in_other_lists(tmp_path, rng, dedupe):
     codes = two_camps(rng)
-    index = lists_of(tmp_path, codes, 2)
+    index = lists_of(tmp_path, codes, 2, dedupe)
     passing = np.arange(ROWS) >= ROWS // 2 - 5  # five in the camp of the query
     wanted = SearchSettings(10, engine=Engine.SCAN, nprobe=1)
     [found] = index.search(codes[:1], wanted, row_set(passing))

@@ -56,6 +56,19 @@ def test_the_index_then_knows_how_many_lists_a_recall_takes(path, codes, rng):
     assert recall_of(index, others, SearchSettings(recall=1.0)) == 1  # no number of lists is known to do: all codes
 
 
+def test_lists_with_fewer_rows_than_are_wanted_find_few(tmp_path, write_codes, rng):
+    codes = rng.integers(0, 256, (ROWS, 8), dtype=np.uint8)
+    write_codes("a", {Level.FINE: codes})
+    build(list_code_files([tmp_path / "codes"]), tmp_path / "index", BuildSettings(IndexKind.IVF, FINE, nlist=64))
+    [curve] = tune(tmp_path / "index", TuneSettings(0.9, k=100, levels=FINE, sample=200), {})
+    recalls = [point.recall for point in curve.points]
+    assert recalls == sorted(recalls)
+    others = rng.integers(0, 256, (200, 8), dtype=np.uint8)
+    for point in curve.points[:3]:
+        measured = recall_of(Index(tmp_path / "index"), others, SearchSettings(100, nprobe=point.nprobe), 100)
+        assert abs(measured - point.recall) < 0.05
+
+
 def test_lists_that_are_quicker_replace_those_there(path):
     curves = tune(path, TuneSettings(0.95, levels=FINE, nlists=(8, 32), sample=200), {})
     assert sorted(curve.nlist for curve in curves) == [8, 32, 64]
