@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 EXIT_ERROR = 1
 EXIT_SIGNAL = 128
 """Plus the number of the signal, as shells count."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters but the tab, other ends of lines, and those that turn the direction of writing."""
 PLAIN_SECONDS = 5.0
 """Between two progress lines where there is no terminal."""
 
@@ -50,12 +53,17 @@ def _stop(number: int, _: object) -> NoReturn:
 
 def notice(line: str) -> None:
     """Write a line for a person to stderr; results go to stdout."""
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(_harmless(line) + "\n")
 
 
 def result(line: str) -> None:
     """Write a line of a command's answer to stdout."""
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(_harmless(line) + "\n")
+
+
+def _harmless(line: str) -> str:
+    """Return a line with what moves a terminal's cursor or turns its writing as escapes: keys and labels may be a stranger's."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
 
 
 def show_version(show: bool) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason
 
-PARTIAL = ".partial"
-"""Suffix of a file that is being written; one that is left behind by a killed process is swept by the next run."""
+PARTIAL = ".hashgrain.partial"
+"""Suffix of a file that is being written; one that is left behind by a killed process is swept by the next run, so it is a name
+that nobody else gives."""
 BLOCK = 1 << 20
 
 
@@ -39,7 +40,8 @@ def publish(path: Path) -> Iterator[Path]:
             f"{path} could not be written ({err.strerror or err}); free space or choose another folder",
         ) from err
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what kept it from being made
+            partial.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -123,7 +123,8 @@ def query(
     explain: Annotated[bool, typer.Option("--explain", help="Show the distance at every level.")] = False,
     nprobe: Annotated[int | None, typer.Option(min=1, help="Inverted lists to look into.")] = None,
     recall: Annotated[
-        float | None, typer.Option(help="Share of the nearest to find (0.95), as `indexer tune` measured it.")
+        float | None,
+        typer.Option(help="Share of the nearest to find (0.95), as `indexer tune` measured it for up to its k."),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Look at every code, also where there is an IVF.")] = False,
     engine: Annotated[
@@ -201,12 +202,12 @@ def tune(
     from indexer.tune import read_queries
     from indexer.tune import tune as run_tune
 
-    bits = Index(index).manifest.bits
-    chosen = parse_levels(levels) or tuple(bits)
+    manifest = Index(index).manifest
+    chosen = parse_levels(levels) or tuple(manifest.bits)
     settings = TuneSettings(recall, k, chosen, tuple(nlist or ()), sample)
     with progress("tuning") as advance:
         curves = run_tune(
-            index, settings, read_queries(queries or [], bits), lambda share, what: advance(share, 1.0, what)
+            index, settings, read_queries(queries or [], manifest), lambda share, what: advance(share, 1.0, what)
         )
     for curve in curves:
         result(f"{curve.level}, {curve.nlist:,} lists: recall@{k} by lists probed")

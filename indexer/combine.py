@@ -131,7 +131,7 @@ def _sum(asked: Asked) -> list[Ranked]:
         raise HashgrainError(
             Reason.BAD_VALUE,
             f"weights {weights} over levels of {bits} bits make sums up to {largest}, the largest is {LARGEST_SUM}; take "
-            "smaller weights",
+            f"smaller weights, or levels of bits with a smaller common multiple than {multiple}",
         )
     summands = [
         asked.subs[level].summand(weight * multiple // nbits)

@@ -84,7 +84,8 @@ class SearchSettings:
     nprobe: int | None = None
     """Lists to probe; None: the index's own choice."""
     recall: float | None = None
-    """Share of the nearest rows that are to be found, 0..1: as many lists are probed as that took when the index was tuned."""
+    """Share of the nearest rows that are to be found, 0..1: as many lists are probed as that took when the index was tuned. For
+    more rows than the k it was tuned for, and for all within a radius, every code is looked at."""
     exact: bool = False
     """Look at every code even where there is an IVF."""
     engine: Engine = Engine.AUTO

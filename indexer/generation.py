@@ -8,7 +8,7 @@ from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason
 from encoder.publish import PARTIAL, remove_unused, sha256_of, sync_file, sync_folder
-from indexer.manifest import Manifest, next_generation, write_manifest, write_pointer
+from indexer.manifest import Manifest, generations, next_generation, write_manifest, write_pointer
 
 Files = Mapping[str, tuple[int, str]]
 """Size and SHA-256 by path in a generation, as in `Manifest.files`."""
@@ -53,7 +53,7 @@ def publish_generation(index: Path, write: Callable[[Path], Manifest], known: Fi
         ) from err
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    for old in index.glob("gen-*"):
+    for old in generations(index):
         if old.name != name:
             remove_unused(old)  # one that is open may have files still to map: it goes with a later generation
     return name, manifest

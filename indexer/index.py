@@ -112,6 +112,12 @@ class Index:
             HashgrainError: `level-unknown`, `bad-value`.
         """
         for level in settings.levels:
+            if level not in queries or len(queries[level]) != len(queries[settings.levels[0]]):
+                raise HashgrainError(
+                    Reason.BAD_VALUE,
+                    f"queries have {', '.join(f'{len(codes)} codes at {name}' for name, codes in queries.items()) or 'no codes'}; "
+                    f"give as many at each of {', '.join(settings.levels)}",
+                )
             self._check(level, queries[level])
         return combine(Asked(self._levels, queries, settings, self.passing(settings.search.where)))
 

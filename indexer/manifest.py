@@ -110,9 +110,14 @@ def write_pointer(index: Path, generation: str) -> None:
     write_bytes(index / POINTER, json.dumps(pointer).encode())
 
 
+def generations(index: Path) -> list[Path]:
+    """Return the generations that stand on disk. What else lies in the folder is somebody else's."""
+    return [path for path in index.glob("gen-*") if _GENERATION.fullmatch(path.name) and (path / MANIFEST).is_file()]
+
+
 def next_generation(index: Path) -> str:
     """Return the name of the generation after the last one that stands on disk."""
-    numbers = [int(path.name.partition("-")[2]) for path in index.glob("gen-*") if path.name[4:].isdecimal()]
+    numbers = [int(path.name.partition("-")[2]) for path in index.glob("gen-*") if _GENERATION.fullmatch(path.name)]
     return GENERATION.format(max(numbers, default=0) + 1)
 
 
@@ -129,7 +134,7 @@ def read_current(index: Path) -> tuple[Path, Manifest]:
         raise HashgrainError(
             Reason.INDEX_MISSING, f"no index at {index}; build one with `indexer build CODES --out {index}`"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
         raise _damaged(index / POINTER, f"it names no generation ({err})") from err
     folder = index / generation
     if not _GENERATION.fullmatch(generation):
@@ -138,7 +143,7 @@ def read_current(index: Path) -> tuple[Path, Manifest]:
         if sha256_of(folder / MANIFEST) != expected:
             raise _damaged(folder / MANIFEST, "its bytes do not match the pointer's SHA-256")
         return folder, _parse(json.loads((folder / MANIFEST).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as err:
         raise _damaged(folder / MANIFEST, f"it cannot be read ({err})") from err
 
 
@@ -208,7 +213,7 @@ def _segment(content: dict[str, Any]) -> SegmentRecord:
         }
     )
     firsts = [span.first_row for span in record.shards]
-    if firsts != sorted(firsts) or (record.rows and firsts[:1] != [0]):
+    if firsts != sorted(firsts) or max(firsts, default=0) > record.rows or (record.rows and firsts[:1] != [0]):
         raise ValueError(f"shards that begin at rows {firsts[:5]}")
     return record
 

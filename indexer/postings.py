@@ -53,6 +53,16 @@ class Postings:
         places = np.arange(sizes.sum()) + np.repeat(starts - before, sizes)
         return Found(self.rows[places].astype(np.int64), np.repeat(found.distances, sizes))
 
+    def stray(self) -> bool:
+        """Tell whether any number leads out of the arrays: cheap, asked before the numbers are followed."""
+        return bool(
+            self.starts[0]
+            or self.starts[-1] != len(self.rows)
+            or (self.starts[1:] <= self.starts[:-1]).any()
+            or self.rows.max(initial=0) >= max(1, len(self.rows))
+            or self.entries.max(initial=0) >= max(1, len(self))
+        )
+
     def fault(self) -> str | None:
         """Say what is wrong with the arrays, or None: for readers of files that others made."""
         starts = self.starts.astype(np.int64)

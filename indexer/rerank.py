@@ -25,6 +25,7 @@ def rerank(
     query to the nearest point that would have the code, up to a constant of the query.
     """
     differ = unpack(codes) != (logits >= 0)
-    distances: npt.NDArray[np.float32] = differ @ np.abs(logits)
+    # not a matrix product, which adds up in an order that depends on the place: equal codes would not be equally far
+    distances = np.where(differ, np.abs(logits), 0).sum(axis=1, dtype=np.float64).astype(np.float32)
     order = np.lexsort((found.rows, found.distances, distances))[:k]
     return Found(found.rows[order], found.distances[order]), distances[order]

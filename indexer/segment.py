@@ -51,11 +51,17 @@ class LevelPart:
         if self.record.postings is None:
             return None
         name, rows = self.record.postings, self._rows
-        return Postings(
+        postings = Postings(
             map_column(self._folder / f"{name}.entries.npy", np.uint32, (rows,)),
             map_column(self._folder / f"{name}.rows.npy", np.uint32, (rows,)),
             map_column(self._folder / f"{name}.starts.npy", np.uint64, (self.flat.ntotal + 1,)),
         )
+        if postings.stray():
+            raise HashgrainError(
+                Reason.INDEX_DAMAGED,
+                f"{self._folder / name}.*.npy lead out of the {rows} rows; build the index again (`indexer build --overwrite`)",
+            )
+        return postings
 
     def _check(self, name: str, found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> None:
         """Compare bits, codes and lists with what the manifest says, before any memory is read by it."""

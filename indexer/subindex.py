@@ -121,6 +121,8 @@ class SubIndex:
             settings: k, radius, engine and effort.
             rows: those that count; None: all.
         """
+        if settings.k is not None and settings.k > (there := max(1, self._first_rows[-1])):
+            settings = replace(settings, k=there)
         nprobes = self._nprobes(settings, rows)
         found = self.probe(queries, settings, rows, nprobes)
         if nprobes is not None and rows is not None and settings.k is not None and settings.radius is None:
@@ -266,7 +268,7 @@ class SubIndex:
         if rows is not None:
             counts = in_set(rows, answer.rows)
             answer = Found(answer.rows[counts], answer.distances[counts])
-        return Found(answer.rows[:k], answer.distances[:k])
+        return Found(answer.rows[:k].copy(), answer.distances[:k].copy())  # not views that keep all of them
 
 
 def _within(rows: RowSet | None, start: int, stop: int) -> RowSet | None:
@@ -282,4 +284,6 @@ def _nprobe(record: LevelRecord, settings: SearchSettings) -> int | None:
             Reason.BAD_VALUE,
             f"recall is {settings.recall}, but nothing is known of these lists; run `indexer tune`, or give nprobe or exact",
         )
+    if settings.k is None or settings.k > record.tuned.k:
+        return None  # the farther neighbours lie in more lists than the k that were measured
     return min((nprobe for nprobe, recall in record.tuned.recalls.items() if recall >= settings.recall), default=None)

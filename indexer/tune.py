@@ -122,19 +122,26 @@ def tune(
     return curves
 
 
-def read_queries(paths: Sequence[Path], bits: Mapping[Level, int]) -> dict[Level, Codes]:
+def read_queries(paths: Sequence[Path], index: Manifest) -> dict[Level, Codes]:
     """Return the codes of code files by level, none for no files.
 
     Raises:
-        HashgrainError: `codes-missing`, `codes-damaged`, `codes-mismatch` for other bits than the index has.
+        HashgrainError: `codes-missing`, `codes-damaged`, `codes-mismatch` for another model or other bits than the index has.
     """
     parts: dict[Level, list[Codes]] = {}
     for path in list_code_files(paths) if paths else []:
         with open_codes(path) as file:
+            if file.header.fingerprint != index.fingerprint:
+                raise HashgrainError(
+                    Reason.CODES_MISMATCH,
+                    f"{path} was made by model {file.header.fingerprint[:12]}, the index by {index.fingerprint[:12]}; encode the "
+                    "queries with the index's model",
+                )
             for level, nbits in file.header.bits.items():
-                if bits.get(level, nbits) != nbits:
+                if index.bits.get(level, nbits) != nbits:
                     raise HashgrainError(
-                        Reason.CODES_MISMATCH, f"{path} has {nbits} bits at level {level}, the index has {bits[level]}"
+                        Reason.CODES_MISMATCH,
+                        f"{path} has {nbits} bits at level {level}, the index has {index.bits[level]}",
                     )
                 parts.setdefault(level, []).append(file.codes(level))
     return {level: np.concatenate(codes) for level, codes in parts.items()}
@@ -154,7 +161,8 @@ def _hold(index: Index, level: Level, settings: TuneSettings, given: Codes | Non
     if counts.sum() < settings.k or not len(codes):
         raise HashgrainError(
             Reason.BAD_VALUE,
-            f"{index.path} has {len(live):,} rows; finding {settings.k} for held-out ones takes at least {2 * settings.k}",
+            f"{len(codes):,} queries at level {level} ask {counts.sum():,} rows of {index.path} for {settings.k}; give a smaller "
+            "-k, more rows, or queries",
         )
     rows = row_set(counts)
     return _Held(

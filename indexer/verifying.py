@@ -50,9 +50,6 @@ def _verify_segment(path: Path, segment: Segment) -> None:
             raise _wrong(path, f"{level}: {fault}")
     if fault := table.keys.fault():
         raise _wrong(path, f"keys: {fault}")
-    first_rows = [span.first_row for span in segment.record.shards]
-    if first_rows != sorted(first_rows) or any(not 0 <= row <= rows for row in first_rows):
-        raise _wrong(path, "its shards do not follow each other")
     for row in np.linspace(0, rows - 1, min(rows, PROBED_KEYS)).astype(int).tolist():
         if table.find(table.keys[row]) != row:
             raise _wrong(path, f"key {table.keys[row]!r} does not lead back to row {row}")

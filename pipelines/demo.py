@@ -14,7 +14,7 @@ import numpy as np
 import typer
 
 from encoder.box import BOX
-from encoder.codefile import list_code_files, open_codes
+from encoder.codefile import SUFFIX, open_codes
 from encoder.coding import EncodeSettings
 from encoder.config import BackboneSpec
 from encoder.console import progress, result, run
@@ -91,8 +91,10 @@ def demo(
     report = _encode(shards, model, out / "codes")
     rejects, rate = report.rejects.total(), report.encoded / max(report.seconds, 1e-9)
     result(f"   {report.seen:,} images seen = {report.rows:,} rows + {rejects:,} rejects, {rate:.0f} images/s")
+    if not report.rows:
+        raise HashgrainError(Reason.BAD_VALUE, f"{' '.join(shards)} hold no image that can be coded; give others")
     result("4. building a flat and an IVF index a level")
-    built = build(list_code_files([out / "codes"]), out / "index", BuildSettings(kind=IndexKind.IVF, overwrite=True))
+    built = build(_code_files(shards, out / "codes"), out / "index", BuildSettings(kind=IndexKind.IVF, overwrite=True))
     result(f"   {built.rows:,} rows, {built.bytes / 1e6:.1f} MB in {out / 'index'}")
     index = Index(out / "index")
     questions = _held_out(held_out, model, out) if held_out else _from_index(index)
@@ -128,12 +130,17 @@ def _encode(shards: Sequence[str], model: Path, out: Path) -> EncodeReport:
         )  # fmt: skip
 
 
+def _code_files(shards: Sequence[str], folder: Path) -> list[Path]:
+    """Return the code files of shards: those of an earlier demo may lie beside them."""
+    return [folder / f"{shard.name}{SUFFIX}" for shard in expand(shards)]
+
+
 def _held_out(folder: Path, model: Path, out: Path) -> Questions:
     """Take pictures that are not in the index: encode their folder like any other."""
     _encode([str(folder)], model, out / "query-codes")
     names, labels = list[str](), list[Labels]()
     codes: dict[Level, list[np.ndarray[tuple[int, int], np.dtype[np.uint8]]]] = {level: [] for level in Level}
-    for path in list_code_files([out / "query-codes"]):
+    for path in _code_files([str(folder)], out / "query-codes"):
         with open_codes(path, proven=True) as file:
             names += [str(folder / key) for key in file.keys()]  # noqa: SIM118  a column, not a dict
             fields = {name: file.label(name).values for name in file.label_fields()}
@@ -155,7 +162,9 @@ def _from_index(index: Index) -> Questions:
 def _print_scores(index: Index, questions: Questions) -> None:
     """Print, per level, how many of the top ten share each label, and what IVF costs and misses."""
     fields = _shared_fields(index)
-    result(f"\n   share of the top {K} with the query's own label\n")
+    result("")
+    result(f"   share of the top {K} with the query's own label")
+    result("")
     result("   level    " + "".join(f"{field:>14}" for field in fields) + "     flat ms   ivf ms   ivf recall")
     for level in Level:
         exact, flat_ms = _ask(index, level, questions, exact=True)
@@ -165,7 +174,8 @@ def _print_scores(index: Index, questions: Questions) -> None:
         result(f"   {level:9}{shares}{flat_ms:12.3f}{ivf_ms:9.3f}{recall:13.1%}")
     bounds = [_bounds(index, questions.labels, field) for field in fields]
     result("   by chance" + "".join(f"{chance:>14.1%}" for chance, _ in bounds))
-    result("   at most  " + "".join(f"{best:>14.1%}" for _, best in bounds) + "\n")
+    result("   at most  " + "".join(f"{best:>14.1%}" for _, best in bounds))
+    result("")
 
 
 def _shared_fields(index: Index) -> list[str]:

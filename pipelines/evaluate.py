@@ -226,6 +226,10 @@ def _notes(trial: _Trial, rows: Sequence[Row]) -> list[str]:
         notes.append("the model's record names no training shards, so whether it has seen the test images is not known")
     elif subject.train and (known := trained_on(record) & set(subject.train.shards)):
         notes.append(f"the model was trained on {len(known)} of the {len(subject.train.shards)} training shards")
+    if "shards" in record and not subject.test.shards:
+        notes.append(
+            "the test codes do not say what shards they are of, so whether the model has seen these is not known"
+        )
     if (left_out := record.get("classes_left_out")) and not PROTOCOLS[trial.settings.preset].unseen:
         notes.append(f"the model was not trained on {len(left_out)} of the classes, unlike the class-id baseline")
     if subject.encoder is None:

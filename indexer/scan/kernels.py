@@ -382,7 +382,8 @@ def counted(counts: Words, stretch: Words, start: Word, among: Word) -> Word:
     left, bits = among, ZERO
     while left:
         row = row_at(stretch, start + trailing_zeros(left))
-        bits |= left & (ZERO - left) if (counts[row >> SIX] >> (row & SIXTY_THREE)) & ONE else ZERO
+        there = row >> SIX < Word(len(counts))  # ids are only believed as far as memory goes
+        bits |= left & (ZERO - left) if there and (counts[row >> SIX] >> (row & SIXTY_THREE)) & ONE else ZERO
         left &= left - ONE
     return bits
 

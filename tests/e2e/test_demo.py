@@ -6,6 +6,7 @@ import pytest
 
 from pipelines import demo
 from pipelines.collection import draw_shards
+from tests.pictures import labelled_members, write_tar
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def test_the_demo_finds_more_than_chance_and_shows_it(run_demo, monkeypatch, tmp
 
 
 def test_the_demo_on_shards_of_ones_own(run_demo, shards_folder, tmp_path):
+    write_tar(tmp_path / "earlier.tar", labelled_members(0, 12))
+    run_demo("--out", tmp_path, tmp_path / "earlier.tar")
     out = run_demo("--out", tmp_path, shards_folder)
     assert "60 images seen = 60 rows + 0 rejects" in out
+    assert "\n   60 rows, " in out
     assert "leaving each one itself out" in out

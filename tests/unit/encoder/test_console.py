@@ -33,3 +33,8 @@ def test_what_an_earlier_run_had_done_does_not_count_as_speed(lines):
 
 def test_lines_come_every_few_seconds(lines):
     assert len(lines(*[(1, 10 * step) for step in range(1, 21)])) == 4
+
+
+def test_what_a_stranger_wrote_does_not_steer_the_terminal(capsys):
+    console.result("a\x1b[2Jb\n   1  forged\u202e\tc \u3042")
+    assert capsys.readouterr().out == "a\\x1b[2Jb\\n   1  forged\\u202e\tc \u3042\n"

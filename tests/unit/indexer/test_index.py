@@ -13,7 +13,16 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.publish import exclusive, sha256_of
 from indexer.build import build
-from indexer.config import BuildSettings, Dedupe, Engine, IndexKind, OnDuplicate, SearchSettings
+from indexer.config import (
+    BuildSettings,
+    Combine,
+    CombineSettings,
+    Dedupe,
+    Engine,
+    IndexKind,
+    OnDuplicate,
+    SearchSettings,
+)
 from indexer.engine import FlatIndex, open_ivf, write_flat, write_ivf
 from indexer.index import Index
 from indexer.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
@@ -431,3 +440,78 @@ def test_a_radius_beyond_all_distances_finds_every_row(built, engine):
     path, codes = built
     [found] = Index(path).search(Level.FINE, codes[Level.FINE][:1], SearchSettings(None, 2**31 - 1, engine=engine))
     assert len(found.rows) == 50
+
+
+def test_what_else_lies_in_the_folder_stays(built):
+    path, _ = built
+    for name in ("gen-photos/x.jpg", "gen-000099/x.jpg", "movie.mkv.partial"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).touch()
+    build([path.parent / "codes/a.h5"], path, BuildSettings(overwrite=True))
+    left = sorted(str(each.relative_to(path)) for each in path.rglob("*") if each.is_file())
+    assert {"gen-photos/x.jpg", "gen-000099/x.jpg", "movie.mkv.partial"} < set(left)
+    assert [each.name for each in path.glob("gen-*/manifest.json")] == ["manifest.json"]
+
+
+@pytest.mark.parametrize("name", ["entries", "rows", "starts"])
+def test_postings_that_lead_out_of_the_rows_are_not_followed(tmp_path, write_codes, rng, name):
+    write_codes("a", {Level.FINE: rng.integers(0, 4, (300, 1), dtype=np.uint8)})
+    path = tmp_path / "index"
+    build(list_code_files([tmp_path / "codes"]), path, BuildSettings(levels=(Level.FINE,), dedupe=Dedupe.ON))
+    [file] = path.glob(f"gen-*/segment-000/fine*{name}.npy")
+    content = bytearray(file.read_bytes())
+    content[-5 if name == "starts" else -1] ^= 64
+    file.write_bytes(content)
+    with pytest.raises(HashgrainError, match="lead out of the 300 rows") as caught:
+        Index(path).search(Level.FINE, np.zeros((1, 1), np.uint8), SearchSettings(1))
+    assert caught.value.reason is Reason.INDEX_DAMAGED
+
+
+def test_answers_do_not_keep_all_rows_of_their_codes(tmp_path, write_codes, rng):
+    write_codes("a", {Level.FINE: np.zeros((3000, 1), dtype=np.uint8)})
+    path = tmp_path / "index"
+    build(list_code_files([tmp_path / "codes"]), path, BuildSettings(levels=(Level.FINE,), dedupe=Dedupe.ON))
+    [found] = Index(path).search(Level.FINE, np.zeros((1, 1), np.uint8), SearchSettings(5))
+    assert found.rows.tolist() == list(range(5))
+    assert found.rows.base is None
+    assert found.distances.base is None
+
+
+@pytest.mark.parametrize("settings", [SearchSettings(2**70), SearchSettings(2**70, nprobe=2)])
+@pytest.mark.parametrize("engine", [Engine.SCAN, Engine.FAISS])
+@pytest.mark.parametrize("dedupe", [Dedupe.OFF, Dedupe.ON])
+def test_more_answers_than_there_are_numbers(tmp_path, write_codes, settings, engine, dedupe):
+    write_codes("a", {Level.FINE: np.arange(200, dtype=np.uint8).repeat(2)[:, None]})
+    path = tmp_path / "index"
+    build(
+        list_code_files([tmp_path / "codes"]), path, BuildSettings(IndexKind.IVF, (Level.FINE,), nlist=2, dedupe=dedupe)
+    )
+    [found] = Index(path).search(Level.FINE, np.zeros((1, 1), np.uint8), replace(settings, engine=engine))
+    assert len(found.rows) == 400
+
+
+@pytest.mark.parametrize("name", [POINTER, MANIFEST])
+def test_json_nested_too_deep_is_no_index(built, name):
+    path, _ = built
+    deep = "[" * 100_000 + "]" * 100_000
+    if name == POINTER:
+        (path / POINTER).write_text(deep)
+    else:
+        folder = read_current(path)[0]
+        (folder / MANIFEST).write_text(deep)
+        write_pointer(path, folder.name)
+    with pytest.raises(HashgrainError) as caught:
+        Index(path)
+    assert caught.value.reason is Reason.INDEX_DAMAGED
+
+
+def test_levels_are_asked_with_as_many_codes_each(built):
+    path, codes = built
+    wanted = CombineSettings(Combine.CASCADE, (Level.COARSE, Level.FINE))
+    for queries in (
+        {Level.FINE: codes[Level.FINE][:2]},
+        {},
+        {Level.FINE: codes[Level.FINE][:2], Level.COARSE: codes[Level.COARSE][:1]},
+    ):
+        with pytest.raises(HashgrainError, match="give as many at each of coarse, fine"):
+            Index(path).combine(queries, wanted)

@@ -89,13 +89,34 @@ def test_a_flat_level_gets_lists_to_compare_with(tmp_path, path):
 
 def test_queries_from_elsewhere_ask_in_place_of_rows(tmp_path, path, write_codes, codes):
     other = write_codes("q", {Level.FINE: codes[:50]}, folder=tmp_path / "q")
-    given = read_queries([other], {Level.FINE: 64})
+    manifest = Index(path).manifest
+    given = read_queries([other], manifest)
     assert (given[Level.FINE] == codes[:50]).all()
     [curve] = tune(path, TuneSettings(0.95, levels=FINE), given)
     assert curve.points[0].recall > 0
-    with pytest.raises(HashgrainError) as caught:
-        read_queries([other], {Level.FINE: 128})
-    assert caught.value.reason is Reason.CODES_MISMATCH
+    wide = write_codes("wide", {Level.FINE: np.tile(codes[:50], 2)}, folder=tmp_path / "q")
+    strange = write_codes("strange", {Level.FINE: codes[:50]}, folder=tmp_path / "q", fingerprint="e" * 64)
+    for path_, said in (
+        (wide, "128 bits at level fine, the index has 64"),
+        (strange, "was made by model eeeeeeeeeeee"),
+    ):
+        with pytest.raises(HashgrainError, match=said) as caught:
+            read_queries([path_], manifest)
+        assert caught.value.reason is Reason.CODES_MISMATCH
+
+
+def test_a_recall_is_not_promised_of_more_rows_than_it_was_measured_of(path, codes, rng):
+    tune(path, TuneSettings(0.9, levels=FINE, sample=500), {})
+    others = codes[rng.integers(0, ROWS, 200)] ^ np.packbits(rng.random((200, 64)) < 0.05, axis=1)
+    for k in (1, 10, 100, 1000):
+        assert recall_of(Index(path), others, SearchSettings(k, recall=0.9), k) > 0.85
+    within = SearchSettings(None, radius=12)
+    for mine, exact in zip(
+        Index(path).search(Level.FINE, others, replace(within, recall=0.9)),
+        Index(path).search(Level.FINE, others, replace(within, exact=True)),
+        strict=True,
+    ):
+        assert mine.rows.tolist() == exact.rows.tolist()
 
 
 def test_old_readers_keep_their_lists(path, codes):
@@ -117,7 +138,7 @@ def test_too_few_rows_to_hold_any_out_are_refused(tmp_path, write_codes):
     write_codes("few", {Level.FINE: np.zeros((12, 8), np.uint8)})
     build(list_code_files([tmp_path / "codes"]), tmp_path / "few", BuildSettings(levels=FINE))
     before = sorted(path.name for path in (tmp_path / "few").iterdir())
-    with pytest.raises(HashgrainError, match="12 rows; finding 10 for held-out ones takes at least 20"):
+    with pytest.raises(HashgrainError, match=r"6 queries at level fine ask 6 rows of .* for 10; give a smaller -k"):
         tune(tmp_path / "few", TuneSettings(levels=FINE), {})
     assert sorted(path.name for path in (tmp_path / "few").iterdir()) == before
 
