@@ -4,6 +4,7 @@ Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS
 """
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,10 +151,7 @@ class IvfIndex:
         return None if seen.all() else "its lists do not hold every code"
 
     def search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
-        """Return up to k rows of the nearest lists within the radius by (distance, row); all rows count.
-
-        Which of the rows that tie for the last place are among them is FAISS's choice.
-        """
+        """Return up to k rows of the nearest lists within the radius by (distance, row); all rows count."""
         queries, nprobe = np.ascontiguousarray(queries), min(nprobe, self.nlist)
         if terms.radius is not None:
             with self.lock:  # FAISS takes nprobe of a range search from the index itself
@@ -161,7 +159,16 @@ class IvfIndex:
                 return _ranges(self.index.range_search(queries, _beyond(terms.radius, self.nbits)), terms.k)
         k = min(terms.k or self.ntotal, self.ntotal)
         distances, rows = self.index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=nprobe))
-        return _hits(rows, distances)
+        found = _hits(rows, distances)
+        # which of the rows that tie for the last place FAISS takes is chance: all of that distance are looked at
+        cut: defaultdict[int, list[int]] = defaultdict(list)
+        for at, one in enumerate(found):
+            if len(one.rows) == k:
+                cut[int(one.distances[-1])].append(at)
+        for distance, asked in cut.items():
+            for at, whole in zip(asked, self.search(queries[asked], Terms(k, distance), nprobe), strict=True):
+                found[at] = whole
+        return found
 
     def lists(self, first_row: int) -> "Lists":
         """Return where centroids and lists lie in FAISS's memory.

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LOADING: Final = 1 << 29
 """Words of 64 bits that FAISS compares in the time that loading the scan takes, about 0.4 s."""
+IN_LISTS: Final = 3
+"""How many times as long a word takes FAISS in inverted lists, which it looks into twice: the second time for ties."""
 
 Compare = Callable[[Codes, Terms], list[Found]]
 """Queries and terms to entries."""
@@ -166,9 +168,10 @@ class SubIndex:
         """Choose how entries are found."""
         if engine is Engine.GPU:
             return lambda codes, terms: self._ask_gpu(codes, terms, nprobes)
-        if engine is Engine.SCAN or (engine is Engine.AUTO and self._worth(queries, nprobes)):
+        faiss_cannot = nprobes is not None and entries is not None
+        if engine is Engine.SCAN or (engine is Engine.AUTO and (faiss_cannot or self._worth(queries, nprobes))):
             return lambda codes, terms: self._scan(codes, terms, nprobes)
-        if nprobes is not None and entries is not None:
+        if faiss_cannot:
             raise HashgrainError(
                 Reason.BAD_VALUE,
                 "engine is faiss, whose inverted lists cannot leave rows out; take engine scan, or exact search",
@@ -189,13 +192,19 @@ class SubIndex:
             # the nearest of a share of the rows lie as far out as 1 / share times as many of all rows, and so in as many more lists
             more = self._first_entries[-1] / counted
             nprobes = [min(math.ceil(nprobe * more), nlist) for nprobe, (nlist, _) in zip(nprobes, sizes, strict=True)]
-        probed = sum(there * nprobe / nlist for nprobe, (nlist, there) in zip(nprobes, sizes, strict=True))
-        return None if counted <= probed else nprobes
+        return None if counted <= self._probed(nprobes) else nprobes
 
     def _worth(self, queries: int, nprobes: Sequence[int] | None) -> bool:
-        """Is the scan worth loading? FAISS answers until it has taken as long as that; ties in lists are only the scan's."""
-        self._compared += queries * self._first_entries[-1] * (self.nbits + 63) // 64
-        return nprobes is not None or self._compared > LOADING
+        """Is the scan worth loading? FAISS answers until it has taken as long as that."""
+        entries = self._first_entries[-1] if nprobes is None else IN_LISTS * self._probed(nprobes)
+        self._compared += int(queries * entries) * (self.nbits + 63) // 64
+        return self._compared > LOADING
+
+    def _probed(self, nprobes: Sequence[int]) -> float:
+        """Return how many entries lie in so many lists of each segment that has any."""
+        return sum(
+            there * nprobe / (record.nlist or 1) for nprobe, (record, there) in zip(nprobes, self._listed, strict=True)
+        )
 
     def _scan(self, queries: Codes, terms: Terms, nprobes: Sequence[int] | None) -> list[Found]:
         """Look into the lists of the segments that have any, and at every entry of the others."""
