@@ -5,7 +5,8 @@ Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,10 @@ class IvfIndex:
 
     def search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
         """Return up to k rows of the nearest lists within the radius by (distance, row); all rows count."""
+        with _threads_for(len(queries)):
+            return self._search(queries, terms, nprobe)
+
+    def _search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
         queries, nprobe = np.ascontiguousarray(queries), min(nprobe, self.nlist)
         if terms.radius is not None:
             with self.lock:  # FAISS takes nprobe of a range search from the index itself
@@ -244,6 +249,17 @@ def _selecting(rows: RowSet | None) -> Any:
 def _beyond(radius: int, nbits: int) -> int:
     """Return FAISS's radius, which is exclusive and an int32; no distance is over `nbits`."""
     return min(radius, nbits) + 1
+
+
+@contextmanager
+def _threads_for(queries: int) -> Iterator[None]:
+    """Let FAISS use a thread a query at most: a range search wakes all it has, and waits long for them on busy cores."""
+    most = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(min(queries, most) or 1)  # a setting of the thread that calls
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(most)
 
 
 def _hits(rows: npt.NDArray[np.int64], distances: npt.NDArray[np.int32]) -> list[Found]:

@@ -32,6 +32,8 @@ LOADING: Final = 1 << 29
 """Words of 64 bits that FAISS compares in the time that loading the scan takes, about 0.4 s."""
 IN_LISTS: Final = 3
 """How many times as long a word takes FAISS in inverted lists, which it looks into twice: the second time for ties."""
+LISTED: Final = LOADING // 64
+"""What a query of lists counts at least: for more than a few, the scan is quicker by far."""
 
 Compare = Callable[[Codes, Terms], list[Found]]
 """Queries and terms to entries."""
@@ -196,8 +198,11 @@ class SubIndex:
 
     def _worth(self, queries: int, nprobes: Sequence[int] | None) -> bool:
         """Is the scan worth loading? FAISS answers until it has taken as long as that."""
-        entries = self._first_entries[-1] if nprobes is None else IN_LISTS * self._probed(nprobes)
-        self._compared += int(queries * entries) * (self.nbits + 63) // 64
+        words = (self.nbits + 63) // 64
+        if nprobes is None:
+            self._compared += queries * self._first_entries[-1] * words
+        else:
+            self._compared += queries * max(LISTED, int(IN_LISTS * self._probed(nprobes) * words))
         return self._compared > LOADING
 
     def _probed(self, nprobes: Sequence[int]) -> float:
