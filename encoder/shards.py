@@ -6,7 +6,6 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -115,9 +114,8 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> list
             )
     for url, shard in zip(urls, _remote_shards(urls), strict=True):
         shards[url] = [shard]
-    known = {
-        (shard.path, shard.files): shard for group in shards.values() for shard in group
-    }  # a tar and its folder: once
+    # a tar may be named beside its folder, and an image, too
+    known = {(shard.path, shard.files): shard for group in shards.values() for shard in group}
     held = {Path(shard.path, file) for shard in known.values() for file in shard.files} if loose else set()
     images = [image for image in loose if Path(image).resolve() not in held]
     return _with_unique_names([*known.values(), *_split("images", Path.cwd(), images, files_per_shard)])
@@ -159,7 +157,7 @@ def _listed(path: str) -> Iterator[str]:
             lines = file.readall().decode().splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise HashgrainError(Reason.SHARD_MISSING, f"the list {path} could not be read: {err}") from err
-    specs = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    specs = [spec for line in lines if (spec := line.strip()) and not spec.startswith("#")]
     if not specs:
         raise HashgrainError(
             Reason.SHARD_MISSING, f"the list {path} names nothing; give one tar, folder or image a line"
@@ -175,10 +173,7 @@ def _listed(path: str) -> Iterator[str]:
 def _urls(url: str) -> Iterator[str]:
     """Resolve a URL to those of tars."""
     forget(url)
-    is_file = (_is_tar(url) or _is_image(url)) and not is_pattern(url)
-    if is_pattern(url):
-        with suppress(HashgrainError):  # out of reach: listing it says why
-            is_file = exists(url)
+    is_file = (_is_tar(url) or _is_image(url)) and (not is_pattern(url) or _is_found(url))
     found = [url] if is_file else list_files(url)
     if image := next(filter(_is_image, found), None):
         raise HashgrainError(
@@ -191,6 +186,14 @@ def _urls(url: str) -> Iterator[str]:
             Reason.SHARD_MISSING, f"{url} names no tar ({', '.join(TAR_SUFFIXES)}); check the URL and the access to it"
         )
     yield from tars
+
+
+def _is_found(url: str) -> bool:
+    """Whether a URL that looks like a pattern is the name of a file; one out of reach is not: listing it says why."""
+    try:
+        return exists(url)
+    except HashgrainError:
+        return False
 
 
 def _braces(spec: str) -> list[str]:

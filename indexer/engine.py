@@ -152,7 +152,13 @@ class IvfIndex:
         return None if seen.all() else "its lists do not hold every code"
 
     def search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
-        """Return up to k rows of the nearest lists within the radius by (distance, row); all rows count."""
+        """Return exactly the k smallest (distance, row) within the radius in the lists nearest to each query; all rows count.
+
+        Args:
+            queries: uint8[nq, nbits / 8].
+            terms: k and radius.
+            nprobe: lists to look into.
+        """
         with _threads_for(len(queries)):
             return self._search(queries, terms, nprobe)
 
@@ -168,7 +174,7 @@ class IvfIndex:
         # which of the rows that tie for the last place FAISS takes is chance: all of that distance are looked at
         cut: defaultdict[int, list[int]] = defaultdict(list)
         for at, one in enumerate(found):
-            if len(one.rows) == k:
+            if len(one.rows) == k < self.ntotal:
                 cut[int(one.distances[-1])].append(at)
         for distance, asked in cut.items():
             for at, whole in zip(asked, self.search(queries[asked], Terms(k, distance), nprobe), strict=True):

@@ -7,7 +7,7 @@ roofline  `encode` over the shards, repeated up to --images photos, and over --l
           against cores / (CPU seconds an image of the bare forward + of the bare decode), on a GPU against the slower of the two
 memory    resident memory against images done, 1 % of them bad, over --memory-images photos: the slope after the first fifth, the peak
 peers     a torchvision and DataLoader loop over files, and one over tars as clip-retrieval and open_clip read them: images/s of --peer-images
-start     seconds from the command to the first code file of 256 photos; seconds of `--help`
+start     seconds from the command to the first code file of 256 and of 64 photos; seconds of `--help`
 
 Measurements take turns over --rounds; medians count. What is done is kept in FOLDER/encode-DEVICE.json, so that a run that was cut
 goes on (other shards or numbers of images want another FOLDER); the tables are FOLDER/encode-DEVICE.md.

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from encoder.shards import Shard, expand
 WAYS = ("files", "files tuned", "tars", "tars tuned")
 STARTS, HELPS = 3, 11
 """How often each is timed."""
+FIRST = (256, 64)
+"""Photos of the first shard: a code file is there when all of them are coded."""
 
 
 class Bench:
@@ -78,10 +81,10 @@ class Bench:
 
     def start(self, networks: Sequence[str]) -> None:
         """Measure how long a user waits for the first code file, and for help."""
-        tar = repeated(self.tars, self.folder / "start", 256, exactly=True)[0]
-        for network in networks:
-            model = self._model(network)
-            self._once("start", network, partial(_median, partial(self._first, model, tar), STARTS))
+        for network, photos in product(networks, FIRST):
+            tar = repeated(self.tars, self.folder / f"start-{photos}", photos, exactly=True)[0]
+            first = partial(self._first, self._model(network), tar)
+            self._once("start", f"{network}, {photos} photos", partial(_median, first, STARTS))
         for program in ("encoder", "indexer"):
             self._once("start", f"{program} --help", partial(_median, partial(_help, program), HELPS))
 

@@ -24,7 +24,7 @@ EVERY = 0.25
 SETTLED = 0.2
 """Share of the images after which memory should not grow."""
 STRETCHES = 40
-"""Medians that the line goes through: memory rises and falls with the batches at work, which is no growth."""
+"""Medians, at most, that the line goes through: memory rises and falls with the batches at work, which is no growth."""
 
 
 def ours(device: str, model: str, out: str, *tars: str) -> float:
@@ -60,7 +60,9 @@ def memory(device: str, model: str, out: str, *tars: str) -> dict[str, float]:
 
 def _line(seen: Sequence[tuple[int, int]], images: int, rejects: int, seconds: float) -> dict[str, float]:
     settled = np.array([each for each in seen if each[0] >= SETTLED * images], dtype=np.float64)
-    medians = np.array([np.median(stretch, axis=0) for stretch in np.array_split(settled, STRETCHES)])
+    medians = np.array(
+        [np.median(stretch, axis=0) for stretch in np.array_split(settled, min(STRETCHES, len(settled)))]
+    )
     (slope, _), covariance = np.polyfit(medians[:, 0], medians[:, 1], 1, cov=True)
     return {
         "images": images,

@@ -4,7 +4,8 @@ A code is handled as `len(width)` words of 64 bits: `width` is a tuple because t
 function is compiled, so each word count gets loops of its own, unrolled and vectorised (vpopcntq where the machine has
 it). Every number is uint64: signed indexes cost a wrap-around check, and mixing both kinds gives floats.
 
-All compiled functions are in this one file: numba compiles a cached function again only when its own file has changed.
+This one file holds all compiled functions and all that is compiled into them, records, constants and instructions, too: numba makes
+a cached function again only when its own file has changed, and would go on with old code for a record whose fields changed places.
 """
 
 from collections.abc import Callable, Iterable, Sequence

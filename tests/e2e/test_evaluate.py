@@ -211,6 +211,15 @@ def test_unseen_classes_asks_and_finds_only_those(run_evaluate, drawn, trained, 
     assert any("trained on 1 of the 1 training shards" in note for note in content["notes"])
 
 
+def test_that_an_index_does_not_name_its_shards_is_told(run_evaluate, drawn, trained, tmp_path):
+    encode(expand([str(drawn / "train")]), trained("test"), tmp_path / "codes", EncodeSettings())
+    build(list_code_files([tmp_path / "codes"]), tmp_path / "index", BuildSettings())
+    for queries, told in ((tmp_path / "index", True), (tmp_path / "codes", False)):
+        assert run_evaluate("test-only", "--queries", queries, "--out", tmp_path / "out")[0] == 0
+        notes = json.loads((tmp_path / "out" / "report.json").read_text())["notes"]
+        assert any("do not say what shards they are of" in note for note in notes) is told
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

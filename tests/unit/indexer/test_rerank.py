@@ -4,7 +4,7 @@ from indexer.found import Found
 from indexer.rerank import rerank
 
 
-def test_equal_codes_are_equally_far_and_come_in_row_order(rng):
+def test_equal_codes_are_equally_far_and_come_in_row_order():
     for seed in range(100):
         rng = np.random.default_rng(seed)
         codes = np.tile(rng.integers(0, 256, (1, 16), dtype=np.uint8), (2 + seed % 39, 1))
