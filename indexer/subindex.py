@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 LOADING: Final = 1 << 29
 """Words of 64 bits that FAISS compares in the time that loading the scan takes, about 0.4 s."""
 IN_LISTS: Final = 2
-"""How many times as long a word takes FAISS in inverted lists: about the same (docs/BENCHMARKS.md, 1.0 and 0.9 ns for one query of 128
-bits among 10 M), but it looks into them twice, the second time for ties."""
+"""How many times as long a word takes FAISS in inverted lists: about the same (docs/BENCHMARKS.md, 1.0 and 0.9 ns for one query of
+128 bits among 10 M), but it looks into them twice, the second time for ties."""
 LISTED: Final = LOADING // 64
-"""What a query of lists counts at least, so that the 65th is the scan's: in short lists it takes a tenth of FAISS's time (0.008 ms a
-query where FAISS takes 0.07, 480 at once among 2,400 codes)."""
+"""What a query of lists counts at least, so that the 65th is the scan's: in short lists it takes a tenth of FAISS's time (0.008 ms
+a query where FAISS takes 0.07, 480 at once among 2,400 codes)."""
 
 Compare = Callable[[Codes, Terms], list[Found]]
 """Queries and terms to entries."""

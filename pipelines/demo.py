@@ -194,7 +194,9 @@ def _some_rows(index: Index) -> list[int]:
 def _ask(index: Index, level: Level, questions: Questions, *, exact: bool) -> tuple[list[Found], float]:
     """Return the top ten of each question, without itself, and milliseconds a query."""
     settings = SearchSettings(K + 1, exact=exact)
-    index.search(level, questions.codes[level][:1], settings)  # maps the files
+    index.search(
+        level, questions.codes[level], settings
+    )  # maps the files, and loads or makes the scan if it will answer
     started = time.perf_counter()
     answers = index.search(level, questions.codes[level], settings)
     milliseconds = (time.perf_counter() - started) * 1e3 / len(answers)
