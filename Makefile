@@ -11,7 +11,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo encode test test-slow test-gpu lint format evaluate box bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search clean
+.PHONY: help setup demo encode test test-slow test-gpu lint format evaluate builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,8 +66,8 @@ evaluate: $(READY) ## score MODEL on TEST='...' (and TRAIN='...' or INDEX=...) b
 	  $(foreach spec,$(TEST),--test '$(spec)') $(foreach spec,$(TRAIN),--train '$(spec)') \
 	  $(if $(filter-out file,$(origin INDEX)),--database '$(INDEX)') $(ARGS)
 
-box: $(READY) ## train the model in the box: CIFAR='train-*.tar' (about 100 minutes on 2 cores)
-	$(BIN)/encoder train $(CIFAR) --loss mid=orthohash --half --overwrite --out encoder/box.safetensors
+builtin-model: $(READY) ## train the built-in model: CIFAR='train-*.tar' (about 100 minutes on 2 cores)
+	$(BIN)/encoder train $(CIFAR) --loss mid=orthohash --half --overwrite --out encoder/model/builtin.safetensors
 
 bench-methods: $(READY) ## every hash function and loss on the features of MODEL=...: TRAIN='...' TEST='...'
 	$(BIN)/python benchmarks/methods.py '$(MODEL)' --train $(TRAIN) --test $(TEST)

@@ -2,7 +2,7 @@
 
 usage: ablation.py SHARD... [--epochs 8] [--held-out 0.1] [--only NAME...] [--seeds 1] [--out ablation.json]
 
-Every row trains from scratch as the model in the box was trained (`make box`) but for its own change, on the same images, and prints the tie-aware
+Every row trains from scratch as the built-in model was trained (`make builtin-model`) but for its own change, on the same images, and prints the tie-aware
 leave-one-out mAP of the held-out part of the training images (fused and mid: class; coarse: kind). No test image is looked at. Rows that are done are kept in `--out`, so that a run that was cut goes on.
 """
 
@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from encoder.config import Pooling
+from encoder.images.expand import expand
+from encoder.images.shards import Shard
 from encoder.levels import Level
-from encoder.losses.kinds import LossKind
-from encoder.shards import Shard, expand
+from encoder.model.spec import Pooling
+from encoder.training.job import train
+from encoder.training.losses.names import LossKind
 from encoder.training.recipes import CLASS_LEVELS, Recipe, settings_for
 from encoder.training.settings import Phase, TrainSettings
-from encoder.training.train import train
 
 
 def variants(base: TrainSettings) -> Mapping[str, TrainSettings]:

@@ -19,17 +19,19 @@ import numpy.typing as npt
 import torch
 
 from encoder.bits import Codes, hamming
-from encoder.codefile import open_codes
-from encoder.coding import EncodeSettings
-from encoder.config import BackboneSpec, Precision
-from encoder.decode import Limits, decode_square
-from encoder.encode import encode
-from encoder.fit import FitSettings, fit
-from encoder.inference import ImageEncoder
+from encoder.codes.file import open_codes
+from encoder.hashing.fit_model import FitSettings, fit
+from encoder.images.decode import decode_square
+from encoder.images.expand import expand
+from encoder.images.limits import Limits
+from encoder.images.samples import Sample, ShardReader
+from encoder.images.shards import Shard
 from encoder.levels import STAGE_LEVELS, Level
-from encoder.model import load_model
-from encoder.reading import Sample, ShardReader
-from encoder.shards import Shard, expand
+from encoder.model.image_encoder import ImageEncoder
+from encoder.model.model_file import load_model
+from encoder.model.spec import BackboneSpec, Precision
+from encoder.stream.job import encode
+from encoder.stream.settings import EncodeSettings
 
 
 def tie_aware_map(distances: npt.NDArray[Any], relevant: npt.NDArray[np.bool_]) -> float:

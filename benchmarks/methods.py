@@ -26,20 +26,21 @@ import numpy.typing as npt
 import torch
 
 from encoder.bits import binarize
-from encoder.config import HashKind
-from encoder.hashing.fitting import fit_layer
-from encoder.levelcounts import blocks, count_codes, count_reals
+from encoder.evaluation.counts import blocks, count_codes, count_reals
+from encoder.evaluation.metrics import average_precision
+from encoder.hashing.methods import fit_layer
+from encoder.hashing.names import HashKind
+from encoder.images.classes import class_indices, parse_label_map
+from encoder.images.expand import expand
+from encoder.images.shards import Shard
 from encoder.levels import Level
-from encoder.losses.criteria import make_criterion
-from encoder.losses.dqn import fit_codebooks, lookup_distances, quantise
-from encoder.losses.kinds import LossKind
-from encoder.metrics import average_precision
-from encoder.model import Model, load_model
-from encoder.shards import Shard, expand
-from encoder.targets import class_indices, parse_label_map
-from encoder.training.centres import spread_codes
+from encoder.model.model_file import Model, load_model
+from encoder.training.class_codes import spread_codes
 from encoder.training.dataset import read_images
 from encoder.training.learner import HashLearner
+from encoder.training.losses.criteria import make_criterion
+from encoder.training.losses.dqn import fit_codebooks, lookup_distances, quantise
+from encoder.training.losses.names import LossKind
 
 BATCH, DECAY, WARMUP = 256, 5e-4, 0.2
 """Those of the hash-layer phase of `encoder train`."""

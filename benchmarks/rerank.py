@@ -3,7 +3,7 @@
 usage: rerank.py MODEL --train SHARD... --test SHARD... [--label fine] [--level fused] [--depths 100,1000] [--queries 2000]
 
 Test images ask, training images are the database, relevant is the same class; mAP is tie-aware over the whole database.
-The first R ranks by (distance, row) are ordered by the asymmetric distance (`indexer.rerank`), the others keep their order.
+The first R ranks by (distance, row) are ordered by the asymmetric distance (`indexer.search.rerank`), the others keep their order.
 """
 
 import argparse
@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import binarize, hamming, unpack
-from encoder.inference import ImageEncoder
+from encoder.evaluation.metrics import average_precision
+from encoder.images.classes import class_indices
+from encoder.images.expand import expand
 from encoder.levels import Level, parse_level
-from encoder.metrics import average_precision
-from encoder.model import load_model
-from encoder.shards import expand
-from encoder.targets import class_indices
+from encoder.model.image_encoder import ImageEncoder
+from encoder.model.model_file import load_model
 from encoder.training.dataset import read_images
 
 Reals = npt.NDArray[np.floating]

@@ -17,14 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from encoder.images.expand import expand
+from encoder.images.shards import Shard
 from encoder.levels import Level
-from encoder.shards import Shard, expand
 from encoder.training.dataset import read_images
-from encoder.training.division import divide
+from encoder.training.job import Machine, make_learner
 from encoder.training.loop import Training
 from encoder.training.recipes import Recipe, settings_for
 from encoder.training.settings import TrainSettings
-from encoder.training.train import Machine, make_learner
+from encoder.training.split import divide
 
 
 def main() -> None:

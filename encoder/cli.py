@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from encoder.box import BOX
-from encoder.config import BackboneSpec, HashKind, Pooling, Precision, SkipDuplicates
-from encoder.console import EXIT_ERROR, notice, progress, result, run, show_version
 from encoder.errors import HashgrainError, Reason
+from encoder.hashing.names import HashKind
 from encoder.levels import DEFAULT_LABELS, parse_bits, parse_levels
+from encoder.model.builtin import BUILTIN
+from encoder.model.spec import BackboneSpec, Pooling, Precision
+from encoder.runtime.console import EXIT_ERROR, notice, progress, result, run, show_version
+from encoder.stream.settings import SkipDuplicates
 from encoder.training.cli import train
 
 if TYPE_CHECKING:
-    from encoder.counting import EncodeReport
-    from encoder.fit import FitSettings
-    from encoder.inspecting import CodesSummary
-    from encoder.shards import Shard
+    from encoder.codes.summary import CodesSummary
+    from encoder.hashing.fit_model import FitSettings
+    from encoder.images.shards import Shard
+    from encoder.stream.report import EncodeReport
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -83,9 +85,9 @@ def fit(
 
     Example: encoder fit 'train-*.tar' --weights resnet50.safetensors --bits 128 --image-size 160
     """
-    from encoder.fit import FitSettings
-    from encoder.shards import expand
-    from encoder.targets import parse_label_map
+    from encoder.hashing.fit_model import FitSettings
+    from encoder.images.classes import parse_label_map
+    from encoder.images.expand import expand
 
     if out.exists() and not overwrite:
         raise HashgrainError(Reason.EXISTS, f"{out} exists; give another --out, or --overwrite to replace it")
@@ -162,13 +164,13 @@ def encode(
 
     Example: encoder encode 'train-{0000..0127}.tar' --model model.safetensors --out codes
     """
-    from encoder.coding import EncodeSettings
-    from encoder.counting import EncodeProgress, MaxBad
-    from encoder.decode import Limits
-    from encoder.encode import MODEL_NAME
-    from encoder.encode import encode as run_encode
-    from encoder.fit import FitSettings
-    from encoder.shards import expand
+    from encoder.hashing.fit_model import FitSettings
+    from encoder.images.expand import expand
+    from encoder.images.limits import Limits
+    from encoder.model.spec import MODEL_NAME
+    from encoder.stream.job import encode as run_encode
+    from encoder.stream.report import EncodeProgress
+    from encoder.stream.settings import EncodeSettings, MaxBad
 
     settings = EncodeSettings(
         batch=batch,
@@ -194,7 +196,7 @@ def encode(
             fit_settings = FitSettings(
                 BackboneSpec(backbone), weights=named, kind=hash_kind, bits=parse_bits(bits), image_size=image_size
             )
-            model = _fit_or_box(found, fit_settings, model, may_box=weights is None)
+            model = _fit_or_builtin(found, fit_settings, model, may_fall_back=weights is None)
     with progress("encoding") as advance:
 
         def show(at: EncodeProgress) -> None:
@@ -217,8 +219,8 @@ def inspect(
 
     Example: encoder inspect codes
     """
-    from encoder.codefile import list_code_files, open_codes
-    from encoder.inspecting import summarise
+    from encoder.codes.file import list_code_files, open_codes
+    from encoder.codes.summary import summarise
 
     files = list_code_files(codes or [Path("codes")])
     if rejects:
@@ -240,20 +242,20 @@ def inspect(
         _print_summary(summary)
 
 
-def _fit_or_box(shards: "list[Shard]", settings: "FitSettings", out: Path, *, may_box: bool) -> Path:
-    """Fit a model, or take the one in the box where no weights can be had."""
+def _fit_or_builtin(shards: "list[Shard]", settings: "FitSettings", out: Path, *, may_fall_back: bool) -> Path:
+    """Fit a model, or take the built-in one where no weights can be had."""
     try:
         _fit(shards, settings, out)
     except HashgrainError as err:
-        if err.reason is not Reason.WEIGHTS_UNAVAILABLE or not may_box:
+        if err.reason is not Reason.WEIGHTS_UNAVAILABLE or not may_fall_back:
             raise
-        notice(f"{err}; using the small model that comes with the program, which knows tiny pictures ({BOX.name})")
-        return BOX
+        notice(f"{err}; using the small model that comes with the program, which knows tiny pictures ({BUILTIN.name})")
+        return BUILTIN
     return out
 
 
 def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
-    from encoder.fit import fit as run_fit
+    from encoder.hashing.fit_model import fit as run_fit
 
     with progress("fitting") as advance:
         report = run_fit(

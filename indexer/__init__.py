@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoder.levels import Level
-from indexer.config import Combine, CombineSettings, Engine, SearchSettings
+from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
 
 if TYPE_CHECKING:
     from indexer.index import Index

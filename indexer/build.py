@@ -9,25 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from encoder.bits import Codes
-from encoder.codefile import CodeHeader, open_codes
+from encoder.codes.file import CodeHeader, open_codes
+from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from encoder.publish import exclusive, sha256_of
-from encoder.text import TextColumn
-from indexer.config import BuildSettings, OnDuplicate
-from indexer.generation import publish_generation
-from indexer.levelwriter import write_level
-from indexer.manifest import (
-    POINTER,
-    LevelRecord,
-    Manifest,
-    SegmentRecord,
-    ShardSpan,
-)
-from indexer.rows import KeyHashes, hash_keys
-from indexer.rowwriter import Kept, write_rows
+from encoder.model.spec import MODEL_NAME
+from encoder.runtime.publish import exclusive, sha256_of
+from indexer.settings import BuildSettings, OnDuplicate
+from indexer.storage.generation import publish_generation
+from indexer.storage.level_writer import write_level
+from indexer.storage.manifest import POINTER, LevelRecord, Manifest, SegmentRecord, ShardSpan
+from indexer.storage.row_table import KeyHashes, hash_keys
+from indexer.storage.row_writer import Kept, write_rows
 
-MODEL_NAME = "model.safetensors"
 SEGMENT = "segment-000"
 BLOCK_ROWS = 1 << 18
 
@@ -55,7 +49,7 @@ def build(
     """Build an index from code files; a row is a position over all of them in the order given.
 
     Args:
-        files: code files, from `encoder.codefile.list_code_files`.
+        files: code files, from `encoder.codes.file.list_code_files`.
         index: folder of the index.
         settings: how.
         progress: called with a share done and a few words.

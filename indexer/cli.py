@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from encoder.console import notice, progress, result, run, show_version
 from encoder.levels import parse_level, parse_levels
-from indexer.config import (
+from encoder.runtime.console import notice, progress, result, run, show_version
+from indexer.settings import (
     BuildSettings,
     Combine,
     CombineSettings,
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from encoder.levels import Level
-    from indexer.manifest import LevelRecord
     from indexer.query import Hit
+    from indexer.storage.manifest import LevelRecord
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -70,7 +70,7 @@ def build(
 
     Example: indexer build codes --out index --kind ivf
     """
-    from encoder.codefile import list_code_files
+    from encoder.codes.file import list_code_files
     from indexer.build import build as run_build
 
     settings = BuildSettings(
@@ -168,7 +168,7 @@ def query(
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
     if save_html is not None:
-        from indexer.page import Known, Section, save_page
+        from indexer.page.page import Known, Section, save_page
 
         known = {name: Known(image) for name, image in given.items()}
         section = Section(f"level {title}", "", answers)
@@ -216,7 +216,7 @@ def tune(
             mark = "  <- chosen" if point is curve.chosen else ""
             result(f"  {probed:>10}  {point.recall:.4f}  {point.milliseconds:.4f} ms a query{mark}")
     if plot is not None:
-        from encoder.plots import Curve, save_recall_by_time
+        from encoder.evaluation.plots import Curve, save_recall_by_time
 
         lines = [
             Curve(
@@ -260,7 +260,7 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
 
     Example: indexer verify --index index
     """
-    from indexer.verifying import verify as run_verify
+    from indexer.verify import verify as run_verify
 
     with progress("verifying") as advance:
         opened = run_verify(index, advance)

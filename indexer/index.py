@@ -10,20 +10,20 @@ import numpy as np
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
-from encoder.labels import Labels
+from encoder.images.places import read_image
+from encoder.images.shards import ShardKind
+from encoder.images.sidecars import Labels
 from encoder.levels import Level
-from encoder.places import read_image
-from encoder.publish import in_use
-from encoder.shards import ShardKind
-from indexer.combine import Asked, Ranked, combine
-from indexer.conditions import label_fields
-from indexer.config import CombineSettings, SearchSettings
-from indexer.found import Found, Rows
-from indexer.manifest import POINTER, Manifest, check_sizes, read_current
-from indexer.rowset import RowSet, counts_of, row_set
-from indexer.segment import Segment
-from indexer.subindex import SubIndex
-from indexer.where import parse
+from encoder.runtime.publish import in_use
+from indexer.filters.expression import label_fields
+from indexer.filters.parser import parse
+from indexer.matches import Found, Rows
+from indexer.row_mask import RowSet, counts_of, row_set
+from indexer.search.combine import Asked, Ranked, combine
+from indexer.search.level_index import SubIndex
+from indexer.settings import CombineSettings, SearchSettings
+from indexer.storage.manifest import POINTER, Manifest, check_sizes, read_current
+from indexer.storage.segment import Segment
 
 FILTERS = 16
 """Filters whose rows are remembered: the next page of an answer, or the next query of a session, asks with the same one."""
@@ -202,7 +202,7 @@ def _live(segments: Sequence[Segment]) -> RowSet | None:
 
 
 def _filter(segments: Sequence[Segment], where: str) -> RowSet:
-    from indexer.passing import passing
+    from indexer.filters.evaluate import passing
 
     condition = parse(where, label_fields(segment.record for segment in segments))
     rows = row_set(np.concatenate([passing(condition, each.table, each.record.shards) for each in segments]))

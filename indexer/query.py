@@ -8,14 +8,14 @@ import numpy as np
 
 from encoder.bits import Codes, Logits, binarize, hamming
 from encoder.errors import HashgrainError, Reason
-from encoder.labels import Labels
+from encoder.images.sidecars import Labels
 from encoder.levels import Level
-from encoder.publish import sha256_of
-from indexer.combine import Ranked, Scores
-from indexer.config import CombineSettings, Question
-from indexer.found import Found
+from encoder.runtime.publish import sha256_of
 from indexer.index import Index
-from indexer.rerank import rerank
+from indexer.matches import Found
+from indexer.search.combine import Ranked, Scores
+from indexer.search.rerank import rerank
+from indexer.settings import CombineSettings, Question
 
 KEY_PREFIX = "key:"
 STDIN = "-"
@@ -168,7 +168,7 @@ def query_codes(
         else:
             images.append((at, what, given[what] if what in given else query_image(what)))
     if images:
-        from encoder.inference import image_logits
+        from encoder.model.image_encoder import image_logits
 
         path, places = _model_of(index, model), [at for at, _, _ in images]
         found = image_logits(path, [(what, data) for _, what, data in images], levels, index.manifest.precision)

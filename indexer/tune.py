@@ -14,20 +14,20 @@ from typing import Final
 import numpy as np
 
 from encoder.bits import Codes
-from encoder.codefile import list_code_files, open_codes
+from encoder.codes.file import list_code_files, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from encoder.publish import exclusive
-from indexer.config import Engine, SearchSettings, TuneSettings
-from indexer.engine import write_ivf
-from indexer.found import Found
-from indexer.generation import publish_generation, take_over
+from encoder.runtime.publish import exclusive
+from indexer.engines.faiss_cpu import write_ivf
 from indexer.index import Index
-from indexer.levelwriter import usual_nlist
-from indexer.manifest import LevelRecord, Manifest, Tuned
-from indexer.rowset import RowSet, row_set
-from indexer.segment import LevelPart
-from indexer.subindex import SubIndex
+from indexer.matches import Found
+from indexer.row_mask import RowSet, row_set
+from indexer.search.level_index import SubIndex
+from indexer.settings import Engine, SearchSettings, TuneSettings
+from indexer.storage.generation import publish_generation, take_over
+from indexer.storage.level_writer import usual_nlist
+from indexer.storage.manifest import LevelRecord, Manifest, Tuned
+from indexer.storage.segment import LevelPart
 
 REPEATS: Final = 3
 """Runs of a batch, of which the median time counts."""

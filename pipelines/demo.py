@@ -13,25 +13,25 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from encoder.box import BOX
-from encoder.codefile import SUFFIX, open_codes
-from encoder.coding import EncodeSettings
-from encoder.config import BackboneSpec
-from encoder.console import progress, result, run
-from encoder.counting import EncodeReport
-from encoder.encode import encode
+from encoder.codes.file import SUFFIX, open_codes
 from encoder.errors import HashgrainError, Reason
-from encoder.fit import FitSettings, fit
-from encoder.labels import Labels
+from encoder.hashing.fit_model import FitSettings, fit
+from encoder.images.expand import expand
+from encoder.images.sidecars import Labels
 from encoder.levels import Level, parse_bits
-from encoder.shards import expand
+from encoder.model.builtin import BUILTIN
+from encoder.model.spec import BackboneSpec
+from encoder.runtime.console import progress, result, run
+from encoder.stream.job import encode
+from encoder.stream.report import EncodeReport
+from encoder.stream.settings import EncodeSettings
 from indexer.build import build
-from indexer.config import BuildSettings, IndexKind, Question, SearchSettings
-from indexer.found import Found
 from indexer.index import Index
-from indexer.page import Known, Section, save_page
+from indexer.matches import Found
+from indexer.page.page import Known, Section, save_page
 from indexer.query import ask
-from pipelines.collection import draw_shards
+from indexer.settings import BuildSettings, IndexKind, Question, SearchSettings
+from pipelines.drawn.collection import draw_shards
 
 K = 10
 SCORED = 500
@@ -66,7 +66,7 @@ def demo(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Weights of a ResNet-50 to fit ITQ on (none: untrained), in the place of the model in the box.",
+            help="Weights of a ResNet-50 to fit ITQ on (none: untrained), in the place of the built-in model.",
             show_default=False,
         ),
     ] = None,
@@ -84,9 +84,9 @@ def demo(
         result("1. drawing a picture collection: kinds, classes inside them, several views of each thing")
         shards, held_out = [str(out / "shards")], out / "queries"
         _timed(lambda: draw_shards(out / "shards", out / "queries"))
-    model = _fitted(shards, weights, bits, out) if weights else BOX
+    model = _fitted(shards, weights, bits, out) if weights else BUILTIN
     if not weights:
-        result("2. the model is the one in the box: a small network trained on CIFAR-100, which sees 32 x 32 pixels")
+        result("2. the model is the built-in one: a small network trained on CIFAR-100, which sees 32 x 32 pixels")
     result("3. encoding")
     report = _encode(shards, model, out / "codes")
     rejects, rate = report.rejects.total(), report.encoded / max(report.seconds, 1e-9)

@@ -14,20 +14,31 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from encoder import console
 from encoder.bits import Logits
 from encoder.errors import HashgrainError, Reason
+from encoder.images.classes import parse_label_map
 from encoder.levels import Level, parse_bits
-from encoder.targets import parse_label_map
-from pipelines.baselines import Images, Ranking, learned_from, random_codes, read_images, standardise
-from pipelines.copies import CopyRecall
-from pipelines.figures import draw
-from pipelines.health import CodeHealth
-from pipelines.probes import check_health, logits_of, recall_copies
-from pipelines.protocols import PROTOCOLS, Indices, Pool, Preset, Split, pool_of, refuse_leaks, split, trained_on, twins
-from pipelines.report import Counted, Report, Row, as_table, summary, write_report
-from pipelines.scoring import GRADED_METRICS, TIES, binary_metrics, counted, score
-from pipelines.subject import Progress, Source, Subject, open_subject, silent
+from encoder.runtime import console
+from pipelines.evaluation.baselines import Images, Ranking, learned_from, random_codes, read_images, standardise
+from pipelines.evaluation.copies import CopyRecall
+from pipelines.evaluation.figures import draw
+from pipelines.evaluation.health import CodeHealth
+from pipelines.evaluation.probes import check_health, logits_of, recall_copies
+from pipelines.evaluation.protocols import (
+    PROTOCOLS,
+    Indices,
+    Pool,
+    Preset,
+    Split,
+    pool_of,
+    refuse_leaks,
+    split,
+    trained_on,
+    twins,
+)
+from pipelines.evaluation.report import Counted, Report, Row, as_table, summary, write_report
+from pipelines.evaluation.scoring import GRADED_METRICS, TIES, binary_metrics, counted, score
+from pipelines.evaluation.subject import Progress, Source, Subject, open_subject, silent
 
 SHOWN = 1_000
 """Queries that are copied, at most."""
@@ -82,7 +93,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = silent) -> Report:
 
     Args:
         settings: what and how.
-        progress: shows how far each stage is; `encoder.console.progress` on a command line.
+        progress: shows how far each stage is; `encoder.runtime.console.progress` on a command line.
 
     Raises:
         HashgrainError: `leak`, `duplicate-keys`, `bad-value`, `codes-mismatch`, `model-mismatch`, and what encoding or
@@ -116,7 +127,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = silent) -> Report:
 
 def _settle(settings: EvaluateSettings, progress: Progress) -> _Trial:
     """Get the codes, refuse leaks, and only then look at an image."""
-    from encoder.coding import EncodeSettings
+    from encoder.stream.settings import EncodeSettings
 
     sources = {"test": settings.test, "train": settings.train}
     how = EncodeSettings(device=settings.device, prefix_keys=settings.prefix_keys, overwrite=True)

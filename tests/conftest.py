@@ -6,18 +6,20 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from encoder.cli import main as encoder_main
-from encoder.codefile import CodeFileWriter, CodeHeader, ShardRecord, list_code_files
-from encoder.coding import EncodeSettings
-from encoder.config import BackboneSpec, HashKind
-from encoder.encode import encode
-from encoder.fit import FitSettings, fit
+from encoder.codes.file import CodeFileWriter, CodeHeader, ShardRecord, list_code_files
+from encoder.hashing.fit_model import FitSettings, fit
+from encoder.hashing.names import HashKind
+from encoder.images.expand import expand
+from encoder.images.shards import ShardKind
 from encoder.levels import Level
-from encoder.shards import ShardKind, expand
-from encoder.weights import NO_WEIGHTS
+from encoder.model.spec import BackboneSpec
+from encoder.model.weights import NO_WEIGHTS
+from encoder.stream.job import encode
+from encoder.stream.settings import EncodeSettings
 from indexer.build import build
 from indexer.cli import main as indexer_main
-from indexer.config import BuildSettings
-from tests.pictures import labelled_members, write_tar
+from indexer.settings import BuildSettings
+from tests.support.pictures import labelled_members, write_tar
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -16,14 +16,16 @@ import torch
 
 from benchmarks.encode.limits import cpu_limits, gpu_limits
 from benchmarks.encode.photos import large_photos, repeated, some_bad
-from encoder.codefile import SUFFIX
-from encoder.coding import EncodeSettings
-from encoder.config import BackboneSpec, HashKind
-from encoder.cores import worker_count
-from encoder.encode import encode
-from encoder.fit import FitSettings, fit
-from encoder.inference import fast_dtype
-from encoder.shards import Shard, expand
+from encoder.codes.file import SUFFIX
+from encoder.hashing.fit_model import FitSettings, fit
+from encoder.hashing.names import HashKind
+from encoder.images.expand import expand
+from encoder.images.shards import Shard
+from encoder.model.image_encoder import fast_dtype
+from encoder.model.spec import BackboneSpec
+from encoder.runtime.cores import worker_count
+from encoder.stream.job import encode
+from encoder.stream.settings import EncodeSettings
 
 WAYS = ("files", "files tuned", "tars", "tars tuned")
 STARTS, HELPS = 3, 11

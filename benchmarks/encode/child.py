@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder.coding import EncodeSettings
-from encoder.counting import EncodeProgress
-from encoder.encode import encode
-from encoder.shards import expand
+from encoder.images.expand import expand
+from encoder.stream.job import encode
+from encoder.stream.report import EncodeProgress
+from encoder.stream.settings import EncodeSettings
 
 EVERY = 0.25
 """Seconds between two looks at the memory."""

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from benchmarks.encode.photos import photos_of
-from encoder.cores import worker_count
-from encoder.decode import Limits, decode_square
-from encoder.inference import ImageEncoder
-from encoder.model import load_model
+from encoder.images.decode import decode_square
+from encoder.images.limits import Limits
+from encoder.model.image_encoder import ImageEncoder
+from encoder.model.model_file import load_model
+from encoder.runtime.cores import worker_count
 
 REPEATS = 6
 """Batches a core and measurement."""

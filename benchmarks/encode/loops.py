@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from torchvision.transforms import v2
 
 from benchmarks.encode.photos import photos_of
-from encoder.inference import fast_dtype
 from encoder.levels import Level
-from encoder.model import load_model
+from encoder.model.image_encoder import fast_dtype
+from encoder.model.model_file import load_model
 
 BATCH = 32
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from encoder.cores import worker_count
-from encoder.decode import decode
-from encoder.parallel import ordered_map
-from encoder.reading import Sample, ShardReader
-from encoder.shards import expand
+from encoder.images.decode import decode
+from encoder.images.expand import expand
+from encoder.images.samples import Sample, ShardReader
+from encoder.runtime.cores import worker_count
+from encoder.runtime.parallel import ordered_map
 
 PER_TAR = 100
 LARGE = (4000, 3000)

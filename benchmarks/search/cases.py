@@ -21,8 +21,8 @@ from benchmarks.search.systems import (
     list_systems,
 )
 from benchmarks.search.timing import SINGLES, milliseconds, read_all, recall
-from encoder.cores import worker_count
-from indexer.levelwriter import usual_nlist
+from encoder.runtime.cores import worker_count
+from indexer.storage.level_writer import usual_nlist
 
 BATCHES, KS = (1, 64, 1000), (10, 100)
 ENOUGH, K = 0.95, 10

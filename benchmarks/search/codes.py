@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes, pack
-from indexer.engine import FlatIndex, write_flat, write_ivf
-from indexer.manifest import LevelRecord
-from indexer.segment import LevelPart
-from indexer.subindex import SubIndex
+from indexer.engines.faiss_cpu import FlatIndex, write_flat, write_ivf
+from indexer.search.level_index import SubIndex
+from indexer.storage.manifest import LevelRecord
+from indexer.storage.segment import LevelPart
 
 BLOCK = 1_000_000
 PER_CENTRE = 100

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search.cases import ENOUGH, READ, K, Results
-from encoder.plots import Curve, save_time_by_rows
+from encoder.evaluation.plots import Curve, save_time_by_rows
 
 GOALS = {
     64: {64: 5.0, 128: 4.0, 256: 3.0},

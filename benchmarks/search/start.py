@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from benchmarks.search.codes import Codebase, Spread
-from encoder.codefile import CodeFileWriter, CodeHeader, ShardRecord
+from encoder.codes.file import CodeFileWriter, CodeHeader, ShardRecord
+from encoder.images.shards import ShardKind
 from encoder.levels import Level
-from encoder.shards import ShardKind
 
 PER_FILE = 1_000_000
 RUNS = 7

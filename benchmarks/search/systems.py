@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from benchmarks.search.codes import Codebase
 from encoder.bits import Codes
-from encoder.cores import worker_count
-from indexer.config import Engine, SearchSettings
-from indexer.scan.threads import Helpers
+from encoder.runtime.cores import worker_count
+from indexer.engines.scan.threads import Helpers
+from indexer.settings import Engine, SearchSettings
 
 Distances = npt.NDArray[np.int64]
 NOTHING = np.iinfo(np.int32).max

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from benchmarks.search.systems import Distances, System
 from encoder.bits import Codes
-from encoder.cores import worker_count
-from indexer.scan.threads import share
+from encoder.runtime.cores import worker_count
+from indexer.engines.scan.threads import share
 
 SINGLES, ROUNDS = 24, 15
 """Turns of single queries, and of a batch."""

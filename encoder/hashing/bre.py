@@ -5,9 +5,9 @@ from itertools import islice
 
 import numpy as np
 
+from encoder.hashing.checks import Classes, Features, Reals
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pairs import Residual, kernel_sample, signs
-from encoder.hashing.sample import Classes, Features, Reals
 
 ITEMS = 1000
 """Images whose pairs are looked at: the order of the source's."""

@@ -4,10 +4,10 @@ from itertools import islice
 
 import numpy as np
 
+from encoder.hashing.checks import Classes, Features, Reals, check_classes, sample_mean
 from encoder.hashing.itq import ROUNDS, rotations
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pca import settled
-from encoder.hashing.sample import Classes, Features, Reals, check_classes, sample_mean
 
 RIDGE = 0.1
 """Added to each feature's variance, in mean variances: there may be fewer images than features. Chosen on a part of the

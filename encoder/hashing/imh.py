@@ -3,10 +3,10 @@
 import numpy as np
 
 from encoder.errors import HashgrainError, Reason
+from encoder.hashing.checks import Features, Reals, distinct_rows, sample_mean
 from encoder.hashing.kernel import Kernel, squared_distances
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pca import settled
-from encoder.hashing.sample import Features, Reals, distinct_rows, sample_mean
 
 CENTRES, NEIGHBOURS = 400, 5
 """Source: Shen et al., for both."""

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from encoder.hashing.checks import Features, Reals
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pca import fit_pca
-from encoder.hashing.sample import Features, Reals
 
 ROUNDS = 50
 """Source: Gong and Lazebnik, CVPR 2011."""

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from encoder.config import KernelSpec
 from encoder.errors import HashgrainError, Reason
-from encoder.hashing.sample import Features
+from encoder.hashing.checks import Features
+from encoder.model.spec import KernelSpec
 
 Real = TypeVar("Real", bound=np.floating[Any])
 

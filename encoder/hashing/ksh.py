@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from encoder.hashing.checks import Classes, Features, Reals
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pairs import Residual, kernel_sample, signs
-from encoder.hashing.sample import Classes, Features, Reals
 
 ITEMS = 2000
 """Images whose pairs are looked at. Source: Liu et al., the authors' code; 1,000 to 5,000 in the paper."""

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Logits
-from encoder.config import Activation, HeadSpec
 from encoder.errors import HashgrainError, Reason
+from encoder.hashing.checks import Features, Reals
 from encoder.hashing.kernel import Kernel
-from encoder.hashing.sample import Features, Reals
+from encoder.model.spec import Activation, HeadSpec
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from encoder.hashing.checks import Features, sample_mean
 from encoder.hashing.layer import HashLayer
-from encoder.hashing.sample import Features, sample_mean
 
 
 def fit(features: Features, nbits: int, rng: np.random.Generator) -> HashLayer:

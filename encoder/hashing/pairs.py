@@ -9,8 +9,8 @@ from typing import Self
 
 import numpy as np
 
+from encoder.hashing.checks import Classes, Features, Reals, check_classes, distinct_rows, sample_mean
 from encoder.hashing.kernel import Kernel, squared_distances
-from encoder.hashing.sample import Classes, Features, Reals, check_classes, distinct_rows, sample_mean
 
 ANCHORS = 300
 """Of the kernel. Source: Liu et al."""

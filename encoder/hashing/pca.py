@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoder.errors import HashgrainError, Reason
-from encoder.hashing.sample import Features, Reals, sample_mean
+from encoder.hashing.checks import Features, Reals, sample_mean
 
 NOISE = float(np.finfo(np.float32).eps) ** 2
 """What rounding to float32 can make of no variance at all, relative to the largest variance, per row or column."""

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from encoder.hashing.checks import Features
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pca import fit_pca
-from encoder.hashing.sample import Features
 
 
 def fit(features: Features, nbits: int, rng: np.random.Generator) -> HashLayer:  # noqa: ARG001 - as every `fit`

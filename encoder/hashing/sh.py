@@ -5,10 +5,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from encoder.config import Activation
+from encoder.hashing.checks import Features, Reals
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pca import leading_axes
-from encoder.hashing.sample import Features, Reals
+from encoder.model.spec import Activation
 
 Indices: TypeAlias = npt.NDArray[np.intp]
 

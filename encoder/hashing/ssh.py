@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from encoder.hashing.checks import Classes, Features, Reals, check_classes
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pca import check_rank, leading_axes, settled
-from encoder.hashing.sample import Classes, Features, Reals, check_classes
 
 SPREAD = 0.01
 """Weight of the spread (eta), where both terms have trace 1. Chosen on a part of the Grocery Store training photos, with all

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from encoder.levels import Level
-from encoder.parallel import ordered_map
+from encoder.runtime.parallel import ordered_map
 from encoder.training.augment import cutout, shift, view, warp
 from encoder.training.dataset import Indices, Pictures
 from encoder.training.settings import TrainSettings

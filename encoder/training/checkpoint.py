@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from encoder.errors import HashgrainError, Reason
-from encoder.publish import publish
+from encoder.runtime.publish import publish
 
 
 def save_checkpoint(path: Path, digest: str, content: dict[str, Any]) -> None:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from encoder.config import BackboneSpec, Precision
-from encoder.console import progress, result
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, parse_bits, parse_level
-from encoder.losses.kinds import LossKind
+from encoder.model.spec import BackboneSpec, Precision
+from encoder.runtime.console import progress, result
+from encoder.training.losses.names import LossKind
 from encoder.training.recipes import Recipe, settings_for
 
 
@@ -74,11 +74,11 @@ def train(
 
     Example: encoder train 'train-*.tar' --weights resnet50.safetensors --image-size 160 --out model.safetensors
     """
-    from encoder.shards import expand
-    from encoder.targets import parse_label_map
+    from encoder.images.classes import parse_label_map
+    from encoder.images.expand import expand
+    from encoder.training.job import Machine
+    from encoder.training.job import train as run_train
     from encoder.training.loop import TrainProgress
-    from encoder.training.train import Machine
-    from encoder.training.train import train as run_train
 
     if out.exists() and not overwrite:
         raise HashgrainError(Reason.EXISTS, f"{out} exists; give another --out, or --overwrite to replace it")

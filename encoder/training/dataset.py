@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from encoder.decode import Limits, RejectedImage, decode_square
 from encoder.errors import HashgrainError, Reason
-from encoder.labels import Labels, LabelValue
+from encoder.images.decode import RejectedImage, decode_square
+from encoder.images.limits import Limits
+from encoder.images.samples import LateLabels, Sample, ShardReader
+from encoder.images.shards import Shard
+from encoder.images.sidecars import Labels, LabelValue
 from encoder.levels import Level
-from encoder.parallel import ordered_map
-from encoder.reading import LateLabels, Sample, ShardReader
-from encoder.shards import Shard
+from encoder.runtime.parallel import ordered_map
 
 BATCH = 64
 

@@ -6,13 +6,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from encoder.config import HeadSpec, Normalisation
 from encoder.levels import Level
-from encoder.losses.criteria import Criterion
-from encoder.losses.distillation import gram_distillation
-from encoder.losses.views import contrastive_views
-from encoder.network import HashNetwork
+from encoder.model.network import HashNetwork
+from encoder.model.spec import HeadSpec, Normalisation
 from encoder.training.distributed import gather
+from encoder.training.losses.criteria import Criterion
+from encoder.training.losses.distillation import gram_distillation
+from encoder.training.losses.views import contrastive_views
 from encoder.training.settings import TrainSettings
 
 

@@ -16,11 +16,11 @@ from encoder.training.batches import Batch, Batches
 from encoder.training.checkpoint import load_checkpoint, save_checkpoint
 from encoder.training.dataset import Pictures
 from encoder.training.distributed import sum_gradients
-from encoder.training.division import Parts
-from encoder.training.features import FeatureBatches, compute_features
+from encoder.training.feature_cache import FeatureBatches, compute_features
 from encoder.training.learner import Learner
-from encoder.training.score import held_out_score
 from encoder.training.settings import Phase, TrainSettings
+from encoder.training.split import Parts
+from encoder.training.validation import held_out_scores
 
 CHECKPOINT_SECONDS = 60
 """The most work that a kill can cost, next to one step."""
@@ -172,7 +172,7 @@ class Training:
 
     def _end_epoch(self, phase: Phase, state: State, steps: int) -> bool:
         """Write the epoch's row into the history and return whether its weights are to be kept."""
-        scores = held_out_score(self, phase)
+        scores = held_out_scores(self.learner, self.pictures, self.parts, phase.levels, self.settings.image_size)
         mean = _mean(scores)
         losses = {name: round(value / steps, 5) for name, value in state.sums.items()}
         kept = mean >= state.best - self.score_error

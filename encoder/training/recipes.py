@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 
-from encoder.config import BackboneSpec, Pooling
 from encoder.levels import Level
-from encoder.losses.kinds import LossKind
+from encoder.model.spec import BackboneSpec, Pooling
+from encoder.training.losses.names import LossKind
 from encoder.training.settings import Phase, TrainSettings
 
 CLASS_LEVELS = (Level.MID, Level.COARSE, Level.FUSED)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from encoder.config import BackboneSpec, Pooling
 from encoder.levels import DEFAULT_LABELS, Level
-from encoder.losses.kinds import LossKind
+from encoder.model.spec import BackboneSpec, Pooling
+from encoder.training.losses.names import LossKind
 
 
 @dataclass(frozen=True, slots=True)

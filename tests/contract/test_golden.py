@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from encoder.bits import pack
-from encoder.codefile import CodeFileWriter, CodeHeader, ShardRecord, open_codes
+from encoder.codes.file import CodeFileWriter, CodeHeader, ShardRecord, open_codes
+from encoder.codes.strings import TextColumn
 from encoder.errors import Reject
+from encoder.images.shards import ShardKind
 from encoder.levels import Level
-from encoder.shards import ShardKind
-from encoder.text import TextColumn
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

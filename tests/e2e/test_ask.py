@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from encoder.bits import unpack
-from encoder.inference import image_logits
 from encoder.levels import Level
+from encoder.model.image_encoder import image_logits
 from indexer.index import Index
-from tests.pictures import encoded
+from tests.support.pictures import encoded
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from pipelines import demo
-from pipelines.collection import draw_shards
-from tests.pictures import labelled_members, write_tar
+from pipelines.drawn.collection import draw_shards
+from tests.support.pictures import labelled_members, write_tar
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from encoder.codefile import open_codes
-from indexer.verifying import verify
+from encoder.codes.file import open_codes
+from indexer.verify import verify
 
 
 def run_limited(limit, *arguments):

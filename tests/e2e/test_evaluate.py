@@ -8,23 +8,24 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from encoder.codefile import list_code_files, open_codes
-from encoder.coding import EncodeSettings
-from encoder.config import BackboneSpec, HashKind
-from encoder.encode import encode
-from encoder.fit import FitSettings, fit
+from encoder.codes.file import list_code_files, open_codes
+from encoder.hashing.fit_model import FitSettings, fit
+from encoder.hashing.names import HashKind
+from encoder.images.expand import expand
 from encoder.levels import Level
-from encoder.model import load_model, save_model
-from encoder.shards import expand
-from encoder.weights import NO_WEIGHTS
+from encoder.model.model_file import load_model, save_model
+from encoder.model.spec import BackboneSpec
+from encoder.model.weights import NO_WEIGHTS
+from encoder.stream.job import encode
+from encoder.stream.settings import EncodeSettings
 from indexer.build import build
-from indexer.config import BuildSettings
+from indexer.settings import BuildSettings
 from pipelines import evaluate
-from pipelines.collection import draw_shards
+from pipelines.drawn.collection import draw_shards
 from pipelines.evaluate import EvaluateSettings
-from pipelines.protocols import Preset
-from pipelines.subject import Source
-from tests import oracles
+from pipelines.evaluation.protocols import Preset
+from pipelines.evaluation.subject import Source
+from tests.support import oracles
 
 BITS = 16
 

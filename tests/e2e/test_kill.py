@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from encoder.codefile import open_codes
+from encoder.codes.file import open_codes
 from indexer.index import Index
-from indexer.verifying import verify
+from indexer.verify import verify
 
 
 def start(*arguments):

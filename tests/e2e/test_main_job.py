@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from encoder.codefile import open_codes
+from encoder.codes.file import open_codes
 from encoder.levels import Level
 from indexer.index import Index
-from tests.pictures import encoded, labelled_members, write_tar
+from tests.support.pictures import encoded, labelled_members, write_tar
 
 FIT = ("--backbone", "alexnet", "--weights", "none", "--hash", "lsh", "--bits", "64", "--image-size", "64")
 

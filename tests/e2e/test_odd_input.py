@@ -6,10 +6,10 @@ import tarfile
 
 import pytest
 
-from encoder.codefile import open_codes
+from encoder.codes.file import open_codes
 from encoder.errors import Reject
-from tests.odd_images import odd_images
-from tests.pictures import encoded, labelled_members, write_tar
+from tests.support.odd_images import odd_images
+from tests.support.pictures import encoded, labelled_members, write_tar
 
 ODD = list(odd_images())
 

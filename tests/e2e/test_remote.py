@@ -2,8 +2,8 @@
 
 import json
 
-from tests.pictures import labelled_members, write_tar
-from tests.servers import serving
+from tests.support.pictures import labelled_members, write_tar
+from tests.support.servers import serving
 
 
 def test_shards_of_a_web_server_become_answers_with_pictures(command, model_path, tmp_path):

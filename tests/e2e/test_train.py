@@ -2,9 +2,9 @@
 
 import pytest
 
-from encoder.codefile import list_code_files, open_codes
+from encoder.codes.file import list_code_files, open_codes
 from encoder.levels import Level
-from encoder.model import load_model
+from encoder.model.model_file import load_model
 
 QUICK = ("--epochs", "1", "--batch", "16", "--image-size", "32", "--bits", "16", "--held-out", "0.2")
 

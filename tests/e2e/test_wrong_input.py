@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from encoder.codefile import open_codes
+from encoder.codes.file import open_codes
 from encoder.levels import Level
-from tests.pictures import encoded, labelled_members, write_tar
+from tests.support.pictures import encoded, labelled_members, write_tar
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from encoder.config import HashKind
 from encoder.hashing import itq
-from encoder.hashing.fitting import fit_layer
+from encoder.hashing.methods import fit_layer
+from encoder.hashing.names import HashKind
 from encoder.hashing.pca import leading_axes
 from encoder.hashing.sh import smoothest
 

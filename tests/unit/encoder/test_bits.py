@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from encoder.bits import binarize, hamming, pack, unpack
-from tests import oracles
+from tests.support import oracles
 
 codes = hnp.arrays(np.uint8, st.tuples(st.integers(0, 9), st.integers(1, 6)))
 

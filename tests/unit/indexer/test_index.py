@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from encoder.bits import pack
-from encoder.codefile import list_code_files
+from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from encoder.publish import exclusive, sha256_of
+from encoder.runtime.publish import exclusive, sha256_of
 from indexer.build import build
-from indexer.config import (
+from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_flat, write_ivf
+from indexer.index import Index
+from indexer.settings import (
     BuildSettings,
     Combine,
     CombineSettings,
@@ -23,11 +25,9 @@ from indexer.config import (
     OnDuplicate,
     SearchSettings,
 )
-from indexer.engine import FlatIndex, open_ivf, write_flat, write_ivf
-from indexer.index import Index
-from indexer.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
-from indexer.verifying import verify
-from tests.oracles import nearest
+from indexer.storage.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
+from indexer.verify import verify
+from tests.support.oracles import nearest
 
 
 @pytest.fixture

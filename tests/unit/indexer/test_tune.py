@@ -4,14 +4,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from encoder.codefile import list_code_files
+from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from indexer.build import build
-from indexer.config import BuildSettings, IndexKind, SearchSettings, TuneSettings
 from indexer.index import Index
+from indexer.settings import BuildSettings, IndexKind, SearchSettings, TuneSettings
 from indexer.tune import read_queries, tune
-from indexer.verifying import verify
+from indexer.verify import verify
 
 FINE = (Level.FINE,)
 ROWS = 4000

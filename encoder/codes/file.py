@@ -1,0 +1,356 @@
+"""The code file: one HDF5 file per shard, specified in docs/FORMAT.md. The only owner of h5py.
+
+The first 512 bytes (HDF5's user block) hold magic, version, size and a SHA-256 of all the rest, so that a file is
+proven whole before libhdf5 parses a byte of it. Datasets are contiguous and uncompressed: hash bits do not compress,
+and numpy can map them.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from encoder.bits import Codes
+from encoder.codes.spool import PatientFile, Spool, TextSpool
+from encoder.codes.strings import TextColumn
+from encoder.errors import HashgrainError, Reason, Reject
+from encoder.images.shards import ShardKind
+from encoder.images.sidecars import Labels
+from encoder.levels import Level
+from encoder.runtime.publish import publish, sha256_of
+
+SUFFIX = ".h5"
+MAGIC = "hashgrain-codes"
+VERSION = 1
+USER_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """The shard a code file came from, as it was when it was read."""
+
+    name: str
+    kind: ShardKind
+    path: str
+    """Absolute path of the tar, or of the folder the files are below."""
+    size: int
+    sha256: str
+    stamp: str
+    """`Shard.stamp()`: sizes and times, to tell cheaply whether it changed."""
+    damage: str | None
+    """Why the shard was not whole, or None."""
+    key_prefix: str
+    """What stands before each image's own name in its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeHeader:
+    """What a code file says of itself."""
+
+    fingerprint: str
+    """SHA-256 of the model file that made the codes."""
+    precision: str
+    bits: dict[Level, int]
+    shard: ShardRecord
+    seen: int
+    """Images seen = rows + rejects."""
+    rows: int
+    rejects: int
+    bad_labels: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelColumn:
+    """One label field over the rows of a file."""
+
+    values: npt.NDArray[np.int64] | TextColumn
+    present: npt.NDArray[np.bool_]
+    """bool[rows]: whether the row has the field; where not, its value is 0 or ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectRow:
+    """One image that was seen and has no code."""
+
+    key: str
+    reject: Reject
+    detail: str
+
+
+class CodeFileWriter:
+    """Collects the rows and rejects of one shard in bounded memory; `finish` makes the file appear, whole."""
+
+    def __init__(self, folder: Path, bits: Mapping[Level, int]) -> None:
+        self.rows = self.rejects = 0
+        self.reasons: Counter[Reject] = Counter()
+        self._folder, self._bits = folder, dict(bits)
+        self._codes = {level: Spool(folder) for level in bits}
+        self._keys, self._places, self._labels = TextSpool(folder), Spool(folder), Spool(folder)
+        self._rejected = {name: TextSpool(folder) for name in ("key", "reason", "detail")}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        columns: list[Spool | TextSpool] = [self._keys, self._places, self._labels]
+        for column in (*columns, *self._codes.values(), *self._rejected.values()):
+            column.close()
+
+    def add(self, key: str, place: tuple[int, int], labels: Labels, codes: Mapping[Level, bytes]) -> int:
+        """Append one image: its key, (offset, size) of its bytes, labels and packed code per level; return its row."""
+        row = self.rows
+        self._keys.append(key)
+        self._places.append(place[0].to_bytes(8, "little") + place[1].to_bytes(8, "little"))
+        for level, code in codes.items():
+            self._codes[level].append(code)
+        self.rows += 1
+        self.label(row, labels)
+        return row
+
+    def label(self, row: int, labels: Labels) -> None:
+        """Give a row labels; later ones win."""
+        if labels:
+            self._labels.append(json.dumps([row, labels]).encode() + b"\n")
+
+    def reject(self, key: str, reject: Reject, detail: str) -> None:
+        """Record an image that has no code, and why."""
+        for name, value in (("key", key), ("reason", reject), ("detail", detail[:1000])):
+            self._rejected[name].append(value)
+        self.rejects += 1
+        self.reasons[reject] += 1
+
+    def finish(self, path: Path, header: CodeHeader) -> CodeHeader:
+        """Write the file durably under `path` and return its header with the counts filled in.
+
+        Raises:
+            HashgrainError: `write-failed`.
+        """
+        header = replace(header, seen=self.rows + self.rejects, rows=self.rows, rejects=self.rejects, bits=self._bits)
+        with publish(path) as partial:
+            with PatientFile(partial, "w+") as disk:
+                with h5py.File(disk, "w", userblock_size=USER_BLOCK) as file:
+                    self._write_datasets(file)
+                    file.attrs["header"] = json.dumps(asdict(header), sort_keys=True)
+                    file.attrs["bit_order"] = "lowest bit first"
+                if disk.failure is not None:
+                    raise disk.failure
+            _seal(partial)
+        return header
+
+    def _write_datasets(self, file: h5py.File) -> None:
+        for level, nbits in self._bits.items():
+            _write(file, f"codes/{level}", self._codes[level], np.uint8, (self.rows, nbits // 8))
+        _write_text(file, "keys", self._keys)
+        _write(file, "places", self._places, np.uint64, (self.rows, 2))
+        for name, column in self._rejected.items():
+            _write_text(file, f"rejects/{name}", column)
+        self._write_labels(file)
+
+    def _write_labels(self, file: h5py.File) -> None:
+        """Write each field as int64 where every value is an integer, else as strings; `present` marks who has it."""
+        is_text: dict[str, bool] = {}
+        for line in self._labels.lines():
+            for name, value in json.loads(line)[1].items():
+                is_text[name] = is_text.get(name, False) or isinstance(value, str)
+        for number, name in enumerate(sorted(is_text)):
+            group = file.create_group(f"labels/{number:03d}")
+            group.attrs["name"] = name
+            values: list[Any] = ["" if is_text[name] else 0] * self.rows
+            present = np.zeros(self.rows, dtype=np.uint8)
+            for line in self._labels.lines():
+                row, labels = json.loads(line)
+                if name in labels:
+                    values[row], present[row] = labels[name], 1
+            if is_text[name]:
+                column = TextColumn.of(map(str, values))
+                group.create_dataset("text", data=column.text)
+                group.create_dataset("offsets", data=column.offsets)
+            else:
+                group.create_dataset("values", data=np.array(values, dtype=np.int64))
+            group.create_dataset("present", data=present)
+
+
+def _write_text(file: h5py.File, name: str, spool: TextSpool) -> None:
+    _write(file, f"{name}/text", spool.text, np.uint8, (spool.text.size,))
+    _write(file, f"{name}/offsets", spool.offsets, np.uint64, (spool.offsets.size // 8,))
+
+
+def _write(file: h5py.File, name: str, spool: Spool, dtype: type, shape: tuple[int, ...]) -> None:
+    """Copy a spool into a contiguous dataset, a block of whole rows at a time."""
+    dataset = file.create_dataset(name, shape=shape, dtype=dtype)
+    row_bytes = dataset.dtype.itemsize * int(np.prod(shape[1:]))
+    start, left = 0, b""
+    for block in spool.blocks():
+        whole = (len(left) + len(block)) // row_bytes
+        data, left = (left + block)[: whole * row_bytes], (left + block)[whole * row_bytes :]
+        dataset[start : start + whole] = np.frombuffer(data, dtype=dtype).reshape(whole, *shape[1:])
+        start += whole
+
+
+def _seal(path: Path) -> None:
+    """Fill in the user block: magic and version, size, digest of everything after it."""
+    block = _user_block(path)
+    with path.open("r+b") as file:
+        file.write(block)
+
+
+def _user_block(path: Path) -> bytes:
+    text = f"{MAGIC} {VERSION}\nbytes {path.stat().st_size}\nsha256 {sha256_of(path, USER_BLOCK)}\n"
+    return text.encode().ljust(USER_BLOCK, b"\0")
+
+
+def _check_seal(path: Path) -> None:
+    """Prove that a file is whole and ours before anything parses it."""
+    try:
+        with path.open("rb") as file:
+            block = file.read(USER_BLOCK)
+    except OSError as err:
+        raise HashgrainError(Reason.CODES_MISSING, f"code file {path} could not be read: {err.strerror}") from err
+    magic, _, version = block.partition(b"\n")[0].decode("ascii", errors="replace").partition(" ")
+    if magic != MAGIC:
+        raise _damaged(path, f"it does not begin with {MAGIC!r}")
+    if version.isdecimal() and int(version) > VERSION:
+        raise HashgrainError(
+            Reason.CODES_DAMAGED,
+            f"code file {path} has format version {version}, this program reads {VERSION}; upgrade hashgrain",
+        )
+    if block != _user_block(path):
+        raise _damaged(
+            path, f"its {path.stat().st_size:,} bytes are not the ones that were written (size or SHA-256 differ)"
+        )
+
+
+def _damaged(path: Path, why: str) -> HashgrainError:
+    return HashgrainError(
+        Reason.CODES_DAMAGED, f"code file {path} is damaged: {why}; delete it and run `encoder encode` again"
+    )
+
+
+class CodeFile:
+    """Reads one code file; use `open_codes`."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self.path, self._file = path, file
+        self.header = _header(file)
+        rows = self.header.rows
+        for level, nbits in self.header.bits.items():
+            self._dataset(f"codes/{level}", np.uint8, (rows, nbits // 8))
+        self._dataset("places", np.uint64, (rows, 2))
+        self._label_groups = {str(group.attrs["name"]): group for group in file.get("labels", {}).values()}
+        if self.header.seen != rows + self.header.rejects:
+            raise _damaged(path, f"{self.header.seen} images seen are not {rows} rows + {self.header.rejects} rejects")
+
+    def codes(self, level: Level, start: int = 0, stop: int | None = None) -> Codes:
+        """Return uint8[stop - start, nbits / 8], lowest bit first."""
+        codes: Codes = self._file[f"codes/{level}"][start:stop]
+        return codes
+
+    def keys(self) -> TextColumn:
+        """Return the key of each row."""
+        return self._text("keys", self.header.rows)
+
+    def places(self) -> npt.NDArray[np.uint64]:
+        """Return uint64[rows, 2]: offset and size in bytes of each image in its shard."""
+        places: npt.NDArray[np.uint64] = self._file["places"][:]
+        return places
+
+    def label_fields(self) -> dict[str, bool]:
+        """Return each label field's name and whether it holds strings (else integers)."""
+        return {name: "values" not in group for name, group in self._label_groups.items()}
+
+    def label(self, name: str) -> LabelColumn:
+        """Return one label field over the rows; absent everywhere if the shard does not have it."""
+        rows, group = self.header.rows, self._label_groups.get(name)
+        if group is None:
+            return LabelColumn(np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_))
+        present = self._dataset(f"{group.name}/present", np.uint8, (rows,))[:] != 0
+        if "values" in group:
+            return LabelColumn(self._dataset(f"{group.name}/values", np.int64, (rows,))[:], present)
+        return LabelColumn(self._text(group.name, rows), present)
+
+    def rejects(self) -> list[RejectRow]:
+        """Return the images without a code."""
+        columns = (self._text(f"rejects/{name}", self.header.rejects) for name in ("key", "reason", "detail"))
+        return [RejectRow(key, Reject(reason), detail) for key, reason, detail in zip(*columns, strict=True)]
+
+    def _text(self, name: str, rows: int) -> TextColumn:
+        offsets = self._dataset(f"{name}/offsets", np.uint64, (rows + 1,))[:]
+        column = TextColumn(self._dataset(f"{name}/text", np.uint8, (int(offsets[-1]),))[:], offsets)
+        if fault := column.fault():
+            raise _damaged(self.path, f"{name}: {fault}")
+        return column
+
+    def _dataset(self, name: str, dtype: type, shape: tuple[int, ...]) -> h5py.Dataset:
+        """Return a dataset that is what the format says: in this file, plain, of this type and shape."""
+        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
+            raise _damaged(self.path, f"it has no {name} of its own")
+        dataset = self._file[name]
+        if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual or dataset.chunks:
+            raise _damaged(self.path, f"{name} is no contiguous dataset of this file")
+        if dataset.dtype != dtype or dataset.shape != shape:
+            raise _damaged(
+                self.path, f"{name} is {dataset.dtype}{dataset.shape}, its header says {np.dtype(dtype)}{shape}"
+            )
+        return dataset
+
+
+def _header(file: h5py.File) -> CodeHeader:
+    fields = json.loads(file.attrs["header"])
+    shard = fields["shard"]
+    return CodeHeader(
+        **fields
+        | {
+            "bits": {level: int(fields["bits"][level]) for level in Level if level in fields["bits"]},
+            "shard": ShardRecord(**shard | {"kind": ShardKind(shard["kind"])}),
+        }
+    )
+
+
+@contextmanager
+def open_codes(path: Path, *, proven: bool = False) -> Iterator[CodeFile]:
+    """Open a code file after proving it whole.
+
+    Args:
+        path: the file.
+        proven: this process has proven it before: do not read it all again.
+
+    Raises:
+        HashgrainError: `codes-missing`, or `codes-damaged` with what is wrong and what to do.
+    """
+    if not proven:
+        _check_seal(path)
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except (OSError, ValueError, RuntimeError) as err:
+        raise _damaged(path, str(err)) from err
+    with file:
+        try:
+            codes = CodeFile(path, file)
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            raise _damaged(path, f"its header is not what the format says ({err})") from err
+        yield codes
+
+
+def list_code_files(paths: Sequence[Path]) -> list[Path]:
+    """Return the code files among files and folders, each folder sorted by name.
+
+    Raises:
+        HashgrainError: `codes-missing` when a path does not exist or there is no code file in it.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
+        if not files or not files[0].exists():
+            raise HashgrainError(
+                Reason.CODES_MISSING,
+                f"no code file (*{SUFFIX}) at {path}; make some with `encoder encode SHARDS --out {path}`",
+            )
+        found |= dict.fromkeys(files)
+    return list(found)

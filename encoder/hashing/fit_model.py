@@ -1,0 +1,209 @@
+"""Fitting a model without training: sample images, pool their stage features, fit one hash layer per level."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from encoder.errors import HashgrainError, Reason
+from encoder.hashing.layer import HashLayer
+from encoder.hashing.methods import fit_layer
+from encoder.hashing.names import HashKind
+from encoder.images.classes import classes_of, field_of
+from encoder.images.decode import RejectedImage, decode_square
+from encoder.images.limits import Limits
+from encoder.images.samples import LateLabels, Sample, ShardReader
+from encoder.images.shards import Shard
+from encoder.images.sidecars import Labels
+from encoder.levels import DEFAULT_BITS, DEFAULT_LABELS, STAGE_LEVELS, Level
+from encoder.model.image_encoder import fast_dtype
+from encoder.model.model_file import save_model
+from encoder.model.network import EPSILON, HashNetwork
+from encoder.model.spec import BackboneSpec, ModelConfig, Pooling
+from encoder.model.weights import load_backbone
+from encoder.runtime.parallel import ordered_map
+
+SCAN_FACTOR = 20
+"""Shards are counted, in random order, until they hold so many times the sample: a large collection is not walked whole."""
+
+Features = npt.NDArray[np.float32]
+"""float32[n, channels]: pooled features of one stage, not centred."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """What to fit."""
+
+    backbone: BackboneSpec = field(default_factory=BackboneSpec)
+    weights: str = "DEFAULT"
+    kind: HashKind = HashKind.ITQ
+    bits: Mapping[Level, int] = field(default_factory=lambda: dict(DEFAULT_BITS))
+    image_size: int = 224
+    pooling: Pooling = Pooling.ATTENTION
+    sample: int = 5_000
+    """Images to fit on, at most."""
+    batch: int = 32
+    seed: int = 0
+    labels: Mapping[Level, str] = field(default_factory=lambda: dict(DEFAULT_LABELS))
+    """The JSON field that says what is the same at a level, for a hash function that is fitted with labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """What was fitted."""
+
+    fingerprint: str
+    images: int
+    rejects: int
+    weights: str
+    """Where the backbone's weights are from."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitSample:
+    """What a model is fitted to."""
+
+    features: dict[Level, Features]
+    """float32[n, channels] per stage."""
+    labels: list[Labels]
+    """Of the same images."""
+    rejects: int
+    """Images drawn that could not be decoded."""
+
+
+def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Callable[[int, int], None]) -> FitReport:
+    """Fit a model to a sample of the shards' images and write it to `out`.
+
+    Args:
+        shards: where images are drawn from.
+        settings: network and hash function.
+        out: model file to write.
+        progress: called with (images done, images in the sample).
+
+    Raises:
+        HashgrainError: `weights-unavailable`, `fit-impossible`, `shard-missing`, `write-failed`, `bad-value`.
+    """
+    backbone, spec, origin = load_backbone(settings.backbone, settings.weights, settings.seed)
+    network = HashNetwork(copy.deepcopy(backbone), settings.pooling).eval()  # a copy: it runs in the fast precision
+    sample = pooled_features(network.to_precision(fast_dtype()), shards, settings, progress)
+    images = len(sample.labels)
+    if images < 2:
+        raise HashgrainError(Reason.FIT_IMPOSSIBLE, f"only {images} readable images to fit on; give more shards")
+    means = {level: values.mean(axis=0) for level, values in sample.features.items()}
+    units = {level: _unit(values - means[level]) for level, values in sample.features.items()}
+    units[Level.FUSED] = np.concatenate([units[level] for level in STAGE_LEVELS], axis=1)
+    fields = {level: field_of(level, settings.labels) for level in settings.bits} if settings.kind.supervised else {}
+    classes = {level: classes_of(sample.labels, name) for level, name in fields.items()}
+    layers = {
+        level: fit_layer(
+            settings.kind, units[level], nbits, np.random.default_rng([settings.seed, number]), classes.get(level)
+        )
+        for number, (level, nbits) in enumerate(settings.bits.items())
+    }
+    heads = {level: layer.spec for level, layer in layers.items()}
+    config = ModelConfig(
+        backbone=spec,
+        image_size=settings.image_size,
+        pooling=settings.pooling,
+        heads=heads,
+        record={"weights": origin, "hash": settings.kind, "images": images, "seed": settings.seed, "labels": fields},
+    )
+    with torch.random.fork_rng(devices=[]):
+        fitted = HashNetwork(backbone, settings.pooling, heads)
+    _install(fitted, means, layers)
+    return FitReport(save_model(out, config, fitted), images, sample.rejects, origin)
+
+
+def pooled_features(
+    network: HashNetwork, shards: Sequence[Shard], settings: FitSettings, progress: Callable[[int, int], None]
+) -> FitSample:
+    """Stream a random sample of images through the backbone."""
+    chosen, total = _draw(shards, settings)
+
+    @torch.inference_mode()
+    def work(samples: list[Sample]) -> tuple[int, list[Labels], dict[Level, Features]]:
+        decoded = [(sample.labels, _picture(sample, settings.image_size)) for sample in samples]
+        pictures = [picture for _, picture in decoded if picture is not None]
+        images = torch.from_numpy(np.stack(pictures)) if pictures else torch.empty(0, 64, 64, 3, dtype=torch.uint8)
+        pooled = {level: values.numpy() for level, values in network.pooled(images)} if pictures else {}
+        return len(samples), [labels for labels, picture in decoded if picture is not None], pooled
+
+    found: dict[Level, list[Features]] = {level: [] for level in STAGE_LEVELS}
+    labels: list[Labels] = []
+    done = 0
+    for seen, own, pooled in ordered_map(work, _batches(shards, chosen, settings.batch)):
+        done += seen
+        labels += own
+        for level, values in pooled.items():
+            found[level].append(values)
+        progress(done, total)
+    features = {
+        level: np.concatenate(parts) if parts else np.empty((0, 1), np.float32) for level, parts in found.items()
+    }
+    return FitSample(features, labels, done - len(labels))
+
+
+def _draw(shards: Sequence[Shard], settings: FitSettings) -> tuple[dict[int, set[int]], int]:
+    """Choose images at random: ordinals by position of their shard."""
+    rng = np.random.default_rng([settings.seed, len(Level)])
+    counts: dict[int, int] = {}
+    for position in rng.permutation(len(shards)).tolist():
+        reader = ShardReader(shards[position], wanted=lambda _: False)
+        for _ in reader:
+            pass
+        counts[position] = reader.seen
+        if sum(counts.values()) >= SCAN_FACTOR * settings.sample:
+            break
+    owners = np.repeat(list(counts), list(counts.values()))
+    ordinals = np.concatenate([np.arange(count) for count in counts.values()])
+    picked = rng.permutation(len(owners))[: settings.sample]
+    chosen: dict[int, set[int]] = {}
+    for owner, ordinal in zip(owners[picked].tolist(), ordinals[picked].tolist(), strict=True):
+        chosen.setdefault(owner, set()).add(ordinal)
+    return chosen, len(picked)
+
+
+def _batches(shards: Sequence[Shard], chosen: Mapping[int, set[int]], size: int) -> Iterator[list[Sample]]:
+    """Yield the chosen images; labels that come later in a shard than their image are added to its sample's own."""
+    batch: list[Sample] = []
+    for position in sorted(chosen):
+        wanted = chosen[position]
+        drawn: dict[str, Labels] = {}
+        for sample in ShardReader(shards[position], wanted=wanted.__contains__):
+            if isinstance(sample, LateLabels):
+                drawn.get(sample.key, {}).update(sample.labels)
+            elif sample.ordinal in wanted:
+                drawn[sample.key] = sample.labels
+                batch.append(sample)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
+
+
+def _picture(sample: Sample, size: int) -> npt.NDArray[np.uint8] | None:
+    if sample.reject is not None:
+        return None
+    try:
+        return decode_square(sample.data, size, Limits())
+    except RejectedImage:
+        return None  # counted by the caller; `encode` names each one
+
+
+def _unit(centred: Features) -> Features:
+    """Bring rows to length 1, as `HashNetwork.centre` does."""
+    unit: Features = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), EPSILON)
+    return unit
+
+
+def _install(network: HashNetwork, means: Mapping[Level, Features], layers: Mapping[Level, HashLayer]) -> None:
+    with torch.no_grad():
+        for level, mean in means.items():
+            network.means[level].copy_(torch.from_numpy(mean))
+        for level, layer in layers.items():
+            network.head(level).load_state_dict({name: torch.from_numpy(at) for name, at in layer.tensors.items()})

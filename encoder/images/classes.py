@@ -1,0 +1,65 @@
+"""Labels as a fit or a training needs them: which field of the sidecars speaks for which level, and classes as numbers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from encoder.errors import HashgrainError, Reason
+from encoder.images.sidecars import Labels, LabelValue
+from encoder.levels import Level, parse_level
+
+
+def parse_label_map(text: str) -> dict[Level, str]:
+    """Return the JSON field of each level from `mid=fine,coarse=coarse`.
+
+    Raises:
+        HashgrainError: `bad-value` for anything else, `level-unknown`.
+    """
+    fields: dict[Level, str] = {}
+    for part in text.split(","):
+        name, equals, field = part.partition("=")
+        if not equals or not field.strip():
+            raise HashgrainError(
+                Reason.BAD_VALUE, f"--label {text!r} is not LEVEL=FIELD; give for example mid=fine,coarse=coarse"
+            )
+        fields[parse_level(name)] = field.strip()
+    return fields
+
+
+def field_of(level: Level, fields: Mapping[Level, str]) -> str:
+    """Return the field that speaks for a level: its own, else that of the class (level mid), else the first there is."""
+    return fields.get(level) or fields.get(Level.MID) or next(iter(fields.values()))
+
+
+def classes_of(labels: Sequence[Labels], field: str) -> npt.NDArray[np.int64]:
+    """Return the class of each image by one field of its labels: int64[n], -1 for an image that lacks it.
+
+    Raises:
+        HashgrainError: `fit-impossible` when no image has the field.
+    """
+    if not any(field in own for own in labels):
+        found = ", ".join(sorted(set().union(*labels))) or "none"
+        raise HashgrainError(
+            Reason.FIT_IMPOSSIBLE,
+            f"none of {len(labels)} images has a label {field!r} (labels found: {found}); give --label LEVEL=FIELD with a "
+            "field that they have",
+        )
+    return class_indices([own.get(field) for own in labels])[0]
+
+
+def class_indices(values: Sequence[LabelValue | None]) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Number the classes in the order of their names, numbers before strings.
+
+    Args:
+        values: label of each image; None for none.
+
+    Returns:
+        int64[n], -1 for none, and the classes' names by number. 7 and "7" are two classes.
+    """
+    classes = sorted(
+        {value for value in values if value is not None}, key=lambda value: (isinstance(value, str), value)
+    )
+    number = {(type(value), value): index for index, value in enumerate(classes)}
+    indices = [-1 if value is None else number[type(value), value] for value in values]
+    return np.array(indices, np.int64), [str(value) for value in classes]

@@ -1,0 +1,178 @@
+"""The model file: safetensors with one JSON header; everything that is needed to make the same code again.
+
+Its SHA-256 is the encoder's fingerprint: equal fingerprints mean equal weights, preprocessing and hash layers. The file
+is written deterministically (one metadata key, canonical JSON), so `sha256sum` of it is all there is to know.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from encoder.errors import HashgrainError, Reason
+from encoder.levels import STAGE_LEVELS, Level
+from encoder.model.backbone import Backbone
+from encoder.model.network import HashNetwork
+from encoder.model.spec import Activation, BackboneSpec, HeadSpec, KernelSpec, ModelConfig, Normalisation, Pooling
+from encoder.runtime.publish import publish, sha256_of
+
+FORMAT, VERSION = "hashgrain-model", 1
+METADATA_KEY = "hashgrain"
+MAX_IMAGE_SIZE = 2048
+MAX_LAYERS, MAX_WIDTH, MAX_ANCHORS = 8, 4096, 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network that is ready to code images, and what it is."""
+
+    config: ModelConfig
+    network: HashNetwork
+    fingerprint: str
+    """SHA-256 of the model file."""
+
+
+def save_model(path: Path, config: ModelConfig, network: HashNetwork, *, half: bool = False) -> str:
+    """Write a model file durably and return its fingerprint.
+
+    Args:
+        path: of the file.
+        config: its header.
+        network: its tensors.
+        half: write float16, in half the space; what is computed from it is float32 or bf16 as before.
+
+    Raises:
+        HashgrainError: `write-failed`.
+    """
+    header = {"format": FORMAT, "version": VERSION, **asdict(config)}
+    tensors = {name: tensor.half() if half else tensor for name, tensor in _tensors(network).items()}
+    with publish(path) as partial:
+        metadata = {METADATA_KEY: json.dumps(header, sort_keys=True)}
+        partial.write_bytes(save(tensors, metadata))  # `save_file` would make a file that nobody else may read
+    return sha256_of(path)
+
+
+def load_model(path: Path) -> Model:
+    """Read a model file.
+
+    Raises:
+        HashgrainError: `model-invalid`, with what is wrong.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise _invalid(path, "it does not exist") from None
+    except (safetensors.SafetensorError, OSError) as err:
+        raise _invalid(path, f"it is no readable safetensors file ({err})") from err
+    if METADATA_KEY not in metadata:
+        raise _invalid(path, "it holds tensors only, no hashgrain header; `--weights` takes plain weights")
+    try:
+        config = _config(json.loads(metadata[METADATA_KEY]))
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise _invalid(path, f"its header cannot be read ({err})") from err
+    return Model(config, _network(path, config, tensors), sha256_of(path))
+
+
+def _invalid(path: Path, why: str) -> HashgrainError:
+    return HashgrainError(
+        Reason.MODEL_INVALID,
+        f"model file {path} cannot be used: {why}; make one with `encoder fit SHARDS --out {path.name}`",
+    )
+
+
+def _config(header: dict[str, Any]) -> ModelConfig:
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']!r}, expected {FORMAT!r}")
+    if header["version"] != VERSION:
+        raise ValueError(f"version {header['version']}, this program reads {VERSION}; upgrade hashgrain")
+    header = _upgraded(header)
+    size = int(header["image_size"])
+    widths = header["backbone"]["widths"]
+    heads = {level: _head(header["heads"][level]) for level in Level if level in header["heads"]}
+    if not 0 < size <= MAX_IMAGE_SIZE or not heads or any(head.bits <= 0 or head.bits % 8 for head in heads.values()):
+        raise ValueError(f"image size {size} or hash layers {heads} out of range")
+    return ModelConfig(
+        backbone=BackboneSpec(**header["backbone"] | {"widths": widths and _widths(widths)}),
+        image_size=size,
+        pooling=Pooling(header["pooling"]),
+        heads=heads,
+        normalisation=Normalisation(header["normalisation"]),
+        exits={Level(level): _widths(widths) for level, widths in header["exits"].items()},
+        record=dict(header["record"]),
+    )
+
+
+def _upgraded(header: dict[str, Any]) -> dict[str, Any]:
+    """Return a header as it is written now, also of a file from before each level had its hash layer under `heads`."""
+    if "heads" in header:
+        return header
+    activations = header["activations"]
+    heads = {level: {"bits": bits, "activation": activations[level]} for level, bits in header["bits"].items()}
+    return header | {
+        "backbone": header["backbone"] | {"widths": None},
+        "heads": heads,
+        "normalisation": Normalisation.UNIT,
+        "exits": {},
+    }
+
+
+def _head(fields: dict[str, Any]) -> HeadSpec:
+    return HeadSpec(int(fields["bits"]), Activation(fields["activation"]), _kernel(fields.get("kernel")))
+
+
+def _kernel(fields: dict[str, Any] | None) -> KernelSpec | None:
+    if fields is None:
+        return None
+    neighbours = None if fields["neighbours"] is None else int(fields["neighbours"])
+    kernel = KernelSpec(int(fields["anchors"]), float(fields["width"]), neighbours)
+    fewest = 1 if neighbours is None else neighbours
+    if not (0 < fewest <= kernel.anchors <= MAX_ANCHORS and 0 < kernel.width < math.inf):
+        raise ValueError(f"{kernel} out of range")
+    return kernel
+
+
+def _widths(values: list[int]) -> tuple[int, ...]:
+    """Return channels of layers, within what a file may ask this machine to allocate."""
+    widths = tuple(int(value) for value in values)
+    if not 0 < len(widths) <= MAX_LAYERS or not all(0 < width <= MAX_WIDTH for width in widths):
+        raise ValueError(f"widths {widths} out of range")
+    return widths
+
+
+def _network(path: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> HashNetwork:
+    with torch.device("meta"):
+        network = HashNetwork(
+            Backbone(config.backbone), config.pooling, config.heads, config.normalisation, config.exits
+        )
+    wanted = _tensors(network)
+    if odd := sorted(wanted.keys() ^ tensors.keys()):
+        raise _invalid(path, f"its tensors are not the ones its header asks for (first: {odd[0]})")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape or not torch.isfinite(tensor).all():
+            raise _invalid(path, f"tensor {name} has shape {tuple(tensor.shape)} or values that are not finite")
+    network.to_empty(device="cpu")
+    with torch.no_grad():
+        for name, target in _tensors(network).items():
+            target.copy_(tensors[name])
+    return network.eval()
+
+
+def _tensors(network: HashNetwork) -> dict[str, Tensor]:
+    """Return every tensor of the file by its name in it."""
+    named = {f"backbone.{name}": tensor for name, tensor in network.backbone.net.state_dict().items()}
+    for level in STAGE_LEVELS:
+        named |= {f"attention.{level}.{name}": tensor for name, tensor in network.pool(level).conv.state_dict().items()}
+    named |= {f"mean.{level}": mean.data for level, mean in network.means.items()}
+    named |= {f"exit.{name}": tensor for name, tensor in network.exits.state_dict().items()}
+    for level in network.levels:
+        named |= {f"hash.{level}.{name}": tensor for name, tensor in network.head(level).state_dict().items()}
+    return {name: tensor.contiguous() for name, tensor in named.items() if not name.endswith("num_batches_tracked")}

@@ -1,0 +1,183 @@
+"""The network: a backbone's three stages, attention pooling, and a hash layer per level and for all of them together.
+
+For stage l with feature map F of C x H x W: attention A = sigmoid(conv1x1(F)); pooled f = sum_hw(F*A) / sum_hw(A), or
+mean_hw(F*A) in the plain form, or mean_hw(F); g = (f - mean) / |f - mean|; logits = act(W g + v). The fused level reads
+[g1; g2; g3].
+Untrained attention has weights and bias zero, so A is uniform and f is the plain mean.
+
+In a trained network g = f (its batch norms are folded into W and v), and a level whose stage is too early for its question
+may have an exit: convolutions of its own between F and its pooling. The fused level reads the stages, not the exits.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from encoder.levels import STAGE_LEVELS, Level
+from encoder.model.backbone import Backbone
+from encoder.model.hash_head import HashHead
+from encoder.model.spec import HeadSpec, Normalisation, Pooling
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Source: torchvision's `ImageClassification` preset, for RGB in 0..1."""
+EPSILON = 1e-12
+"""Keeps the length of an all-zero feature from dividing by zero."""
+
+
+class AttentionPool(nn.Module):
+    """Pools float[n, C, H, W] to float32[n, C]."""
+
+    def __init__(self, channels: int, pooling: Pooling) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.conv = nn.Conv2d(channels, 1, kernel_size=1)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Weigh each place by its attention."""
+        features = features.float()
+        if self.pooling is Pooling.MEAN:
+            return features.mean(dim=(2, 3))
+        attention = self.conv(features)
+        if self.pooling is Pooling.PLAIN:
+            return (features * torch.sigmoid(attention)).mean(dim=(2, 3))
+        # A / sum(A), also where every A is too small for a float and the quotient would be 0 / 0
+        weights = F.logsigmoid(attention).flatten(2).softmax(dim=2)
+        return (features.flatten(2) * weights).sum(dim=2)
+
+
+class Exit(nn.Module):
+    """Convolutions of a level's own, each halving the side, and its pooling: float[n, C, H, W] to float32[n, width].
+
+    Args:
+        channels: of the stage's feature map.
+        widths: channels after each convolution.
+        pooling: form of the attention pooling.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], pooling: Pooling) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for source, width in itertools.pairwise((channels, *widths)):
+            layers += [nn.Conv2d(source, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        self.convs: nn.Module = nn.Sequential(*layers)
+        self.pool = AttentionPool(widths[-1], pooling)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return what the level's hash layer reads."""
+        pooled: Tensor = self.pool(self.convs(features))
+        return pooled
+
+
+class HashNetwork(nn.Module):
+    """From 8-bit pictures to logits per level.
+
+    Args:
+        backbone: the trunk.
+        pooling: form of the attention pooling.
+        heads: the hash layer of each level that has a code.
+        normalisation: what happens to pooled features before a hash layer reads them.
+        exits: widths of the convolutions of the stage levels that have an exit of their own.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: Pooling,
+        heads: Mapping[Level, HeadSpec] | None = None,
+        normalisation: Normalisation = Normalisation.UNIT,
+        exits: Mapping[Level, Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.normalisation = normalisation
+        channels = dict(zip(STAGE_LEVELS, backbone.channels(), strict=True))
+        self.dims = channels | {Level.FUSED: sum(channels.values())}
+        self.pools = nn.ModuleDict({level: AttentionPool(channels[level], pooling) for level in STAGE_LEVELS})
+        self.exits = nn.ModuleDict(
+            {level: Exit(channels[level], widths, pooling) for level, widths in (exits or {}).items()}
+        )
+        self.dims |= {level: widths[-1] for level, widths in (exits or {}).items()}
+        centred = STAGE_LEVELS if normalisation is Normalisation.UNIT else ()
+        self.means = nn.ParameterDict(
+            {level: nn.Parameter(torch.zeros(channels[level]), requires_grad=False) for level in centred}
+        )
+        self.heads = nn.ModuleDict({level: HashHead(self.dims[level], head) for level, head in (heads or {}).items()})
+
+    @property
+    def levels(self) -> list[Level]:
+        """Return the levels that have a hash layer."""
+        return [Level(level) for level in self.heads]
+
+    def pool(self, level: Level) -> AttentionPool:
+        """Return the pooling of a stage."""
+        return cast(AttentionPool, self.pools[level])
+
+    def head(self, level: Level) -> HashHead:
+        """Return the hash layer of a level."""
+        return cast(HashHead, self.heads[level])
+
+    def fold_norms(self) -> "HashNetwork":
+        """Fold batch norms into convolutions, for inference: the result is the same, its tensors are not a model file's."""
+        self.backbone.fold_norms()
+        for each in self.exits.values():
+            own = cast(Exit, each)
+            own.convs = fuse(own.convs, inplace=True)
+        return self
+
+    def to_precision(self, dtype: torch.dtype) -> "HashNetwork":
+        """Run the convolutions in `dtype`; pooling and hash layers stay float32, where a bit's sign is decided."""
+        for part in (self.backbone, *(cast(Exit, each).convs for each in self.exits.values())):
+            part.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn uint8[n, size, size, 3] into the backbone's input, float[n, 3, size, size], channels last in memory."""
+        mean, std = (255 * torch.tensor(values, device=images.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        pixels = (images.float() - mean) / std
+        return pixels.to(next(self.backbone.parameters()).dtype).permute(0, 3, 1, 2)
+
+    def pooled(self, images: Tensor) -> Iterator[tuple[Level, Tensor]]:
+        """Yield each stage's level and its pooled features, float32[n, C], of uint8[n, size, size, 3]."""
+        for level, maps in zip(STAGE_LEVELS, self.backbone(self.normalise(images)), strict=True):
+            yield level, self.pool(level)(maps)
+
+    def centre(self, level: Level, pooled: Tensor) -> Tensor:
+        """Shift pooled features by the sample's mean and bring them to length 1, where the network has such means."""
+        if self.normalisation is Normalisation.NONE:
+            return pooled
+        centred: Tensor = pooled - self.means[level]
+        length: Tensor = centred.norm(dim=1, keepdim=True)
+        return centred / length.clamp_min(EPSILON)
+
+    def features(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
+        """Return what the hash layers read, float32[n, dim], of uint8[n, size, size, 3] by level (default: all).
+
+        Stages above the highest level asked for are not computed.
+        """
+        wanted = self.levels if levels is None else list(levels)
+        fused = Level.FUSED in wanted
+        found: dict[Level, Tensor] = {}
+        stages: list[Tensor] = []
+        for level, maps in zip(STAGE_LEVELS, self.backbone(self.normalise(images)), strict=True):
+            own = level in wanted
+            if fused or (own and level not in self.exits):
+                stages.append(self.centre(level, self.pool(level)(maps)))
+            if own:
+                found[level] = self.exits[level](maps) if level in self.exits else stages[-1]
+            if not fused and len(found) == len(wanted):
+                break
+        if fused:
+            found[Level.FUSED] = torch.cat(stages, dim=1)
+        return {level: found[level] for level in wanted}
+
+    def forward(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
+        """Return logits, float32[n, nbits], of uint8[n, size, size, 3] for the levels asked for (default: all)."""
+        return {level: self.head(level)(values) for level, values in self.features(images, levels).items()}

@@ -1,0 +1,104 @@
+"""Where the time of a run goes: seconds by stage over all threads and, where a trace is wanted, each stretch of work."""
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from encoder.runtime.publish import write_bytes
+
+Item = TypeVar("Item")
+
+
+class Stage(StrEnum):
+    """What a thread can be busy with; else it waits."""
+
+    READ = "read"
+    DECODE = "decode"
+    FORWARD = "forward"
+    WRITE = "write"
+
+
+class Stretch(NamedTuple):
+    """One piece of work, as the trace event format has it."""
+
+    stage: Stage
+    process: int
+    thread: int
+    start: float
+    """Seconds of a clock that all processes share."""
+    seconds: float
+
+
+class Telemetry:
+    """Seconds by stage; any number of threads may write to it.
+
+    Args:
+        trace: whether each stretch of work is kept, about 100 bytes each.
+    """
+
+    def __init__(self, *, trace: bool = False) -> None:
+        self.trace = trace
+        self.seconds: Counter[Stage] = Counter()
+        self.stretches: list[Stretch] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def span(self, stage: Stage) -> Iterator[None]:
+        """Count the block's time for a stage."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._add(Stretch(stage, os.getpid(), threading.get_native_id(), start, time.monotonic() - start))
+
+    def each(self, stage: Stage, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield items and count the time that each takes to come for a stage."""
+        iterator = iter(items)
+        while True:
+            with self.span(stage):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    def merge(self, seconds: Counter[Stage], stretches: Iterable[Stretch]) -> None:
+        """Take in what another process counted."""
+        with self._lock:
+            self.seconds.update(seconds)
+            self.stretches.extend(stretches)
+
+    def save_trace(self, path: Path) -> None:
+        """Write the stretches as JSON in the trace event format, which chrome://tracing and ui.perfetto.dev show.
+
+        Source: Google, Trace Event Format, "complete events"; times are in microseconds.
+
+        Raises:
+            HashgrainError: `write-failed`.
+        """
+        first = min((each.start for each in self.stretches), default=0.0)
+        events = [
+            {
+                "name": each.stage,
+                "ph": "X",
+                "pid": each.process,
+                "tid": each.thread,
+                "ts": round(1e6 * (each.start - first)),
+                "dur": round(1e6 * each.seconds),
+            }
+            for each in self.stretches
+        ]
+        write_bytes(path, json.dumps({"traceEvents": events}).encode())
+
+    def _add(self, stretch: Stretch) -> None:
+        with self._lock:
+            self.seconds[stretch.stage] += stretch.seconds  # type: ignore[assignment]  # a Counter of floats
+            if self.trace:
+                self.stretches.append(stretch)

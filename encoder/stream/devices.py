@@ -1,0 +1,145 @@
+"""Several devices on one machine: a process each, which asks for the next shard when it has read the last.
+
+Each process writes the code files of its shards itself, so that one that dies takes no finished shard along, and the same command
+goes on where the run stopped.
+"""
+
+import ctypes
+import signal
+import sys
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final, cast
+
+from encoder.errors import HashgrainError, Reason
+from encoder.images.shards import Shard
+from encoder.model.image_encoder import ImageEncoder
+from encoder.model.model_file import load_model
+from encoder.runtime.telemetry import Stage, Stretch, Telemetry
+from encoder.stream.settings import EncodeSettings
+from encoder.stream.shard import BatchDone, ShardDone, bits_of, code_shards
+
+PR_SET_PDEATHSIG: Final = 1
+"""Source: prctl(2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """A process wants another shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A process met an error that a person can act on."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A process has no more to do: where its time went."""
+
+    seconds: Counter[Stage]
+    stretches: list[Stretch]
+
+
+def code_on(
+    devices: Sequence[str],
+    shards: Sequence[Shard],
+    model_path: Path,
+    out: Path,
+    settings: EncodeSettings,
+    telemetry: Telemetry,
+) -> Generator[BatchDone | ShardDone]:
+    """Code shards on several devices, as `coding.code_shards` does on one; they come in the order in which they are done.
+
+    Raises:
+        HashgrainError: as `code_shards`; `process-died` when a process ends without a word.
+    """
+    context, left = get_context("spawn"), iter(shards)
+    processes: dict[Connection, SpawnProcess] = {}
+    try:
+        for device in devices:
+            ours, theirs = context.Pipe()
+            work = (theirs, replace(settings, device=device), model_path, out, telemetry.trace)
+            process = context.Process(target=_serve, args=work, name=device, daemon=True)
+            process.start()
+            theirs.close()  # what is left of the pipe when the process dies is its end
+            processes[ours] = process
+        while processes:
+            for ready in wait(list(processes)):
+                ours = cast(Connection, ready)
+                try:
+                    said = ours.recv()
+                except EOFError:
+                    raise _died(processes[ours]) from None
+                match said:
+                    case _Next():
+                        with suppress(BrokenPipeError):  # it died, and its end comes next
+                            ours.send(next(left, None))
+                    case _Failed():
+                        raise HashgrainError(said.reason, said.message)
+                    case _Told():
+                        telemetry.merge(said.seconds, said.stretches)
+                        processes.pop(ours).join()
+                    case _:
+                        yield said
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.join()
+
+
+def _serve(
+    connection: Connection,
+    settings: EncodeSettings,
+    model_path: Path,
+    out: Path,
+    trace: bool,
+) -> None:
+    """Code the shards that the parent hands out, until there are none."""
+    _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, too, and says what is to be said
+
+    def shards() -> Iterator[Shard]:
+        while True:
+            connection.send(_Next())
+            if (shard := connection.recv()) is None:
+                return
+            yield shard
+
+    telemetry = Telemetry(trace=trace)
+    try:
+        model = load_model(model_path)
+        levels = tuple(bits_of(model.config, settings))
+        encoder = ImageEncoder(model, settings.device, settings.precision, compile_for=levels)
+        for done in code_shards(encoder, shards(), out, settings, telemetry):
+            connection.send(done)
+    except HashgrainError as err:
+        connection.send(_Failed(err.reason, str(err)))
+    else:
+        connection.send(_Told(telemetry.seconds, telemetry.stretches))
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this process with its parent, which may be killed: a new run must not meet an old one's writer."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _died(process: SpawnProcess) -> HashgrainError:
+    process.join()
+    code = process.exitcode or 0
+    how = f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code}"
+    return HashgrainError(
+        Reason.PROCESS_DIED,
+        f"the process of device {process.name} {how}, perhaps for want of memory; what is done is kept: run the same command "
+        "again, with a smaller --batch or fewer devices",
+    )

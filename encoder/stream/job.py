@@ -1,0 +1,193 @@
+"""Shards in, code files out: the encoder's main job, on one device or several."""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from encoder.codes.file import SUFFIX, CodeHeader, open_codes
+from encoder.errors import HashgrainError, Reason, Reject
+from encoder.images.duplicates import Seen, SeenCodes, digest, seen_files
+from encoder.images.samples import Sample, ShardReader
+from encoder.images.shards import Shard, ShardKind
+from encoder.levels import Level
+from encoder.model.image_encoder import ImageEncoder, resolve_devices
+from encoder.model.model_file import load_model
+from encoder.model.spec import MODEL_NAME
+from encoder.runtime.cores import worker_count
+from encoder.runtime.files import exists
+from encoder.runtime.gpu_usage import watching
+from encoder.runtime.publish import exclusive, publish, sha256_of
+from encoder.runtime.telemetry import Telemetry
+from encoder.stream.devices import code_on
+from encoder.stream.report import EncodeProgress, EncodeReport
+from encoder.stream.settings import EncodeSettings, MaxBad, SkipDuplicates
+from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards, key_prefix
+
+
+def encode(
+    shards: Sequence[Shard],
+    model_path: Path,
+    out: Path,
+    settings: EncodeSettings,
+    progress: Callable[[EncodeProgress], None] = lambda _: None,
+) -> EncodeReport:
+    """Encode shards into code files, one each; those that are already there and true are kept.
+
+    Args:
+        shards: what to encode, from `encoder.images.shards.expand`.
+        model_path: model file; a copy is left in `out`.
+        out: folder of the code files.
+        settings: how.
+        progress: called after each batch.
+
+    Returns:
+        Counts over all shards, the kept ones included.
+
+    Raises:
+        HashgrainError: `too-many-bad`, `model-mismatch`, `model-invalid`, `shard-clash`, `shard-missing`, `busy`,
+            `write-failed`, `bad-value` for a device that is not there, `level-unknown` for a level that the model has
+            not, `exists` where a code file has levels that are not asked for, `process-died`.
+    """
+    with exclusive(out):
+        model = load_model(model_path)
+        bits = bits_of(model.config, settings)
+        _install_model(model_path, out, model.fingerprint, overwrite=settings.overwrite)
+        contents = _contents(bits, settings)
+        report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), []
+        for shard in shards:
+            if kept := _kept(shard, out, model.fingerprint, bits, settings):
+                report.skipped += 1
+                report.add(*kept)
+                _recall(contents, shard, out, settings)
+            else:
+                todo.append(shard)
+        devices = resolve_devices(settings.device)
+        settings = replace(settings, workers=settings.workers or max(1, worker_count() // len(devices)))
+        if len(devices) == 1:
+            encoder = ImageEncoder(model, devices[0], settings.precision, compile_for=tuple(bits))
+            coded = code_shards(encoder, todo, out, settings, report.telemetry, contents)
+        else:
+            coded = code_on(devices, todo, model_path, out, settings, report.telemetry)
+        report.devices, report.threads = len(devices), len(devices) * (settings.workers or 1)
+        started = time.monotonic()
+        with closing(coded), watching(devices) as utilisation:
+            _follow(coded, report, todo, settings.max_bad, progress)
+        report.seconds, report.gpu = time.monotonic() - started, utilisation.mean
+        if settings.profile:
+            report.telemetry.save_trace(settings.profile)
+    settings.max_bad.check(report.seen, report.bad, final=True)
+    return report
+
+
+def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
+    """Return room for what is to be compared."""
+    if settings.skip is SkipDuplicates.NONE:
+        return Contents()
+    if len(resolve_devices(settings.device)) > 1:
+        raise HashgrainError(
+            Reason.BAD_VALUE,
+            f"--skip-duplicates {settings.skip} compares all images of a run, and processes of several devices do not see each "
+            "other's; give one --device",
+        )
+    if settings.skip is SkipDuplicates.EXACT:
+        return Contents(seen_files())
+    if Level.FINE not in bits:
+        raise HashgrainError(
+            Reason.LEVEL_UNKNOWN, "--skip-duplicates near compares fine codes; add fine to --levels, or give exact"
+        )
+    if not 0 <= settings.near_radius < bits[Level.FINE]:
+        raise HashgrainError(
+            Reason.BAD_VALUE,
+            f"--near-radius {settings.near_radius} is no number of bits of a fine code; give 0 to {bits[Level.FINE] - 1}",
+        )
+    return Contents(seen_files(), Seen(SeenCodes(bits[Level.FINE], settings.near_radius)))
+
+
+def _recall(contents: Contents, shard: Shard, out: Path, settings: EncodeSettings) -> None:
+    """Take in the contents of a shard that was done before: its files are read again, which is quick beside coding them."""
+    if contents.files:
+        entries = ShardReader(shard, settings.limits)
+        found = [digest(entry.data) for entry in entries if isinstance(entry, Sample) and entry.data]
+        contents.files.add_all(found, shard.name)
+    if contents.codes:
+        with open_codes(out / f"{shard.name}{SUFFIX}", proven=True) as file:
+            contents.codes.add_all(list(file.codes(Level.FINE)), shard.name)
+
+
+def _follow(
+    coded: Iterable[BatchDone | ShardDone],
+    report: EncodeReport,
+    todo: Sequence[Shard],
+    max_bad: MaxBad,
+    progress: Callable[[EncodeProgress], None],
+) -> None:
+    """Count what is done, and stop where too much is bad."""
+    done, bytes_total = 0, sum(map(_size, todo))
+    seen, bad = report.seen, report.bad
+    for each in coded:
+        if isinstance(each, ShardDone):
+            report.add(each.header, each.reasons)
+            done += 1
+            continue
+        report.encoded += each.images
+        report.bytes += each.bytes
+        seen, bad = seen + each.images, bad + each.bad
+        max_bad.check(seen, bad, final=False)
+        progress(EncodeProgress(done, len(todo), report.encoded, bad, report.bytes, bytes_total))
+
+
+def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: bool) -> None:
+    """Leave a copy of the model beside the code files; refuse to mix two models in one folder."""
+    copy = out / MODEL_NAME
+    if copy.exists() and sha256_of(copy) == fingerprint:
+        return
+    if copy.exists() and not overwrite:
+        raise HashgrainError(
+            Reason.MODEL_MISMATCH,
+            f"{out} holds codes of another model than {model_path}; choose another --out, or --overwrite to redo them",
+        )
+    with publish(copy) as partial:
+        shutil.copyfile(model_path, partial)
+
+
+def _kept(
+    shard: Shard, out: Path, fingerprint: str, bits: Mapping[Level, int], settings: EncodeSettings
+) -> tuple[CodeHeader, Counter[Reject]] | None:
+    """Return the counts of a shard's code file if it is whole and still what this run would write."""
+    path = out / f"{shard.name}{SUFFIX}"
+    if not path.exists():
+        return None
+    try:
+        with open_codes(path) as file:
+            header, reasons = file.header, Counter(row.reject for row in file.rejects())
+    except HashgrainError:
+        return None  # damaged: redone
+    record = header.shard
+    if record.path != shard.path and not settings.overwrite and exists(record.path):
+        raise HashgrainError(
+            Reason.SHARD_CLASH,
+            f"{path} holds the codes of {record.path}; encode {shard.path} into another folder (--out), or give --overwrite",
+        )
+    same = (
+        header.fingerprint == fingerprint
+        and record.key_prefix == key_prefix(shard, settings)
+        and record.path == shard.path
+    )
+    if same and header.bits.keys() > bits.keys() and not settings.overwrite:
+        has = ",".join(header.bits)
+        raise HashgrainError(
+            Reason.EXISTS,
+            f"{path} has the levels {has}, of which {','.join(bits)} would remain; choose another --out, or give --overwrite",
+        )
+    return (header, reasons) if same and header.bits == bits and record.stamp == shard.stamp() else None
+
+
+def _size(shard: Shard) -> int:
+    if shard.kind is not ShardKind.FILES:
+        return shard.tar_status().size
+    files = [Path(shard.path, name) for name in shard.files]
+    return sum(file.stat().st_size for file in files if file.exists())

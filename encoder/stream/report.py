@@ -1,0 +1,72 @@
+"""What an encoding run counts: images seen = rows + rejects, per shard and in total, and how many rejects are too many."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from encoder.codes.file import CodeHeader
+from encoder.errors import Reject
+from encoder.runtime.telemetry import Stage, Telemetry
+
+
+@dataclass(slots=True)
+class EncodeReport:
+    """What a run did: seen = rows + rejects."""
+
+    shards: int = 0
+    skipped: int = 0
+    """Shards whose code file was there and still true; their images count below."""
+    seen: int = 0
+    rows: int = 0
+    rejects: Counter[Reject] = field(default_factory=Counter)
+    bad_labels: int = 0
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Why, by shard path."""
+    seconds: float = 0.0
+    encoded: int = 0
+    """Images seen in this run, without the skipped shards."""
+    bytes: int = 0
+    """Of their files."""
+    devices: int = 1
+    threads: int = 1
+    """That decode and compute; each device has one more, which reads and writes."""
+    gpu: float | None = None
+    """Share of time in which the GPUs were busy, where their driver tells it."""
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    """Where the time went."""
+
+    def add(self, header: CodeHeader, reasons: Counter[Reject]) -> None:
+        """Count a shard in."""
+        self.shards += 1
+        self.seen += header.seen
+        self.rows += header.rows
+        self.bad_labels += header.bad_labels
+        self.rejects += reasons
+        if header.shard.damage:
+            self.damaged[header.shard.path] = header.shard.damage
+
+    @property
+    def bad(self) -> int:
+        """Return the rejects, without those that were skipped for their content."""
+        return sum(count for reject, count in self.rejects.items() if reject.bad)
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of the threads' time that went into each stage, and into waiting."""
+        of_workers = {stage: self._share(stage, self.threads) for stage in (Stage.DECODE, Stage.FORWARD)}
+        of_readers = {stage: self._share(stage, self.devices) for stage in (Stage.READ, Stage.WRITE)}
+        return of_workers | {"waiting": max(0.0, 1 - sum(of_workers.values()))} | of_readers
+
+    def _share(self, stage: Stage, threads: int) -> float:
+        return self.telemetry.seconds[stage] / (threads * self.seconds) if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeProgress:
+    """Where a run stands."""
+
+    shards: int
+    shards_total: int
+    images: int
+    bad: int
+    bytes: int
+    """Bytes of the images that are done, for a time of arrival."""
+    bytes_total: int

@@ -1,0 +1,89 @@
+"""How to encode, in plain data: no torch, so that `--help` is quick."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from encoder.errors import HashgrainError, Reason
+from encoder.images.limits import Limits
+from encoder.levels import Level
+from encoder.model.spec import Precision
+
+SHARE_NEEDS = 1000
+"""Images seen before `--max-bad` as a share can end a run early."""
+
+
+class SkipDuplicates(StrEnum):
+    """Which images are skipped."""
+
+    NONE = "none"
+    EXACT = "exact"
+    """Those whose file has the bytes of an earlier one; they are not even decoded."""
+    NEAR = "near"
+    """These, and those whose fine code is within a radius of an earlier one's."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaxBad:
+    """How many rejects a run may have: a count, or a share of the images seen."""
+
+    count: int | None = None
+    share: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "MaxBad":
+        """Read `100` (images), `1%` or `0.01` (share).
+
+        Raises:
+            HashgrainError: `bad-value`.
+        """
+        number = text.strip()
+        try:
+            if number.isdecimal():
+                return cls(count=int(number))
+            share = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise HashgrainError(
+                Reason.BAD_VALUE, f"--max-bad {text!r} is no limit; give a count (100) or a share (1% or 0.01)"
+            )
+        return cls(share=share)
+
+    def check(self, seen: int, rejects: int, *, final: bool) -> None:
+        """Raise `too-many-bad` when the limit is passed."""
+        over_count = self.count is not None and rejects > self.count
+        over_share = self.share is not None and (final or seen >= SHARE_NEEDS) and rejects > self.share * seen
+        if over_count or over_share:
+            limit = f"{self.count:,}" if self.count is not None else f"{self.share:.2%}"
+            raise HashgrainError(
+                Reason.TOO_MANY_BAD,
+                f"{rejects:,} of {seen:,} images were rejected, --max-bad allows {limit}; `encoder inspect --rejects` names them",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """How to encode."""
+
+    batch: int | None = None
+    """Images the network sees at once; None: as `ImageEncoder.batch` says."""
+    workers: int | None = None
+    """Threads; None: one a core, shared among the devices."""
+    device: str = "auto"
+    """One, several with commas between, or `all`."""
+    precision: Precision = Precision.AUTO
+    limits: Limits = field(default_factory=Limits)
+    max_bad: MaxBad = field(default_factory=MaxBad)
+    prefix_keys: bool = False
+    """Put "SHARD/" before each key, for shards whose keys start over."""
+    overwrite: bool = False
+    """Replace code files that another model or another shard made, or that have more levels."""
+    levels: tuple[Level, ...] | None = None
+    """Which to code; None: all that the model has. Stages above the highest are not computed."""
+    skip: SkipDuplicates = SkipDuplicates.NONE
+    """Which images are skipped because their content came before, in this run or in code files that are kept."""
+    near_radius: int = 3
+    """In bits of the fine code, for SkipDuplicates.NEAR."""
+    profile: Path | None = None
+    """Where a trace of the run is written."""

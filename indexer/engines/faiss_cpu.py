@@ -1,0 +1,280 @@
+"""FAISS's binary indexes, written durably, mapped from disk and searched. The only owner of faiss.
+
+Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS ids.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from encoder.bits import Codes
+from encoder.errors import HashgrainError, Reason
+from indexer.matches import Found, Terms, merged
+from indexer.row_mask import RowSet
+
+if TYPE_CHECKING:
+    from indexer.engines.scan.extents import Lists
+
+TRAIN_PER_LIST = 64
+"""Codes per list that an IVF is trained on. Source: FAISS's k-means warns below 39 points a centroid and stops gaining
+above 256; 64 keeps the float copy of the sample small."""
+WRITE_BLOCK = 1 << 20
+
+
+def write_flat(path: Path, nbits: int, ntotal: int, blocks: Iterable[Codes]) -> None:
+    """Write an IndexBinaryFlat of `ntotal` codes that come in blocks, in row order, in the memory of its codes once."""
+    index = faiss.IndexBinaryFlat(nbits)
+    index.xb.resize(ntotal * nbits // 8)  # in one piece: growing by `add` would hold up to twice the codes
+    if ntotal:
+        memory = faiss.rev_swig_ptr(index.xb.data(), ntotal * nbits // 8).reshape(ntotal, nbits // 8)
+        start = 0
+        for block in blocks:
+            memory[start : start + len(block)] = block
+            start += len(block)
+    index.ntotal = ntotal
+    _write(index, path)
+
+
+def write_ivf(path: Path, flat: "FlatIndex", nlist: int, seed: int, progress: Callable[[int, int], None]) -> None:
+    """Write an IndexBinaryIVF over the codes of a flat index; ids are its rows.
+
+    Args:
+        path: where to.
+        flat: the codes.
+        nlist: number of inverted lists, at most the number of codes.
+        seed: of the sample and of k-means.
+        progress: called with (codes added, codes).
+    """
+    rng = np.random.default_rng(seed)
+    sample = np.sort(rng.permutation(flat.ntotal)[: TRAIN_PER_LIST * nlist])
+    quantizer = faiss.IndexBinaryFlat(flat.nbits)
+    index = faiss.IndexBinaryIVF(quantizer, flat.nbits, nlist)
+    index.cp.seed, index.cp.min_points_per_centroid = seed, 1
+    index.train(np.ascontiguousarray(flat.codes[sample]))
+    block = max(1, WRITE_BLOCK * 8 // flat.nbits)
+    starts = range(0, flat.ntotal, block)
+    lists = np.empty(flat.ntotal, dtype=np.int32)
+    for start in starts:
+        _, nearest = quantizer.search(np.ascontiguousarray(flat.codes[start : start + block]), 1)
+        lists[start : start + block] = nearest[:, 0]
+        progress(start, 2 * flat.ntotal)
+    for number, size in enumerate(np.bincount(lists, minlength=nlist).tolist()):
+        index.invlists.resize(number, size)  # once: growing by `add` would leave every list with slack
+    filled = np.zeros(nlist, dtype=np.int64)
+    for start in starts:
+        of_block = lists[start : start + block]
+        order = np.argsort(of_block, kind="stable")
+        codes, rows = flat.codes[start : start + block][order], start + order
+        numbers, begins = np.unique(of_block[order], return_index=True)
+        for number, begin, end in zip(numbers.tolist(), begins, [*begins[1:], len(order)], strict=True):
+            part, ids = np.ascontiguousarray(codes[begin:end]), np.ascontiguousarray(rows[begin:end])
+            index.invlists.update_entries(
+                number, int(filled[number]), len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(part)
+            )
+            filled[number] += len(ids)
+        progress(flat.ntotal + start, 2 * flat.ntotal)
+    index.ntotal = flat.ntotal
+    _write(index, path)
+
+
+def _write(index: Any, path: Path) -> None:
+    """Write through a Python file: FAISS's own writer reports success when the disk is full."""
+    with path.open("wb") as file:
+        faiss.write_index_binary(index, faiss.PyCallbackIOWriter(file.write, WRITE_BLOCK))
+
+
+class FlatIndex:
+    """Every code of a level, by row; searched exhaustively, exactly."""
+
+    def __init__(self, path: Path) -> None:
+        self._index = _read(path, faiss.IndexBinaryFlat)
+        self.nbits: int = self._index.d
+        self.ntotal: int = self._index.ntotal
+        self.codes = _codes_of(self._index)
+        """uint8[ntotal, nbits / 8], FAISS's own memory, mapped from the file: read only."""
+
+    def search(self, queries: Codes, terms: Terms) -> list[Found]:
+        """Return exactly the k smallest (distance, row) within the radius for uint8[nq, nbits / 8], fewer if fewer count."""
+        queries, selector = np.ascontiguousarray(queries), _selecting(terms.rows)
+        if not self.ntotal:
+            return [merged([], None) for _ in queries]
+        if terms.radius is not None:
+            return _ranges(
+                self._index.range_search(queries, _beyond(terms.radius, self.nbits), params=selector), terms.k
+            )
+        distances, rows = self._index.search(queries, min(terms.k or self.ntotal, self.ntotal), params=selector)
+        return _hits(rows, distances)
+
+
+@dataclass(slots=True)
+class IvfIndex:
+    """Inverted lists over the codes of a level: searches `nprobe` of `nlist` lists, so it may miss rows."""
+
+    index: Any
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def nlist(self) -> int:
+        """Number of inverted lists."""
+        nlist: int = self.index.nlist
+        return nlist
+
+    @property
+    def ntotal(self) -> int:
+        """Number of codes."""
+        ntotal: int = self.index.ntotal
+        return ntotal
+
+    @property
+    def nbits(self) -> int:
+        """Bits of a code."""
+        nbits: int = self.index.d
+        return nbits
+
+    def fault(self) -> str | None:
+        """Say what is wrong with the ids in the lists, or None: for readers of files that others made."""
+        memory, seen = self.index.invlists, np.zeros(self.ntotal, dtype=np.bool_)
+        for number in range(self.nlist):
+            if size := memory.list_size(number):
+                ids = faiss.rev_swig_ptr(memory.get_ids(number), size)
+                if ids.min() < 0 or ids.max() >= self.ntotal or seen[ids].any():
+                    return f"list {number} holds a code that is not there or in another list, too"
+                seen[ids] = True
+        return None if seen.all() else "its lists do not hold every code"
+
+    def search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
+        """Return exactly the k smallest (distance, row) within the radius in the lists nearest to each query; all rows count.
+
+        Args:
+            queries: uint8[nq, nbits / 8].
+            terms: k and radius.
+            nprobe: lists to look into.
+        """
+        with _threads_for(len(queries)):
+            return self._search(queries, terms, nprobe)
+
+    def _search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
+        queries, nprobe = np.ascontiguousarray(queries), min(nprobe, self.nlist)
+        if terms.radius is not None:
+            with self.lock:  # FAISS takes nprobe of a range search from the index itself
+                self.index.nprobe = nprobe
+                return _ranges(self.index.range_search(queries, _beyond(terms.radius, self.nbits)), terms.k)
+        k = min(terms.k or self.ntotal, self.ntotal)
+        distances, rows = self.index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=nprobe))
+        found = _hits(rows, distances)
+        # which of the rows that tie for the last place FAISS takes is chance: all of that distance are looked at
+        cut: defaultdict[int, list[int]] = defaultdict(list)
+        for at, one in enumerate(found):
+            if len(one.rows) == k < self.ntotal:
+                cut[int(one.distances[-1])].append(at)
+        for distance, asked in cut.items():
+            for at, whole in zip(asked, self.search(queries[asked], Terms(k, distance), nprobe), strict=True):
+                found[at] = whole
+        return found
+
+    def lists(self, first_row: int) -> "Lists":
+        """Return where centroids and lists lie in FAISS's memory.
+
+        Args:
+            first_row: what is added to an id to give its row.
+        """
+        from indexer.engines.scan.extents import Lists, flat_stretches, stretches
+        from indexer.engines.scan.kernels import STRETCH_FIELDS
+
+        quantizer, memory = faiss.downcast_IndexBinary(self.index.quantizer), self.index.invlists
+        table = np.zeros((self.nlist, STRETCH_FIELDS), dtype=np.uint64)
+        table[:] = [
+            (int(memory.get_codes(number) or 0), int(memory.get_ids(number) or 0), first_row, memory.list_size(number))
+            for number in range(self.nlist)
+        ]
+        members = stretches(table, self.index.code_size, (self.index,))
+        return Lists(flat_stretches([_codes_of(quantizer)], [0]), members)
+
+
+def open_ivf(path: Path) -> IvfIndex:
+    """Map an IVF from its file.
+
+    Raises:
+        HashgrainError: `index-damaged`.
+    """
+    index = _read(path, faiss.IndexBinaryIVF)
+    quantizer = faiss.downcast_IndexBinary(index.quantizer)
+    if not isinstance(quantizer, faiss.IndexBinaryFlat) or (quantizer.d, quantizer.ntotal) != (index.d, index.nlist):
+        raise HashgrainError(
+            Reason.INDEX_DAMAGED,
+            f"{path} has {quantizer.ntotal} centroids of {quantizer.d} bits for {index.nlist} lists of {index.d}; build the "
+            "index again",
+        )
+    return IvfIndex(index)
+
+
+def _read(path: Path, kind: type) -> Any:
+    try:
+        index = faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as err:
+        why = str(err).splitlines()[0].rpartition(": ")[2]
+        raise HashgrainError(
+            Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({why}); build the index again"
+        ) from err
+    if not isinstance(index, kind):
+        raise HashgrainError(
+            Reason.INDEX_DAMAGED,
+            f"{path} is an {type(index).__name__}, expected {kind.__name__}; build the index again",
+        )
+    return index
+
+
+class _Memory:
+    """FAISS's memory for numpy: an array made of it keeps the index alive, which `faiss.rev_swig_ptr` alone does not."""
+
+    def __init__(self, flat: Any) -> None:
+        self._flat = flat
+        bytes_there = faiss.rev_swig_ptr(flat.xb.data(), flat.ntotal * flat.code_size)
+        self.__array_interface__ = bytes_there.reshape(flat.ntotal, flat.code_size).__array_interface__
+
+
+def _codes_of(flat: Any) -> Codes:
+    """Return uint8[ntotal, code_size], the memory of an IndexBinaryFlat."""
+    return np.asarray(_Memory(flat)) if flat.ntotal else np.empty((0, flat.code_size), dtype=np.uint8)
+
+
+def _selecting(rows: RowSet | None) -> Any:
+    """Return FAISS's word for the rows that count."""
+    return None if rows is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(rows.view(np.uint8)))
+
+
+def _beyond(radius: int, nbits: int) -> int:
+    """Return FAISS's radius, which is exclusive and an int32; no distance is over `nbits`."""
+    return min(radius, nbits) + 1
+
+
+@contextmanager
+def _threads_for(queries: int) -> Iterator[None]:
+    """Let FAISS use a thread a query at most: a range search wakes all it has, and waits long for them on busy cores."""
+    most = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(min(queries, most) or 1)  # a setting of the thread that calls
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(most)
+
+
+def _hits(rows: npt.NDArray[np.int64], distances: npt.NDArray[np.int32]) -> list[Found]:
+    """Leave out what FAISS fills up with: row -1."""
+    return [
+        merged([Found(of_row[of_row >= 0], at[of_row >= 0])], None) for of_row, at in zip(rows, distances, strict=True)
+    ]
+
+
+def _ranges(answer: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], k: int | None) -> list[Found]:
+    limits, distances, rows = answer
+    parts = [slice(start, stop) for start, stop in zip(limits[:-1].tolist(), limits[1:].tolist(), strict=True)]
+    return [merged([Found(rows[part], distances[part].astype(np.int32))], k) for part in parts]

@@ -1,0 +1,248 @@
+"""The filter language: which rows may be found.
+
+    label.fine in (3, 7) and shard ~ "train-*"
+    not (label.name = 'dog' or key ~ '*/draft/*') and label."taken at" is not null
+
+In the words of a grammar (`|` or, `[ ]` may be left out, `{ }` any number of times):
+
+    condition  all {"or" all}
+    all        one {"and" one}
+    one        {"not"} ("(" condition ")" | test)
+    test       field ("=" | "!=" | "<" | "<=" | ">" | ">=") value
+             | field ["not"] "in" "(" value {"," value} ")"
+             | field ("~" | "!~") string
+             | field "is" ["not"] "null"
+    field      "key" | "shard" | "label." name
+    name       letters, digits and "_", or a string
+    value      whole number (int64) | string
+    string     '...' or "..."; the quote itself is doubled inside: 'it''s'. A backslash is a plain character.
+
+Words may be written in any case; names and text are taken as they are. docs/FILTERS.md says what each test means.
+This file knows words, not rows: `indexer/filters/evaluate.py` finds the rows.
+"""
+
+import re
+from dataclasses import dataclass
+
+from encoder.errors import HashgrainError, Reason
+from encoder.images.sidecars import LabelValue
+from indexer.filters.expression import (
+    AllOf,
+    AnyOf,
+    Compare,
+    Condition,
+    Field,
+    LabelFields,
+    Like,
+    Missing,
+    Not,
+    OneOf,
+    Source,
+)
+
+MAX_DEPTH = 64
+"""Parentheses in parentheses."""
+MAX_PATTERN = 1024
+"""Characters of a pattern; no label is longer."""
+SHOWN = 20
+"""Characters of the filter, and fields of the index, that an error quotes."""
+
+
+def parse(text: str, labels: LabelFields) -> Condition:
+    """Read a filter.
+
+    Args:
+        text: in the language above. What is no Unicode (lone surrogates) counts as `?`.
+        labels: `label_fields` of the index that is asked.
+
+    Returns:
+        The condition; every field is one that the index has, every value of its field's type.
+
+    Raises:
+        HashgrainError: `bad-value` with the place in the text and what was expected there.
+    """
+    return _Parser(text.encode(errors="replace").decode(), labels).whole()
+
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<string> '(?:[^']|'')*+' | "(?:[^"]|"")*+" )
+    | (?P<number> [+-]?[0-9][\w.]* )
+    | (?P<label>  label\.(?: \w+ | '(?:[^']|'')*+' | "(?:[^"]|"")*+" ) )
+    | (?P<word>   \w+ )
+    | (?P<symbol> [=!<>~]+ | \S )
+    | (?P<end>    \Z )
+    )""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_ORDERS = ("=", "!=", "<", "<=", ">", ">=")
+_EXPECTED_TEST = f"{' '.join(_ORDERS)} ~ !~, in (...), not in (...), is null or is not null"
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    at: int
+
+    @property
+    def word(self) -> str:
+        """Of the language: in small letters; of a string or number nothing, since `'and'` is no `and`."""
+        return self.text.lower() if self.kind in {"word", "symbol"} else ""
+
+
+class _Parser:
+    """One method a line of the grammar; `_next` is the token that nothing has taken yet."""
+
+    def __init__(self, text: str, labels: LabelFields) -> None:
+        self._text, self._labels = text, labels
+        self._tokens = (_token(match) for match in _TOKEN.finditer(text))
+        self._next = next(self._tokens)
+        self._depth = 0
+
+    def whole(self) -> Condition:
+        condition = self._condition()
+        if self._next.kind != "end":
+            raise self._error("expected 'and', 'or' or the end")
+        return condition
+
+    def _condition(self) -> Condition:
+        parts = [self._all()]
+        while self._took("or"):
+            parts.append(self._all())
+        return parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
+
+    def _all(self) -> Condition:
+        parts = [self._one()]
+        while self._took("and"):
+            parts.append(self._one())
+        return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
+
+    def _one(self) -> Condition:
+        negated = False
+        while self._took("not"):
+            negated = not negated
+        part = self._inside() if self._next.word == "(" else self._test()
+        return Not(part) if negated else part
+
+    def _inside(self) -> Condition:
+        if self._depth == MAX_DEPTH:
+            raise self._error(f"expected at most {MAX_DEPTH} parentheses in one another; take away the ones not needed")
+        self._depth += 1
+        self._take()
+        condition = self._condition()
+        self._expect(")", "'and', 'or' or ')'")
+        self._depth -= 1
+        return condition
+
+    def _test(self) -> Condition:
+        field = self._field()
+        if self._next.word in _ORDERS:
+            order = self._take().text
+            return Compare(field, order, self._value(field))
+        if self._next.word in {"~", "!~"}:
+            return self._like(field)
+        if self._took("is"):
+            negated = self._took("not")
+            self._expect("null", "null" if negated else "null or not null")
+            return Not(Missing(field)) if negated else Missing(field)
+        if negated := self._took("not"):
+            self._expect("in", "in (...)")
+        elif not self._took("in"):
+            raise self._error(f"expected {_EXPECTED_TEST}")
+        self._expect("(", "'(' and a list of values")
+        values = [self._value(field)]
+        while self._took(","):
+            values.append(self._value(field))
+        self._expect(")", "',' or ')'")
+        return Not(OneOf(field, tuple(values))) if negated else OneOf(field, tuple(values))
+
+    def _like(self, field: Field) -> Condition:
+        if not field.is_text:
+            raise self._error(f"label {field.name!r} holds whole numbers, patterns are for text; expected = < > or in")
+        negated = self._take().text == "!~"
+        at = self._next
+        pattern = str(self._value(field))
+        if len(pattern) > MAX_PATTERN:
+            raise self._error(f"expected a pattern of at most {MAX_PATTERN} characters, it has {len(pattern)}", at)
+        return Not(Like(field, pattern)) if negated else Like(field, pattern)
+
+    def _field(self) -> Field:
+        if self._next.word in {Source.KEY, Source.SHARD}:
+            return Field(Source(self._take().word))
+        if self._next.kind != "label":
+            raise self._error(f"expected a field: {self._fields()}")
+        name = self._next.text[len("label.") :]
+        name = _unquoted(name) if name[0] in "'\"" else name
+        if name not in self._labels:
+            raise self._error(f"no image has a label {name!r}; expected one of the fields {self._fields()}")
+        self._take()
+        return Field(Source.LABEL, self._labels[name], name)
+
+    def _value(self, field: Field) -> LabelValue:
+        """Take a literal of the field's type."""
+        what = f"label {field.name!r}" if field.source is Source.LABEL else f"a {field.source}"
+        if self._next.kind == "string":
+            if not field.is_text:
+                raise self._error(f"{what} holds whole numbers, this is text; expected a number without quotes")
+            return _unquoted(self._take().text)
+        if self._next.kind == "number":
+            if field.is_text:
+                raise self._error(f"{what} is text, this is a number; expected it in quotes: '{self._next.text}'")
+            return self._number()
+        if self._next.text in {"'", '"'}:
+            raise self._error(
+                "a string begins here that does not end; expected its closing quote (inside it is doubled)"
+            )
+        raise self._error("expected a string in quotes" if field.is_text else "expected a whole number")
+
+    def _number(self) -> int:
+        text = self._next.text
+        if not text.lstrip("+-").isdecimal():
+            raise self._error("expected a whole number; labels are whole numbers or text")
+        # The length first: int() takes time that grows with its square.
+        if len(text) > SHOWN or not -(2**63) <= int(text) < 2**63:
+            raise self._error("expected a whole number from -2^63 to 2^63 - 1, as labels are")
+        self._take()
+        return int(text)
+
+    def _take(self) -> _Token:
+        taken = self._next
+        self._next = next(self._tokens, taken)
+        return taken
+
+    def _took(self, word: str) -> bool:
+        if self._next.word != word:
+            return False
+        self._take()
+        return True
+
+    def _expect(self, word: str, expected: str) -> None:
+        if not self._took(word):
+            raise self._error(f"expected {expected}")
+
+    def _fields(self) -> str:
+        labels = [spelled(name) for name in sorted(self._labels)]
+        more = f" and {len(labels) - SHOWN} more labels (see `indexer info`)" if len(labels) > SHOWN else ""
+        return ", ".join([Source.KEY, Source.SHARD, *labels[:SHOWN]]) + more
+
+    def _error(self, message: str, token: _Token | None = None) -> HashgrainError:
+        at = (token or self._next).at
+        rest = self._text[at : at + SHOWN] + ("..." if len(self._text) > at + SHOWN else "")
+        where = f"at character {at + 1}, {rest!r}" if rest else "at its end"
+        return HashgrainError(Reason.BAD_VALUE, f"filter {self._text[:at][-SHOWN:]!r} {where}: {message}")
+
+
+def spelled(name: str) -> str:
+    """Return how a filter names a label: `label.fine`, `label."taken at"`."""
+    return f"label.{name}" if re.fullmatch(r"\w+", name) else 'label."{}"'.format(name.replace('"', '""'))
+
+
+def _token(match: re.Match[str]) -> _Token:
+    kind = str(match.lastgroup)
+    return _Token(kind, match[kind], match.start(kind))
+
+
+def _unquoted(text: str) -> str:
+    quote = text[0]
+    return text[1:-1].replace(2 * quote, quote)

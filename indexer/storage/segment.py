@@ -1,0 +1,114 @@
+"""One segment of an index: rows that were built together. Files are mapped when first used, nothing is copied."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from encoder.bits import Bits, Codes, unpack
+from encoder.errors import HashgrainError, Reason
+from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, open_ivf
+from indexer.matches import Rows
+from indexer.storage.columns import map_column
+from indexer.storage.manifest import LevelRecord, SegmentRecord, ShardSpan
+from indexer.storage.row_table import RowTable
+from indexer.storage.shared_codes import Postings
+
+
+class LevelPart:
+    """One level of a segment.
+
+    Args:
+        folder: of the segment.
+        record: what the manifest says of the level.
+        rows: of the segment.
+    """
+
+    def __init__(self, folder: Path, record: LevelRecord, rows: int) -> None:
+        self.record, self._folder, self._rows = record, folder, rows
+
+    @cached_property
+    def flat(self) -> FlatIndex:
+        """The code of each entry; an entry is a row, or a code that rows share."""
+        flat = FlatIndex(self._folder / self.record.flat)
+        entries = self._rows if self.record.postings is None else min(flat.ntotal, self._rows)
+        self._check(self.record.flat, (flat.nbits, flat.ntotal), (self.record.nbits, entries))
+        return flat
+
+    @cached_property
+    def ivf(self) -> IvfIndex | None:
+        """The inverted lists over the entries, if there are any."""
+        if self.record.ivf is None:
+            return None
+        ivf = open_ivf(self._folder / self.record.ivf)
+        expected = (self.record.nbits, self.flat.ntotal, self.record.nlist)
+        self._check(self.record.ivf, (ivf.nbits, ivf.ntotal, ivf.nlist), expected)
+        return ivf
+
+    @cached_property
+    def postings(self) -> Postings | None:
+        """The rows of each entry, where rows share entries."""
+        if self.record.postings is None:
+            return None
+        name, rows = self.record.postings, self._rows
+        postings = Postings(
+            map_column(self._folder / f"{name}.entries.npy", np.uint32, (rows,)),
+            map_column(self._folder / f"{name}.rows.npy", np.uint32, (rows,)),
+            map_column(self._folder / f"{name}.starts.npy", np.uint64, (self.flat.ntotal + 1,)),
+        )
+        if postings.stray():
+            raise HashgrainError(
+                Reason.INDEX_DAMAGED,
+                f"{self._folder / name}.*.npy lead out of the {rows} rows; build the index again (`indexer build --overwrite`)",
+            )
+        return postings
+
+    def _check(self, name: str, found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> None:
+        """Compare bits, codes and lists with what the manifest says, before any memory is read by it."""
+        if found != expected:
+            of = ("bits", "codes", "lists")
+            said, there = (
+                ", ".join(f"{count} {what}" for count, what in zip(counts, of, strict=False))
+                for counts in (expected, found)
+            )
+            raise HashgrainError(
+                Reason.INDEX_DAMAGED,
+                f"{self._folder / name} has {there}, expected {said}; build the index again (`indexer build --overwrite`)",
+            )
+
+    def codes_at(self, rows: Rows) -> Codes:
+        """Return uint8[len(rows), nbits / 8], the codes of rows int64[m]."""
+        codes: Codes = self.flat.codes[rows if self.postings is None else self.postings.entries[rows]]
+        return codes
+
+
+class Segment:
+    """One segment of an index.
+
+    Args:
+        generation: folder of the generation.
+        record: what the manifest says of the segment.
+    """
+
+    def __init__(self, generation: Path, record: SegmentRecord) -> None:
+        self.record, self._generation = record, generation
+        folder = generation / record.name
+        self.levels = {level: LevelPart(folder, of_level, record.rows) for level, of_level in record.levels.items()}
+        self._first_rows = [span.first_row for span in record.shards]
+
+    @cached_property
+    def table(self) -> RowTable:
+        """Keys, places and labels."""
+        return RowTable(self._generation / self.record.name, self.record.rows, self.record.labels)
+
+    @cached_property
+    def live(self) -> Bits | None:
+        """bool[rows], the rows that have not been removed; None: all."""
+        if self.record.live is None:
+            return None
+        rows = self.record.rows
+        return unpack(map_column(self._generation / self.record.live, np.uint8, ((rows + 7) // 8,)))[:rows]
+
+    def span(self, row: int) -> ShardSpan:
+        """Return the shard a row came from."""
+        return self.record.shards[int(np.searchsorted(self._first_rows, row, side="right")) - 1]

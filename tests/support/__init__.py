@@ -1,0 +1,1 @@
+"""What the tests stand on: oracles, drawn pictures, odd images, servers."""

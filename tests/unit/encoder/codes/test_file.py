@@ -1,0 +1,168 @@
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encoder.codes.file import USER_BLOCK, _seal, list_code_files, open_codes
+from encoder.codes.strings import TextColumn
+from encoder.errors import HashgrainError, Reason, Reject
+from encoder.levels import Level
+
+label_values = st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=5))
+labels = st.dictionaries(st.sampled_from(["a", "b/c", "", "é"]), label_values, max_size=3)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=6), labels), max_size=8), st.integers(1, 4))
+def test_what_is_written_is_read_back(write_codes, rows, size):
+    rng = np.random.default_rng(len(rows))
+    codes = {level: rng.integers(0, 256, (len(rows), size * (n + 1)), dtype=np.uint8) for n, level in enumerate(Level)}
+    places = [(n * 1000, n + 1) for n in range(len(rows))]
+    rejects = [("bad", Reject.CORRUPT, "no image")]
+    path = write_codes(
+        "a", codes, keys=[key for key, _ in rows], labels=[label for _, label in rows], places=places, rejects=rejects
+    )
+    with open_codes(path) as file:
+        assert (file.header.seen, file.header.rows, file.header.rejects) == (len(rows) + 1, len(rows), 1)
+        assert list(file.keys()) == [key for key, _ in rows]
+        assert file.places().tolist() == [list(place) for place in places]
+        for level in Level:
+            assert (file.codes(level) == codes[level]).all()
+            assert (file.codes(level, 1, 3) == codes[level][1:3]).all()
+        assert [(row.key, row.reject, row.detail) for row in file.rejects()] == rejects
+        for name in file.label_fields():
+            column = file.label(name)
+            assert column.present.tolist() == [name in label for _, label in rows]
+            values = column.values if isinstance(column.values, TextColumn) else column.values.tolist()
+            for value, (_, label) in zip(values, rows, strict=True):
+                assert name not in label or value in (label[name], str(label[name]))
+        assert {name for _, label in rows for name in label} == set(file.label_fields())
+
+
+def small(write_codes, name="a"):
+    return write_codes(
+        name, {Level.FINE: np.arange(80, dtype=np.uint8).reshape(10, 8)}, labels=[{"fine": n} for n in range(10)]
+    )
+
+
+def reason_of(path):
+    with pytest.raises(HashgrainError) as caught, open_codes(path):
+        pass
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+def test_the_same_rows_give_the_same_bytes(write_codes, tmp_path):
+    first, second = small(write_codes).read_bytes(), write_codes
+    again = second(
+        "a",
+        {Level.FINE: np.arange(80, dtype=np.uint8).reshape(10, 8)},
+        labels=[{"fine": n} for n in range(10)],
+        folder=tmp_path / "again",
+    )
+    assert again.read_bytes() == first
+
+
+def test_every_cut_is_noticed(write_codes, tmp_path):
+    whole, cut = small(write_codes).read_bytes(), tmp_path / "cut.h5"
+    for length in [*range(0, USER_BLOCK + 64, 7), *range(USER_BLOCK, len(whole), 211), len(whole) - 1]:
+        cut.write_bytes(whole[:length])
+        assert reason_of(cut) is Reason.CODES_DAMAGED
+
+
+def test_every_flipped_bit_is_noticed(write_codes, tmp_path, rng):
+    whole, path = small(write_codes).read_bytes(), tmp_path / "flip.h5"
+    for place in [*range(USER_BLOCK), *rng.integers(USER_BLOCK, len(whole), 500).tolist()]:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        assert reason_of(path) is Reason.CODES_DAMAGED
+
+
+def external(file):
+    values = file["codes/fine"][:]
+    del file["codes/fine"]
+    file.create_dataset(
+        "codes/fine", shape=values.shape, dtype=values.dtype, external=[("elsewhere.bin", 0, values.size)]
+    )
+
+
+def linked(file):
+    del file["places"]
+    file["places"] = h5py.ExternalLink("elsewhere.h5", "/places")
+
+
+def virtual(file):
+    del file["codes/fine"]
+    layout = h5py.VirtualLayout(shape=(10, 8), dtype=np.uint8)
+    file.create_virtual_dataset("codes/fine", layout)
+
+
+def chunked(file):
+    values = file["codes/fine"][:]
+    del file["codes/fine"]
+    file.create_dataset("codes/fine", data=values, chunks=(5, 8))
+
+
+def reshaped(file):
+    del file["codes/fine"]
+    file.create_dataset("codes/fine", data=np.zeros((9, 8), np.uint8))
+
+
+def retyped(file):
+    del file["codes/fine"]
+    file.create_dataset("codes/fine", data=np.zeros((10, 8), np.int8))
+
+
+def missing(file):
+    del file["places"]
+
+
+def no_header(file):
+    del file.attrs["header"]
+
+
+def other_header(file):
+    file.attrs["header"] = "[]"
+
+
+def miscounted(file):
+    file.attrs["header"] = file.attrs["header"].replace('"seen": 10', '"seen": 11')
+
+
+@pytest.mark.parametrize(
+    "harm", [external, linked, virtual, chunked, reshaped, retyped, missing, no_header, other_header, miscounted]
+)
+def test_a_hostile_file_with_a_true_digest_is_refused(write_codes, harm):
+    path = small(write_codes)
+    with h5py.File(path, "r+") as file:
+        harm(file)
+    _seal(path)
+    assert reason_of(path) is Reason.CODES_DAMAGED
+
+
+def test_a_newer_version_says_upgrade(write_codes):
+    path = small(write_codes)
+    path.write_bytes(path.read_bytes().replace(b"hashgrain-codes 1", b"hashgrain-codes 2", 1))
+    with (
+        pytest.raises(HashgrainError, match="format version 2, this program reads 1; upgrade hashgrain"),
+        open_codes(path),
+    ):
+        pass
+
+
+def test_missing_files_and_empty_folders_are_named(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(HashgrainError) as caught:
+            list_code_files([path])
+        assert caught.value.reason is Reason.CODES_MISSING
+
+
+def test_labels_that_come_late_win_and_mixed_fields_become_strings(tmp_path, write_codes):
+    path = write_codes("m", {Level.FINE: np.zeros((3, 1), np.uint8)}, labels=[{"x": 1}, {"x": "one"}, {}])
+    with open_codes(path) as file:
+        column = file.label("x")
+        assert list(column.values) == ["1", "one", ""]
+        assert column.present.tolist() == [True, True, False]
+        assert not file.label("nowhere").present.any()

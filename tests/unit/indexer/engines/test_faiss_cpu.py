@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from encoder.errors import HashgrainError, Reason
+from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_flat, write_ivf
+from indexer.matches import Terms
+from tests.support.oracles import nearest
+
+
+@st.composite
+def collections(draw):
+    """Codes and queries; few distinct bytes, so that ties, which real codes are full of, are the rule here."""
+    size = draw(st.sampled_from([1, 3, 4, 8, 16, 32]))
+    alphabet = st.sampled_from([0, 1, 3, 255])
+    codes = draw(hnp.arrays(np.uint8, (draw(st.integers(0, 40)), size), elements=alphabet))
+    queries = draw(hnp.arrays(np.uint8, (draw(st.integers(1, 4)), size), elements=alphabet))
+    return codes, queries
+
+
+def flat_of(folder, codes):
+    path = folder / "level.faiss"
+    write_flat(path, 8 * codes.shape[1], len(codes), [codes[:5], codes[5:]])
+    return FlatIndex(path)
+
+
+@settings(max_examples=300)
+@given(collections(), st.integers(1, 60))
+def test_flat_returns_exactly_the_k_smallest_by_distance_and_row(tmp_path, collection, k):
+    codes, queries = collection
+    for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, Terms(k)), strict=True):
+        assert (found.rows.tolist(), found.distances.tolist()) == nearest(query, codes, k)
+
+
+@settings(max_examples=200)
+@given(collections(), st.data())
+def test_radius_is_inclusive_and_complete(tmp_path, collection, data):
+    codes, queries = collection
+    radius = data.draw(st.integers(0, 8 * codes.shape[1]))
+    for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, Terms(None, radius)), strict=True):
+        assert (found.rows.tolist(), found.distances.tolist()) == nearest(query, codes, radius=radius)
+
+
+@settings(max_examples=60)
+@given(collections().filter(lambda c: len(c[0]) > 0), st.data())
+def test_probing_every_list_finds_what_flat_finds(tmp_path, collection, data):
+    codes, queries = collection
+    nlist = data.draw(st.integers(1, len(codes)))
+    flat = flat_of(tmp_path, codes)
+    write_ivf(tmp_path / "ivf.faiss", flat, nlist, 0, lambda *_: None)
+    ivf = open_ivf(tmp_path / "ivf.faiss")
+    assert (ivf.ntotal, ivf.nlist) == (len(codes), nlist)
+    inside = Terms(None, data.draw(st.integers(0, 8 * codes.shape[1])))
+    for mine, exact in zip(ivf.search(queries, Terms(10), nlist), flat.search(queries, Terms(10)), strict=True):
+        assert mine.distances.tolist() == exact.distances.tolist()
+        assert sorted(zip(mine.distances, mine.rows, strict=True)) == list(zip(mine.distances, mine.rows, strict=True))
+    for mine, exact in zip(ivf.search(queries, inside, nlist), flat.search(queries, inside), strict=True):
+        assert mine.rows.tolist() == exact.rows.tolist()
+
+
+def test_more_probes_never_find_fewer(tmp_path, rng):
+    codes = rng.integers(0, 256, (3000, 8), dtype=np.uint8)
+    flat = flat_of(tmp_path, codes)
+    write_ivf(tmp_path / "ivf.faiss", flat, 64, 0, lambda *_: None)
+    ivf = open_ivf(tmp_path / "ivf.faiss")
+    exact = [set(found.rows.tolist()) for found in flat.search(codes[:50], Terms(10))]
+    recall = [
+        np.mean(
+            [
+                len(truth & set(found.rows.tolist())) / 10
+                for truth, found in zip(exact, ivf.search(codes[:50], Terms(10), nprobe), strict=True)
+            ]
+        )
+        for nprobe in (1, 4, 16, 64)
+    ]
+    assert recall == sorted(recall)
+    assert recall[0] < 0.9 < recall[-1]
+
+
+def test_the_codes_of_a_flat_index_are_its_rows_and_read_only(tmp_path, rng):
+    codes = rng.integers(0, 256, (100, 8), dtype=np.uint8)
+    flat = flat_of(tmp_path, codes)
+    assert (flat.codes == codes).all()
+    assert flat._index.xb.is_owned is False  # mapped, not copied
+
+
+def test_codes_outlive_the_index_they_lie_in(tmp_path, rng):
+    codes = rng.integers(0, 256, (100_000, 8), dtype=np.uint8)
+    mine = flat_of(tmp_path, codes).codes
+    (tmp_path / "other").mkdir()
+    for _ in range(10):
+        assert (flat_of(tmp_path / "other", codes[:10]).codes == codes[:10]).all()
+    assert (mine == codes).all()
+
+
+def test_a_file_that_is_no_index_is_refused_in_one_line(tmp_path):
+    (tmp_path / "bad.faiss").write_bytes(b"garbage" * 100)
+    with pytest.raises(HashgrainError, match=r"^[^\n]*bad.faiss[^\n]*build the index again$") as caught:
+        FlatIndex(tmp_path / "bad.faiss")
+    assert caught.value.reason is Reason.INDEX_DAMAGED
