@@ -20,7 +20,7 @@ from indexer.storage.generation import publish_generation
 from indexer.storage.level_writer import write_level
 from indexer.storage.manifest import POINTER, LevelRecord, Manifest, SegmentRecord, ShardSpan
 from indexer.storage.row_table import KeyHashes, hash_keys
-from indexer.storage.row_writer import Kept, write_rows
+from indexer.storage.row_writer import KeptRows, write_rows
 
 SEGMENT = "segment-000"
 BLOCK_ROWS = 1 << 18
@@ -105,7 +105,7 @@ def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeH
     return headers
 
 
-def _kept_rows(headers: dict[Path, CodeHeader], settings: BuildSettings) -> tuple[Kept, KeyHashes, int]:
+def _kept_rows(headers: dict[Path, CodeHeader], settings: BuildSettings) -> tuple[KeptRows, KeyHashes, int]:
     """Find rows whose key an earlier row has, and refuse them or leave them out."""
     parts = []
     for path in headers:
@@ -136,7 +136,7 @@ def _left_out(path: Path, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> I
 def _write_generation(
     folder: Path,
     headers: dict[Path, CodeHeader],
-    kept: Kept,
+    kept: KeptRows,
     hashes: KeyHashes,
     settings: BuildSettings,
     progress: Callable[[float, str], None],
@@ -166,7 +166,7 @@ def _write_generation(
     )
 
 
-def _blocks(kept: Kept, level: Level) -> Iterator[Codes]:
+def _blocks(kept: KeptRows, level: Level) -> Iterator[Codes]:
     for path, keep in kept.items():
         with open_codes(path, proven=True) as file:
             for start in range(0, len(keep), BLOCK_ROWS):
@@ -182,7 +182,7 @@ def _precision(headers: dict[Path, CodeHeader]) -> str:
     return rows.most_common(1)[0][0]
 
 
-def _spans(headers: dict[Path, CodeHeader], kept: Kept) -> list[ShardSpan]:
+def _spans(headers: dict[Path, CodeHeader], kept: KeptRows) -> list[ShardSpan]:
     spans, row = [], 0
     for path, header in headers.items():
         spans.append(ShardSpan(row, header.shard.kind, header.shard.path, header.shard.key_prefix))

@@ -173,7 +173,7 @@ def query(
         known = {name: Known(image) for name, image in given.items()}
         section = Section(f"level {title}", "", answers)
         save_page(
-            save_html, opened, [section], title="Queries and hits", summary=f"{opened.rows:,} images", known=known
+            save_html, opened, [section], title="Queries and hits", summary=f"{opened.ntotal:,} images", known=known
         )
         notice(f"page written to {save_html}")
 
@@ -264,7 +264,7 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
 
     with progress("verifying") as advance:
         opened = run_verify(index, advance)
-    result(f"{index} ({opened.folder.name}) is whole: {opened.rows:,} rows, {len(opened.manifest.files):,} files")
+    result(f"{index} ({opened.folder.name}) is whole: {opened.ntotal:,} rows, {len(opened.manifest.files):,} files")
 
 
 def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:

@@ -17,10 +17,10 @@ from encoder.levels import Level
 from encoder.runtime.publish import in_use
 from indexer.filters.expression import label_fields
 from indexer.filters.parser import parse
-from indexer.matches import Found, Rows
-from indexer.row_mask import RowSet, counts_of, row_set
-from indexer.search.combine import Asked, Ranked, combine
-from indexer.search.level_index import SubIndex
+from indexer.matches import Matches, Rows
+from indexer.row_mask import RowSet, mask_of, row_set
+from indexer.search.combine import MultiLevelQuery, Ranked, combine
+from indexer.search.level_index import LevelIndex
 from indexer.settings import CombineSettings, SearchSettings
 from indexer.storage.manifest import POINTER, Manifest, check_sizes, read_current
 from indexer.storage.segment import Segment
@@ -53,28 +53,32 @@ class Index:
         self._filtered = lru_cache(FILTERS)(partial(_filter, self.segments))
         self._bases: list[int] = np.cumsum([0, *(record.rows for record in self.manifest.segments)]).tolist()
         self._levels = {
-            level: SubIndex([segment.levels[level] for segment in self.segments], self._bases)
+            level: LevelIndex([segment.levels[level] for segment in self.segments], self._bases)
             for level in self.manifest.bits
         }
 
     @property
-    def rows(self) -> int:
+    def ntotal(self) -> int:
         """Number of rows, removed ones too: rows keep their numbers."""
         return self.manifest.rows
 
     @cached_property
-    def live(self) -> RowSet | None:
+    def live_mask(self) -> RowSet | None:
         """The rows that have not been removed; None: all."""
         return _live(self.segments)
 
-    def level(self, level: Level) -> SubIndex:
+    def level(self, level: Level) -> LevelIndex:
         """Return a level over all segments."""
         self.check_level(level)
         return self._levels[level]
 
     def live_rows(self) -> Rows:
         """Return int64[n], the rows that have not been removed."""
-        return np.arange(self.rows) if self.live is None else np.flatnonzero(counts_of(self.live, 0, self.rows))
+        return (
+            np.arange(self.ntotal)
+            if self.live_mask is None
+            else np.flatnonzero(mask_of(self.live_mask, 0, self.ntotal))
+        )
 
     def check_level(self, level: Level) -> None:
         """Raise `level-unknown` when the index has no such level."""
@@ -84,7 +88,7 @@ class Index:
                 Reason.LEVEL_UNKNOWN, f"level {level} is not in {self.path} (has: {has}); ask for one of those"
             )
 
-    def search(self, level: Level, queries: Codes, settings: SearchSettings) -> list[Found]:
+    def search(self, level: Level, queries: Codes, settings: SearchSettings) -> list[Matches]:
         """Return the rows nearest to each query, ordered by (distance, row).
 
         Args:
@@ -93,7 +97,7 @@ class Index:
             settings: k, radius and effort.
 
         Returns:
-            One `Found` a query. Without an IVF, or with `exact`, exactly the k smallest (distance, row) within the radius.
+            One `Matches` a query. Without an IVF, or with `exact`, exactly the k smallest (distance, row) within the radius.
 
         Raises:
             HashgrainError: `level-unknown`, `bad-value` for queries of another size or a filter that cannot be read.
@@ -119,7 +123,7 @@ class Index:
                     f"give as many at each of {', '.join(settings.levels)}",
                 )
             self._check(level, queries[level])
-        return combine(Asked(self._levels, queries, settings, self.passing(settings.search.where)))
+        return combine(MultiLevelQuery(self._levels, queries, settings, self.passing(settings.search.where)))
 
     def passing(self, where: str | None) -> RowSet | None:
         """Return the rows that have not been removed and pass a filter; None: all.
@@ -127,7 +131,7 @@ class Index:
         Raises:
             HashgrainError: `bad-value` for a filter that cannot be read, with the place.
         """
-        return self.live if where is None else self._filtered(where)
+        return self.live_mask if where is None else self._filtered(where)
 
     def _check(self, level: Level, queries: Codes) -> None:
         self.check_level(level)
@@ -150,7 +154,7 @@ class Index:
                 return base + row
         raise HashgrainError(
             Reason.KEY_UNKNOWN,
-            f"key {key!r} is not among the {self.rows:,} of {self.path}; keys are spelled as in the shards",
+            f"key {key!r} is not among the {self.ntotal:,} of {self.path}; keys are spelled as in the shards",
         )
 
     def codes(self, level: Level, rows: Rows) -> Codes:
@@ -186,8 +190,8 @@ class Index:
         return read_image(span.kind, span.path, member, offset, size)
 
     def _local(self, row: int) -> tuple[Segment, int]:
-        if not 0 <= row < self.rows:
-            raise IndexError(f"row {row} of an index of {self.rows:,}")
+        if not 0 <= row < self.ntotal:
+            raise IndexError(f"row {row} of an index of {self.ntotal:,}")
         at = int(np.searchsorted(self._bases, row, side="right")) - 1
         return self.segments[at], row - self._bases[at]
 

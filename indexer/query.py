@@ -12,7 +12,7 @@ from encoder.images.sidecars import Labels
 from encoder.levels import Level
 from encoder.runtime.publish import sha256_of
 from indexer.index import Index
-from indexer.matches import Found
+from indexer.matches import Matches
 from indexer.search.combine import Ranked, Scores
 from indexer.search.rerank import rerank
 from indexer.settings import CombineSettings, Question
@@ -87,7 +87,7 @@ def ask(
     levels = list(index.manifest.bits) if question.explain else [level]
     queries = query_codes(index, whats, levels, model, given or {})
     if question.rerank is None:
-        answers: list[tuple[Found, Scores]] = [
+        answers: list[tuple[Matches, Scores]] = [
             (found, None) for found in index.search(level, queries.codes[level], search)
         ]
     else:

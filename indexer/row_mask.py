@@ -11,15 +11,15 @@ RowSet = npt.NDArray[np.uint64]
 """uint64[rows // 64 + 2]: bit r % 64 of word r // 64 is set if row r counts; a word to spare for reads across words."""
 
 
-def row_set(counts: Bits) -> RowSet:
+def row_set(mask: Bits) -> RowSet:
     """Pack bool[rows], True for the rows that count."""
-    words = np.zeros(len(counts) // 64 + 2, dtype="<u8")
-    packed = pack(counts)
+    words = np.zeros(len(mask) // 64 + 2, dtype="<u8")
+    packed = pack(mask)
     words.view(np.uint8)[: len(packed)] = packed
     return words.astype(np.uint64, copy=False)
 
 
-def counts_of(rows: RowSet, start: int, stop: int) -> Bits:
+def mask_of(rows: RowSet, start: int, stop: int) -> Bits:
     """Unpack bool[stop - start]: which of the rows start:stop count."""
     first = start // 64
     of_words = unpack(rows[first : stop // 64 + 1].astype("<u8", copy=False).view(np.uint8))

@@ -20,9 +20,9 @@ from encoder.levels import Level
 from encoder.runtime.publish import exclusive
 from indexer.engines.faiss_cpu import write_ivf
 from indexer.index import Index
-from indexer.matches import Found
+from indexer.matches import Matches
 from indexer.row_mask import RowSet, row_set
-from indexer.search.level_index import SubIndex
+from indexer.search.level_index import LevelIndex
 from indexer.settings import Engine, SearchSettings, TuneSettings
 from indexer.storage.generation import publish_generation, take_over
 from indexer.storage.level_writer import usual_nlist
@@ -67,7 +67,7 @@ class _Held:
     queries: Codes
     rows: RowSet
     """Without those that ask."""
-    exact: list[Found]
+    exact: list[Matches]
 
 
 def tune(
@@ -108,14 +108,14 @@ def tune(
             levels = dict(segment.levels)
             for number, level in enumerate(settings.levels):
                 asked, share = _hold(opened, level, settings, queries.get(level)), number / len(settings.levels)
-                found = []
+                matches = []
                 for record in _candidates(folder / segment.name, level, levels[level], segment.rows, settings):
                     progress(share, f"{level}: {record.nlist:,} lists")
                     part = LevelPart(folder / segment.name, record, segment.rows)
-                    found.append((_measure(SubIndex([part], [0, segment.rows]), level, asked, settings), record))
-                found.sort(key=lambda pair: pair[0].chosen.milliseconds)
-                curves.extend(curve for curve, _ in found)
-                levels[level] = _keep(folder / segment.name, found, settings.k)
+                    matches.append((_measure(LevelIndex([part], [0, segment.rows]), level, asked, settings), record))
+                matches.sort(key=lambda pair: pair[0].chosen.milliseconds)
+                curves.extend(curve for curve, _ in matches)
+                levels[level] = _keep(folder / segment.name, matches, settings.k)
             return replace(opened.manifest, segments=[replace(segment, levels=levels)])
 
         publish_generation(index, write, opened.manifest.files)
@@ -149,7 +149,7 @@ def read_queries(paths: Sequence[Path], index: Manifest) -> dict[Level, Codes]:
 
 def _hold(index: Index, level: Level, settings: TuneSettings, given: Codes | None) -> _Held:
     live = index.live_rows()
-    counts = np.zeros(index.rows, dtype=np.bool_)
+    counts = np.zeros(index.ntotal, dtype=np.bool_)
     counts[live] = True
     rng = np.random.default_rng(settings.seed)
     if given is None:
@@ -186,22 +186,22 @@ def _candidates(
         yield replace(record, ivf=name, nlist=nlist)
 
 
-def _measure(sub: SubIndex, level: Level, held: _Held, settings: TuneSettings) -> Curve:
+def _measure(sub: LevelIndex, level: Level, held: _Held, settings: TuneSettings) -> Curve:
     points: list[Point] = []
     nlist, nprobe = sub.parts[0].record.nlist or 1, 1.0
     exact = SearchSettings(settings.k, exact=True, engine=Engine.SCAN)
     while not points or (points[-1].recall < ENOUGH and points[-1].nprobe != nlist):
         lists = min(nlist, max(round(nprobe), (points[-1].nprobe or 0) + 1 if points else 1))
-        found = sub.probe(held.queries, exact, held.rows, [lists])
+        matches = sub.probe(held.queries, exact, held.rows, [lists])
         effort = replace(exact, exact=False, nprobe=lists)
-        points.append(Point(lists, _recall(found, held.exact), _time(sub, held, effort)))
+        points.append(Point(lists, _recall(matches, held.exact), _time(sub, held, effort)))
         nprobe *= STEP
     points.append(Point(None, 1.0, _time(sub, held, exact)))
     reached = [point for point in points if point.recall >= settings.recall]
     return Curve(level, nlist, points, min(reached, key=lambda point: point.milliseconds))
 
 
-def _time(sub: SubIndex, held: _Held, effort: SearchSettings) -> float:
+def _time(sub: LevelIndex, held: _Held, effort: SearchSettings) -> float:
     """Return milliseconds a query, all rows counting: leaving out those that ask is not what is to be timed."""
     times = []
     for _ in range(REPEATS):
@@ -211,14 +211,14 @@ def _time(sub: SubIndex, held: _Held, effort: SearchSettings) -> float:
     return statistics.median(times) * 1e3 / len(held.queries)
 
 
-def _recall(found: list[Found], exact: list[Found]) -> float:
-    pairs = zip(found, exact, strict=True)
+def _recall(matches: list[Matches], exact: list[Matches]) -> float:
+    pairs = zip(matches, exact, strict=True)
     return float(np.mean([(mine.distances <= truth.distances[-1]).sum() / len(truth.rows) for mine, truth in pairs]))
 
 
-def _keep(folder: Path, found: list[tuple[Curve, LevelRecord]], k: int) -> LevelRecord:
+def _keep(folder: Path, matches: list[tuple[Curve, LevelRecord]], k: int) -> LevelRecord:
     """Remove all lists but those of the first curve, and return the record that says what was found of them."""
-    (curve, record), *others = found
+    (curve, record), *others = matches
     for _, other in others:
         (folder / str(other.ivf)).unlink()
     recalls = {point.nprobe: point.recall for point in curve.points if point.nprobe is not None}

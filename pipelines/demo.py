@@ -27,7 +27,7 @@ from encoder.stream.report import EncodeReport
 from encoder.stream.settings import EncodeSettings
 from indexer.build import build
 from indexer.index import Index
-from indexer.matches import Found
+from indexer.matches import Matches
 from indexer.page.page import Known, Section, save_page
 from indexer.query import ask
 from indexer.settings import BuildSettings, IndexKind, Question, SearchSettings
@@ -154,7 +154,7 @@ def _held_out(folder: Path, model: Path, out: Path) -> Questions:
 
 def _from_index(index: Index) -> Questions:
     """Take rows of the index at random."""
-    chosen = np.random.default_rng(0).permutation(index.rows)[:SCORED]
+    chosen = np.random.default_rng(0).permutation(index.ntotal)[:SCORED]
     codes, rows = {level: index.codes(level, chosen) for level in Level}, chosen.tolist()
     return Questions([f"key:{index.key(row)}" for row in rows], codes, [index.labels(row) for row in rows], rows)
 
@@ -187,11 +187,11 @@ def _shared_fields(index: Index) -> list[str]:
 
 
 def _some_rows(index: Index) -> list[int]:
-    rows: list[int] = np.random.default_rng(1).permutation(index.rows)[:LABELLED].tolist()
+    rows: list[int] = np.random.default_rng(1).permutation(index.ntotal)[:LABELLED].tolist()
     return rows
 
 
-def _ask(index: Index, level: Level, questions: Questions, *, exact: bool) -> tuple[list[Found], float]:
+def _ask(index: Index, level: Level, questions: Questions, *, exact: bool) -> tuple[list[Matches], float]:
     """Return the top ten of each question, without itself, and milliseconds a query."""
     settings = SearchSettings(K + 1, exact=exact)
     index.search(
@@ -201,11 +201,13 @@ def _ask(index: Index, level: Level, questions: Questions, *, exact: bool) -> tu
     answers = index.search(level, questions.codes[level], settings)
     milliseconds = (time.perf_counter() - started) * 1e3 / len(answers)
     others = [found.rows != row for found, row in zip(answers, questions.rows, strict=True)]
-    top = [Found(found.rows[keep][:K], found.distances[keep][:K]) for found, keep in zip(answers, others, strict=True)]
+    top = [
+        Matches(found.rows[keep][:K], found.distances[keep][:K]) for found, keep in zip(answers, others, strict=True)
+    ]
     return top, milliseconds
 
 
-def _agreement(index: Index, answers: Sequence[Found], questions: Questions, field: str) -> float:
+def _agreement(index: Index, answers: Sequence[Matches], questions: Questions, field: str) -> float:
     same = [
         index.labels(row).get(field) == labels.get(field)
         for found, labels in zip(answers, questions.labels, strict=True)
@@ -219,7 +221,7 @@ def _bounds(index: Index, labels: Sequence[Labels], field: str) -> tuple[float, 
     rows = _some_rows(index)
     counts = Counter(index.labels(row).get(field) for row in rows)
     shares = np.array([counts[of.get(field)] / len(rows) for of in labels])
-    return float(shares.mean()), float(np.minimum(shares * index.rows, K).mean() / K)
+    return float(shares.mean()), float(np.minimum(shares * index.ntotal, K).mean() / K)
 
 
 def _write_page(path: Path, index: Index, questions: Questions) -> None:
@@ -235,7 +237,7 @@ def _write_page(path: Path, index: Index, questions: Questions) -> None:
         for level, note in notes.items()
     ]
     known = {name: Known(labels=labels) for name, labels in zip(names, questions.labels, strict=False)}
-    summary = f"{index.rows:,} pictures, {len(names)} queries"
+    summary = f"{index.ntotal:,} pictures, {len(names)} queries"
     save_page(path, index, sections, title="What the demo found", summary=summary, known=known)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from encoder.bits import Codes, pack
 from indexer.engines.faiss_cpu import FlatIndex, write_flat, write_ivf
-from indexer.search.level_index import SubIndex
+from indexer.search.level_index import LevelIndex
 from indexer.storage.manifest import LevelRecord
 from indexer.storage.segment import LevelPart
 
@@ -63,11 +63,11 @@ class Codebase:
             half.rename(path)
         return LevelRecord(self.nbits, self.path("flat").name, path.name, nlist, None)
 
-    def level(self, nlist: int | None = None) -> SubIndex:
+    def level(self, nlist: int | None = None) -> LevelIndex:
         """Return a level as `indexer` searches it."""
         self.flat  # noqa: B018 - made before it is looked for
         record = self.lists(nlist) if nlist else LevelRecord(self.nbits, self.path("flat").name, None, None, None)
-        return SubIndex([LevelPart(self.folder, record, self.rows)], [0, self.rows])
+        return LevelIndex([LevelPart(self.folder, record, self.rows)], [0, self.rows])
 
     def queries(self, count: int) -> Codes:
         """Return uint8[count, nbits / 8]."""

@@ -7,7 +7,7 @@ import numpy as np
 from encoder.hashing.checks import Classes, Features, Reals, check_classes, sample_mean
 from encoder.hashing.itq import ROUNDS, rotations
 from encoder.hashing.layer import HashLayer
-from encoder.hashing.pca import settled
+from encoder.hashing.pca import fix_signs
 
 RIDGE = 0.1
 """Added to each feature's variance, in mean variances: there may be fewer images than features. Chosen on a part of the
@@ -66,4 +66,4 @@ def canonical_directions(centred: Reals, classes: Classes, ridge: float = RIDGE)
     solved = np.linalg.solve(variance, cross)
     squares, vectors = np.linalg.eigh(cross.T @ solved)
     kept = squares[::-1] > FLAT
-    return settled((solved @ vectors).T[::-1][kept])
+    return fix_signs((solved @ vectors).T[::-1][kept])

@@ -6,7 +6,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.hashing.checks import Features, Reals, distinct_rows, sample_mean
 from encoder.hashing.kernel import Kernel, squared_distances
 from encoder.hashing.layer import HashLayer
-from encoder.hashing.pca import settled
+from encoder.hashing.pca import fix_signs
 
 CENTRES, NEIGHBOURS = 400, 5
 """Source: Shen et al., for both."""
@@ -94,5 +94,5 @@ def laplacian_eigenmap(centres: Features, ndims: int) -> Reals:
     likeness = joined / np.outer(roots, roots) - 3 * np.outer(
         constant, constant
     )  # its own are in -1..1: now it is last
-    embedding: Reals = settled(np.linalg.eigh(likeness)[1].T[::-1][:ndims]) / roots
+    embedding: Reals = fix_signs(np.linalg.eigh(likeness)[1].T[::-1][:ndims]) / roots
     return embedding

@@ -73,10 +73,10 @@ def leading_axes(features: Features, most: int) -> Pca:
     kept = variances > max(features.shape) * NOISE * variances[0]
     axes = vectors.T[kept] @ centred if wide else vectors.T[kept]
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    return Pca(mean, settled(axes))
+    return Pca(mean, fix_signs(axes))
 
 
-def settled(axes: Reals) -> Reals:
+def fix_signs(axes: Reals) -> Reals:
     """Turn rows so that the component of largest magnitude is positive: eigenvectors have no sign of their own."""
     peaks = np.take_along_axis(axes, np.abs(axes).argmax(axis=1, keepdims=True), axis=1)
     return axes * np.sign(peaks)

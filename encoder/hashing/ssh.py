@@ -4,7 +4,7 @@ import numpy as np
 
 from encoder.hashing.checks import Classes, Features, Reals, check_classes
 from encoder.hashing.layer import HashLayer
-from encoder.hashing.pca import check_rank, leading_axes, settled
+from encoder.hashing.pca import check_rank, fix_signs, leading_axes
 
 SPREAD = 0.01
 """Weight of the spread (eta), where both terms have trace 1. Chosen on a part of the Grocery Store training photos, with all
@@ -35,7 +35,7 @@ def fit(features: Features, nbits: int, rng: np.random.Generator, classes: Class
     projected = pca.project(features)
     pairs, spread = pair_matrix(projected, classes), projected.T @ projected
     together = pairs / np.trace(pairs) + SPREAD * spread / np.trace(spread)
-    return HashLayer.through(pca.mean, settled(np.linalg.eigh(together)[1].T[::-1][:nbits] @ pca.axes))
+    return HashLayer.through(pca.mean, fix_signs(np.linalg.eigh(together)[1].T[::-1][:nbits] @ pca.axes))
 
 
 def pair_matrix(values: Reals, classes: Classes) -> Reals:

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: seconds by stage over all threads and, where a trace is wanted, each stretch of work."""
+"""Where the time of a run goes: seconds by stage over all threads and, where a trace is wanted, each interval of work."""
 
 import json
 import os
@@ -25,7 +25,7 @@ class Stage(StrEnum):
     WRITE = "write"
 
 
-class Stretch(NamedTuple):
+class Interval(NamedTuple):
     """One piece of work, as the trace event format has it."""
 
     stage: Stage
@@ -40,13 +40,13 @@ class Telemetry:
     """Seconds by stage; any number of threads may write to it.
 
     Args:
-        trace: whether each stretch of work is kept, about 100 bytes each.
+        trace: whether each interval of work is kept, about 100 bytes each.
     """
 
     def __init__(self, *, trace: bool = False) -> None:
         self.trace = trace
         self.seconds: Counter[Stage] = Counter()
-        self.stretches: list[Stretch] = []
+        self.intervals: list[Interval] = []
         self._lock = threading.Lock()
 
     @contextmanager
@@ -56,7 +56,7 @@ class Telemetry:
         try:
             yield
         finally:
-            self._add(Stretch(stage, os.getpid(), threading.get_native_id(), start, time.monotonic() - start))
+            self._add(Interval(stage, os.getpid(), threading.get_native_id(), start, time.monotonic() - start))
 
     def each(self, stage: Stage, items: Iterable[Item]) -> Iterator[Item]:
         """Yield items and count the time that each takes to come for a stage."""
@@ -69,21 +69,21 @@ class Telemetry:
                     return
             yield item
 
-    def merge(self, seconds: Counter[Stage], stretches: Iterable[Stretch]) -> None:
+    def merge(self, seconds: Counter[Stage], intervals: Iterable[Interval]) -> None:
         """Take in what another process counted."""
         with self._lock:
             self.seconds.update(seconds)
-            self.stretches.extend(stretches)
+            self.intervals.extend(intervals)
 
     def save_trace(self, path: Path) -> None:
-        """Write the stretches as JSON in the trace event format, which chrome://tracing and ui.perfetto.dev show.
+        """Write the intervals as JSON in the trace event format, which chrome://tracing and ui.perfetto.dev show.
 
         Source: Google, Trace Event Format, "complete events"; times are in microseconds.
 
         Raises:
             HashgrainError: `write-failed`.
         """
-        first = min((each.start for each in self.stretches), default=0.0)
+        first = min((each.start for each in self.intervals), default=0.0)
         events = [
             {
                 "name": each.stage,
@@ -93,12 +93,12 @@ class Telemetry:
                 "ts": round(1e6 * (each.start - first)),
                 "dur": round(1e6 * each.seconds),
             }
-            for each in self.stretches
+            for each in self.intervals
         ]
         write_bytes(path, json.dumps({"traceEvents": events}).encode())
 
-    def _add(self, stretch: Stretch) -> None:
+    def _add(self, stretch: Interval) -> None:
         with self._lock:
             self.seconds[stretch.stage] += stretch.seconds  # type: ignore[assignment]  # a Counter of floats
             if self.trace:
-                self.stretches.append(stretch)
+                self.intervals.append(stretch)

@@ -21,7 +21,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.shards import Shard
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
-from encoder.runtime.telemetry import Stage, Stretch, Telemetry
+from encoder.runtime.telemetry import Interval, Stage, Telemetry
 from encoder.stream.settings import EncodeSettings
 from encoder.stream.shard import BatchDone, ShardDone, bits_of, code_shards
 
@@ -47,7 +47,7 @@ class _Told:
     """A process has no more to do: where its time went."""
 
     seconds: Counter[Stage]
-    stretches: list[Stretch]
+    intervals: list[Interval]
 
 
 def code_on(
@@ -87,7 +87,7 @@ def code_on(
                     case _Failed():
                         raise HashgrainError(said.reason, said.message)
                     case _Told():
-                        telemetry.merge(said.seconds, said.stretches)
+                        telemetry.merge(said.seconds, said.intervals)
                         processes.pop(ours).join()
                     case _:
                         yield said
@@ -125,7 +125,7 @@ def _serve(
     except HashgrainError as err:
         connection.send(_Failed(err.reason, str(err)))
     else:
-        connection.send(_Told(telemetry.seconds, telemetry.stretches))
+        connection.send(_Told(telemetry.seconds, telemetry.intervals))
 
 
 def _end_with_parent() -> None:

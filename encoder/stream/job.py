@@ -62,7 +62,7 @@ def encode(
             if kept := _kept(shard, out, model.fingerprint, bits, settings):
                 report.skipped += 1
                 report.add(*kept)
-                _recall(contents, shard, out, settings)
+                _remember(contents, shard, out, settings)
             else:
                 todo.append(shard)
         devices = resolve_devices(settings.device)
@@ -107,7 +107,7 @@ def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
     return Contents(seen_files(), Seen(SeenCodes(bits[Level.FINE], settings.near_radius)))
 
 
-def _recall(contents: Contents, shard: Shard, out: Path, settings: EncodeSettings) -> None:
+def _remember(contents: Contents, shard: Shard, out: Path, settings: EncodeSettings) -> None:
     """Take in the contents of a shard that was done before: its files are read again, which is quick beside coding them."""
     if contents.files:
         entries = ShardReader(shard, settings.limits)

@@ -4,7 +4,6 @@ Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS
 """
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
-from indexer.matches import Found, Terms, merged
+from indexer.matches import Bounds, Matches, complete_ties, merge
 from indexer.row_mask import RowSet
 
 if TYPE_CHECKING:
@@ -101,16 +100,16 @@ class FlatIndex:
         self.codes = _codes_of(self._index)
         """uint8[ntotal, nbits / 8], FAISS's own memory, mapped from the file: read only."""
 
-    def search(self, queries: Codes, terms: Terms) -> list[Found]:
+    def search(self, queries: Codes, bounds: Bounds) -> list[Matches]:
         """Return exactly the k smallest (distance, row) within the radius for uint8[nq, nbits / 8], fewer if fewer count."""
-        queries, selector = np.ascontiguousarray(queries), _selecting(terms.rows)
+        queries, selector = np.ascontiguousarray(queries), _selecting(bounds.rows)
         if not self.ntotal:
-            return [merged([], None) for _ in queries]
-        if terms.radius is not None:
+            return [merge([], None) for _ in queries]
+        if bounds.radius is not None:
             return _ranges(
-                self._index.range_search(queries, _beyond(terms.radius, self.nbits), params=selector), terms.k
+                self._index.range_search(queries, _beyond(bounds.radius, self.nbits), params=selector), bounds.k
             )
-        distances, rows = self._index.search(queries, min(terms.k or self.ntotal, self.ntotal), params=selector)
+        distances, rows = self._index.search(queries, min(bounds.k or self.ntotal, self.ntotal), params=selector)
         return _hits(rows, distances)
 
 
@@ -150,35 +149,30 @@ class IvfIndex:
                 seen[ids] = True
         return None if seen.all() else "its lists do not hold every code"
 
-    def search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
-        """Return exactly the k smallest (distance, row) within the radius in the lists nearest to each query; all rows count.
+    def search(self, queries: Codes, bounds: Bounds, nprobe: int) -> list[Matches]:
+        """Return exactly the k smallest (distance, row) within the radius in the lists nearest to each query.
 
         Args:
             queries: uint8[nq, nbits / 8].
-            terms: k and radius.
+            bounds: k and radius.
             nprobe: lists to look into.
         """
         with _threads_for(len(queries)):
-            return self._search(queries, terms, nprobe)
+            return self._search(queries, bounds, nprobe)
 
-    def _search(self, queries: Codes, terms: Terms, nprobe: int) -> list[Found]:
+    def _search(self, queries: Codes, bounds: Bounds, nprobe: int) -> list[Matches]:
         queries, nprobe = np.ascontiguousarray(queries), min(nprobe, self.nlist)
-        if terms.radius is not None:
+        if bounds.radius is not None:
             with self.lock:  # FAISS takes nprobe of a range search from the index itself
                 self.index.nprobe = nprobe
-                return _ranges(self.index.range_search(queries, _beyond(terms.radius, self.nbits)), terms.k)
-        k = min(terms.k or self.ntotal, self.ntotal)
+                return _ranges(self.index.range_search(queries, _beyond(bounds.radius, self.nbits)), bounds.k)
+        k = min(bounds.k or self.ntotal, self.ntotal)
         distances, rows = self.index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=nprobe))
-        found = _hits(rows, distances)
-        # which of the rows that tie for the last place FAISS takes is chance: all of that distance are looked at
-        cut: defaultdict[int, list[int]] = defaultdict(list)
-        for at, one in enumerate(found):
-            if len(one.rows) == k < self.ntotal:
-                cut[int(one.distances[-1])].append(at)
-        for distance, asked in cut.items():
-            for at, whole in zip(asked, self.search(queries[asked], Terms(k, distance), nprobe), strict=True):
-                found[at] = whole
-        return found
+        matches = _hits(rows, distances)
+        # which of the rows that tie for the last place FAISS takes is chance
+        cut = [at for at, one in enumerate(matches) if len(one.rows) == k < self.ntotal]
+        complete_ties(matches, cut, lambda some, distance: self.search(queries[some], Bounds(k, distance), nprobe))
+        return matches
 
     def lists(self, first_row: int) -> "Lists":
         """Return where centroids and lists lie in FAISS's memory.
@@ -186,17 +180,17 @@ class IvfIndex:
         Args:
             first_row: what is added to an id to give its row.
         """
-        from indexer.engines.scan.extents import Lists, flat_stretches, stretches
-        from indexer.engines.scan.kernels import STRETCH_FIELDS
+        from indexer.engines.scan.extents import Lists, extents, flat_extents
+        from indexer.engines.scan.kernels import EXTENT_FIELDS
 
         quantizer, memory = faiss.downcast_IndexBinary(self.index.quantizer), self.index.invlists
-        table = np.zeros((self.nlist, STRETCH_FIELDS), dtype=np.uint64)
+        table = np.zeros((self.nlist, EXTENT_FIELDS), dtype=np.uint64)
         table[:] = [
             (int(memory.get_codes(number) or 0), int(memory.get_ids(number) or 0), first_row, memory.list_size(number))
             for number in range(self.nlist)
         ]
-        members = stretches(table, self.index.code_size, (self.index,))
-        return Lists(flat_stretches([_codes_of(quantizer)], [0]), members)
+        members = extents(table, self.index.code_size, (self.index,))
+        return Lists(flat_extents([_codes_of(quantizer)], [0]), members)
 
 
 def open_ivf(path: Path) -> IvfIndex:
@@ -267,14 +261,14 @@ def _threads_for(queries: int) -> Iterator[None]:
         faiss.omp_set_num_threads(most)
 
 
-def _hits(rows: npt.NDArray[np.int64], distances: npt.NDArray[np.int32]) -> list[Found]:
+def _hits(rows: npt.NDArray[np.int64], distances: npt.NDArray[np.int32]) -> list[Matches]:
     """Leave out what FAISS fills up with: row -1."""
     return [
-        merged([Found(of_row[of_row >= 0], at[of_row >= 0])], None) for of_row, at in zip(rows, distances, strict=True)
+        merge([Matches(of_row[of_row >= 0], at[of_row >= 0])], None) for of_row, at in zip(rows, distances, strict=True)
     ]
 
 
-def _ranges(answer: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], k: int | None) -> list[Found]:
+def _ranges(answer: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], k: int | None) -> list[Matches]:
     limits, distances, rows = answer
     parts = [slice(start, stop) for start, stop in zip(limits[:-1].tolist(), limits[1:].tolist(), strict=True)]
-    return [merged([Found(rows[part], distances[part].astype(np.int32))], k) for part in parts]
+    return [merge([Matches(rows[part], distances[part].astype(np.int32))], k) for part in parts]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
 from indexer.engines.faiss_cpu import FlatIndex
-from indexer.matches import Found, merged
+from indexer.matches import Matches, merge
 
 MOST: Final = 2048
 """Answers a query that GpuIndexBinaryFlat can return. Source: faiss/gpu/GpuIndexBinaryFlat.cu, release 1.15."""
@@ -47,15 +47,15 @@ class GpuFlat:
                 f"{flat.ntotal:,} codes of {flat.nbits} bits do not fit the GPU ({err}); take engine scan",
             ) from err
 
-    def search(self, queries: Codes, k: int) -> list[Found | None]:
+    def search(self, queries: Codes, k: int) -> list[Matches | None]:
         """Return exactly the k smallest (distance, row) for uint8[nq, nbits / 8], None where ties are beyond what a GPU returns."""
         with self._lock:
-            return settled(
+            return exactly_nearest(
                 self._index.search, np.ascontiguousarray(queries), min(k, self._flat.ntotal), self._flat.ntotal
             )
 
 
-def settled(nearest: Nearest, queries: Codes, k: int, ntotal: int, most: int = MOST) -> list[Found | None]:
+def exactly_nearest(nearest: Nearest, queries: Codes, k: int, ntotal: int, most: int = MOST) -> list[Matches | None]:
     """Return the k smallest (distance, row) by a search that breaks ties as it likes.
 
     Args:
@@ -66,16 +66,16 @@ def settled(nearest: Nearest, queries: Codes, k: int, ntotal: int, most: int = M
         most: largest k that the search takes.
 
     Returns:
-        One `Found` a query; None where even `most` answers do not reach past the k-th distance.
+        One `Matches` a query; None where even `most` answers do not reach past the k-th distance.
     """
-    answers: list[Found | None] = [None if k else merged([], None)] * len(queries)
+    answers: list[Matches | None] = [None if k else merge([], None)] * len(queries)
     unsettled, largest = np.arange(len(queries)), min(most, ntotal)
     wanted = min(k + 1, largest)
     while len(unsettled) and 0 < k <= wanted:
         distances, rows = nearest(queries[unsettled], wanted)
         past = (distances[:, -1] > distances[:, k - 1]) | (wanted == ntotal)
         for at in np.flatnonzero(past).tolist():
-            answers[int(unsettled[at])] = merged([Found(rows[at], distances[at])], k)
+            answers[int(unsettled[at])] = merge([Matches(rows[at], distances[at])], k)
         unsettled = unsettled[~past]
         if wanted == largest:
             break

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from encoder.bits import Codes, hamming
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from indexer.matches import Distances, Found, Rows, Terms
+from indexer.matches import Bounds, Distances, Matches, Rows
 from indexer.row_mask import RowSet
-from indexer.search.level_index import SubIndex
+from indexer.search.level_index import LevelIndex
 from indexer.settings import Combine, CombineSettings, SearchSettings
 
 RRF_CONSTANT: Final = 60
@@ -45,10 +45,10 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MultiLevelQuery:
     """Queries at several levels, and what is wanted of them."""
 
-    subs: Mapping[Level, SubIndex]
+    indexes: Mapping[Level, LevelIndex]
     """The levels of the index."""
     codes: Mapping[Level, Codes]
     """uint8[nq, nbits / 8] for each level of the settings."""
@@ -66,13 +66,13 @@ class Asked:
         """Of each level."""
         return self.settings.weights or (1,) * len(self.settings.levels)
 
-    def search(self, level: Level, settings: SearchSettings) -> list[Found]:
+    def search(self, level: Level, settings: SearchSettings) -> list[Matches]:
         """Ask one level."""
-        return self.subs[level].search(self.codes[level], settings, self.rows)
+        return self.indexes[level].search(self.codes[level], settings, self.rows)
 
     def distances(self, level: Level, at: int, rows: Rows) -> Distances:
         """Return int32[len(rows)], bits between a query and some rows."""
-        distances: Distances = hamming(self.codes[level][at : at + 1], self.subs[level].codes_at(rows))[0]
+        distances: Distances = hamming(self.codes[level][at : at + 1], self.indexes[level].codes_at(rows))[0]
         return distances
 
     def ranked(self, at: int, rows: Rows, scores: Scores, survivors: tuple[int, ...] = ()) -> Ranked:
@@ -82,31 +82,31 @@ class Asked:
         )
 
 
-def combine(asked: Asked) -> list[Ranked]:
+def combine(query: MultiLevelQuery) -> list[Ranked]:
     """Answer queries at several levels, at most k rows each.
 
     Raises:
         HashgrainError: `bad-value` for weights too large to sum up exactly.
     """
-    return HOW[asked.settings.how](asked)
+    return HOW[query.settings.how](query)
 
 
-def _cascade(asked: Asked) -> list[Ranked]:
-    levels, radii = asked.settings.levels, asked.settings.radii
+def _cascade(query: MultiLevelQuery) -> list[Ranked]:
+    levels, radii = query.settings.levels, query.settings.radii
     steps = len(levels)
-    budgets: list[int | None] = [*asked.settings.budgets, asked.k]
+    budgets: list[int | None] = [*query.settings.budgets, query.k]
     if radii:
-        budgets = [None] * (steps - 1) + [asked.k]
-    elif not asked.settings.budgets:
-        budgets = [asked.k * NARROWING ** (steps - 1 - step) for step in range(steps)]
-    first = asked.settings.search
+        budgets = [None] * (steps - 1) + [query.k]
+    elif not query.settings.budgets:
+        budgets = [query.k * NARROWING ** (steps - 1 - step) for step in range(steps)]
+    first = query.settings.search
     first = replace(first, k=budgets[0], radius=radii[0] if radii else None, exact=first.exact or bool(radii))
     answers = []
-    for at, found in enumerate(asked.search(levels[0], first)):
-        rows, distances, survivors = found.rows, found.distances, [len(found.rows)]
+    for at, matches in enumerate(query.search(levels[0], first)):
+        rows, distances, survivors = matches.rows, matches.distances, [len(matches.rows)]
         for step in range(1, steps):
             rows = np.sort(rows)
-            distances = asked.distances(levels[step], at, rows)
+            distances = query.distances(levels[step], at, rows)
             if radii:
                 near = distances <= radii[step]
                 rows, distances = rows[near], distances[near]
@@ -114,15 +114,15 @@ def _cascade(asked: Asked) -> list[Ranked]:
             order = np.argsort(distances, kind="stable")[: budgets[step]]
             rows, distances = rows[order], distances[order]
             survivors.append(inside if radii else len(rows))
-        answers.append(asked.ranked(at, rows, None, tuple(survivors)))
+        answers.append(query.ranked(at, rows, None, tuple(survivors)))
     return answers
 
 
-def _sum(asked: Asked) -> list[Ranked]:
-    from indexer.engines.scan.weighted import LARGEST_SUM, search_sums
+def _sum(query: MultiLevelQuery) -> list[Ranked]:
+    from indexer.engines.scan.weighted import LARGEST_SUM, search_weighted
 
-    levels, weights = asked.settings.levels, asked.weights
-    bits = [asked.subs[level].nbits for level in levels]
+    levels, weights = query.settings.levels, query.weights
+    bits = [query.indexes[level].nbits for level in levels]
     # a distance as a share of its bits, times the least common multiple of all bits, is a whole number: sums are exact
     multiple = lcm(*bits)
     largest = multiple * sum(weights)
@@ -132,32 +132,32 @@ def _sum(asked: Asked) -> list[Ranked]:
             f"weights {weights} over levels of {bits} bits make sums up to {largest}, the largest is {LARGEST_SUM}; take "
             f"smaller weights, or levels of bits with a smaller common multiple than {multiple}",
         )
-    summands = [
-        asked.subs[level].summand(weight * multiple // nbits)
+    weighted = [
+        query.indexes[level].weighted(weight * multiple // nbits)
         for level, weight, nbits in zip(levels, weights, bits, strict=True)
     ]
-    rows, codes = asked.subs[levels[0]].rows, [asked.codes[level] for level in levels]
-    found = search_sums(summands, rows, codes, Terms(asked.k, rows=asked.rows))
-    return [asked.ranked(at, one.rows, one.distances / largest) for at, one in enumerate(found)]
+    rows, codes = query.indexes[levels[0]].rows, [query.codes[level] for level in levels]
+    matches = search_weighted(weighted, rows, codes, Bounds(query.k, rows=query.rows))
+    return [query.ranked(at, one.rows, one.distances / largest) for at, one in enumerate(matches)]
 
 
-def _rrf(asked: Asked) -> list[Ranked]:
-    each = replace(asked.settings.search, k=max(RRF_LEAST, RRF_DEPTH * asked.k))
-    of_levels = [asked.search(level, each) for level in asked.settings.levels]
+def _rrf(query: MultiLevelQuery) -> list[Ranked]:
+    each = replace(query.settings.search, k=max(RRF_LEAST, RRF_DEPTH * query.k))
+    of_levels = [query.search(level, each) for level in query.settings.levels]
     answers = []
-    for at, found in enumerate(zip(*of_levels, strict=True)):
-        rows, places = np.unique(np.concatenate([one.rows for one in found]), return_inverse=True)
+    for at, matches in enumerate(zip(*of_levels, strict=True)):
+        rows, places = np.unique(np.concatenate([one.rows for one in matches]), return_inverse=True)
         shares = [
             weight / (RRF_CONSTANT + 1 + np.arange(len(one.rows)))
-            for one, weight in zip(found, asked.weights, strict=True)
+            for one, weight in zip(matches, query.weights, strict=True)
         ]
         scores = np.bincount(places, weights=np.concatenate(shares), minlength=len(rows)).astype(np.float64)
-        order = np.argsort(-scores, kind="stable")[: asked.k]
-        answers.append(asked.ranked(at, rows[order], scores[order]))
+        order = np.argsort(-scores, kind="stable")[: query.k]
+        answers.append(query.ranked(at, rows[order], scores[order]))
     return answers
 
 
-HOW: Final[Mapping[Combine, Callable[[Asked], list[Ranked]]]] = {
+HOW: Final[Mapping[Combine, Callable[[MultiLevelQuery], list[Ranked]]]] = {
     Combine.CASCADE: _cascade,
     Combine.SUM: _sum,
     Combine.RRF: _rrf,

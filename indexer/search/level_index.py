@@ -5,7 +5,6 @@ are found for them here.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,16 +15,16 @@ import numpy as np
 
 from encoder.bits import Bits, Codes
 from encoder.errors import HashgrainError, Reason
-from indexer.matches import Found, Rows, Terms, merged
-from indexer.row_mask import RowSet, counts_of, in_set, row_set, size_of
+from indexer.matches import Bounds, Matches, Rows, complete_ties, merge
+from indexer.row_mask import RowSet, in_set, mask_of, row_set, size_of
 from indexer.settings import Engine, SearchSettings
 from indexer.storage.manifest import LevelRecord
 from indexer.storage.segment import LevelPart
 
 if TYPE_CHECKING:
     from indexer.engines.faiss_gpu import GpuFlat
-    from indexer.engines.scan.extents import Lists, Stretches
-    from indexer.engines.scan.weighted import Summand
+    from indexer.engines.scan.extents import Extents, Lists
+    from indexer.engines.scan.weighted import WeightedLevel
 
 LOADING: Final = 1 << 29
 """Words of 64 bits that FAISS compares in the time that loading the scan takes, about 0.4 s."""
@@ -36,11 +35,11 @@ LISTED: Final = LOADING // 64
 """What a query of lists counts at least, so that the 65th is the scan's: in short lists it takes a tenth of FAISS's time (0.008 ms
 a query where FAISS takes 0.07, 480 at once among 2,400 codes)."""
 
-Compare = Callable[[Codes, Terms], list[Found]]
-"""Queries and terms to entries."""
+Compare = Callable[[Codes, Bounds], list[Matches]]
+"""Queries and bounds to entries."""
 
 
-class SubIndex:
+class LevelIndex:
     """One level of an index.
 
     Args:
@@ -51,7 +50,7 @@ class SubIndex:
     def __init__(self, parts: Sequence[LevelPart], first_rows: Sequence[int]) -> None:
         self.parts, self._first_rows = parts, first_rows
         self._compared = 0
-        self._counted: tuple[RowSet, RowSet] | None = None
+        self._eligible: tuple[RowSet, RowSet] | None = None
 
     @cached_property
     def _first_entries(self) -> list[int]:
@@ -64,10 +63,10 @@ class SubIndex:
         return any(part.postings is not None for part in self.parts)
 
     @cached_property
-    def _stretches(self) -> "Stretches":
-        from indexer.engines.scan.extents import flat_stretches
+    def _extents(self) -> "Extents":
+        from indexer.engines.scan.extents import flat_extents
 
-        return flat_stretches([part.flat.codes for part in self.parts], self._first_entries[:-1])
+        return flat_extents([part.flat.codes for part in self.parts], self._first_entries[:-1])
 
     @cached_property
     def _lists(self) -> "Lists":
@@ -84,13 +83,13 @@ class SubIndex:
         return [(part.record, there) for part, there in pairs if part.record.ivf is not None]
 
     @cached_property
-    def _unlisted(self) -> "Stretches | None":
+    def _unlisted(self) -> "Extents | None":
         """Where the codes of the segments without inverted lists lie; None: there are no such segments."""
-        from indexer.engines.scan.extents import flat_stretches
+        from indexer.engines.scan.extents import flat_extents
 
         pairs = zip(self.parts, self._first_entries, strict=False)
         rest = [(part.flat.codes, first) for part, first in pairs if part.record.ivf is None]
-        return flat_stretches(*zip(*rest, strict=True)) if rest else None
+        return flat_extents(*zip(*rest, strict=True)) if rest else None
 
     @property
     def nbits(self) -> int:
@@ -111,75 +110,78 @@ class SubIndex:
             codes[mine] = self.parts[number].codes_at(rows[mine] - self._first_rows[number])
         return codes
 
-    def summand(self, factor: int) -> "Summand":
+    def weighted(self, factor: int) -> "WeightedLevel":
         """Return the level as a part of a sum in which each bit that differs adds `factor`."""
-        from indexer.engines.scan.weighted import Summand
+        from indexer.engines.scan.weighted import WeightedLevel
 
         entries = [None if part.postings is None else part.postings.entries for part in self.parts]
-        return Summand([part.flat.codes for part in self.parts], entries, factor)
+        return WeightedLevel([part.flat.codes for part in self.parts], entries, factor)
 
-    def search(self, queries: Codes, settings: SearchSettings, rows: RowSet | None) -> list[Found]:
-        """Return the rows nearest to each query that count.
+    def search(self, queries: Codes, settings: SearchSettings, rows: RowSet | None) -> list[Matches]:
+        """Return the eligible rows nearest to each query.
 
         Args:
             queries: uint8[nq, nbits / 8].
             settings: k, radius, engine and effort.
-            rows: those that count; None: all.
+            rows: those that are eligible; None: all.
         """
         if settings.k is not None and settings.k > (there := max(1, self._first_rows[-1])):
             settings = replace(settings, k=there)
         nprobes = self._nprobes(settings, rows)
-        found = self.probe(queries, settings, rows, nprobes)
+        matches = self.probe(queries, settings, rows, nprobes)
         if nprobes is not None and rows is not None and settings.k is not None and settings.radius is None:
             wanted = min(settings.k, size_of(rows))
-            if short := [at for at, one in enumerate(found) if len(one.rows) < wanted]:
-                # the rows that count need not lie in the lists near a query
+            if short := [at for at, one in enumerate(matches) if len(one.rows) < wanted]:
+                # eligible rows need not lie in the lists near a query
                 for at, whole in zip(short, self.probe(queries[short], settings, rows, None), strict=True):
-                    found[at] = whole
-        return found
+                    matches[at] = whole
+        return matches
 
     def probe(
         self, queries: Codes, settings: SearchSettings, rows: RowSet | None, nprobes: Sequence[int] | None
-    ) -> list[Found]:
-        """Return the rows nearest to each query that count and lie in the lists nearest to it, however few these are.
+    ) -> list[Matches]:
+        """Return the eligible rows nearest to each query that lie in the lists nearest to it, however few these are.
 
         Args:
             queries: uint8[nq, nbits / 8].
             settings: k, radius and engine; effort is not looked at.
-            rows: those that count; None: all.
+            rows: those that are eligible; None: all.
             nprobes: lists to probe in each segment that has any; None: look at every code.
         """
         entries = self._entries_of(rows)
         compare = self._compare(len(queries), settings.engine, nprobes, entries)
-        found = compare(queries, Terms(settings.k, settings.radius, entries))
+        matches = compare(queries, Bounds(settings.k, settings.radius, entries))
         if not self._shared:
-            return found
-        answers = [self._rows_of(one, settings.k, rows) for one in found]
+            return matches
+        answers = [self._rows_of(one, settings.k, rows) for one in matches]
         if rows is not None and settings.k is not None:
-            # entries are ordered by first rows, which need not be first among those that count: where the last distance
-            # may have been cut, all of that distance are looked at
-            cut: defaultdict[int, list[int]] = defaultdict(list)
-            for at, (one, answer) in enumerate(zip(found, answers, strict=True)):
-                if len(one.rows) == settings.k and answer.distances[-1] == one.distances[-1]:
-                    cut[int(one.distances[-1])].append(at)
-            for distance, asked in cut.items():
-                for at, whole in zip(asked, compare(queries[asked], Terms(None, distance, entries)), strict=True):
-                    answers[at] = self._rows_of(whole, settings.k, rows)
+            # entries are ordered by first rows, which need not be first among the eligible: the last place may be a tie
+            cut = [
+                at
+                for at, (one, answer) in enumerate(zip(matches, answers, strict=True))
+                if len(one.rows) == settings.k and answer.distances[-1] == one.distances[-1]
+            ]
+
+            def search_within(some: list[int], distance: int) -> list[Matches]:
+                found = compare(queries[some], Bounds(None, distance, entries))
+                return [self._rows_of(one, settings.k, rows) for one in found]
+
+            complete_ties(answers, cut, search_within)
         return answers
 
     def _compare(self, queries: int, engine: Engine, nprobes: Sequence[int] | None, entries: RowSet | None) -> Compare:
         """Choose how entries are found."""
         if engine is Engine.GPU:
-            return lambda codes, terms: self._ask_gpu(codes, terms, nprobes)
+            return lambda codes, bounds: self._search_gpu(codes, bounds, nprobes)
         faiss_cannot = nprobes is not None and entries is not None
         if engine is Engine.SCAN or (engine is Engine.AUTO and (faiss_cannot or self._worth(queries, nprobes))):
-            return lambda codes, terms: self._scan(codes, terms, nprobes)
+            return lambda codes, bounds: self._search_scan(codes, bounds, nprobes)
         if faiss_cannot:
             raise HashgrainError(
                 Reason.BAD_VALUE,
                 "engine is faiss, whose inverted lists cannot leave rows out; take engine scan, or exact search",
             )
-        return lambda codes, terms: self._ask_faiss(codes, terms, nprobes)
+        return lambda codes, bounds: self._search_faiss(codes, bounds, nprobes)
 
     def _nprobes(self, settings: SearchSettings, rows: RowSet | None) -> list[int] | None:
         """Return the lists to probe in each segment that has any; None: look at every entry, if that is all or costs less."""
@@ -190,12 +192,12 @@ class SubIndex:
         nprobes = [min(nprobe or 1, nlist) for nprobe, (nlist, _) in zip(known, sizes, strict=True)]
         if (entries := self._entries_of(rows)) is None:
             return nprobes
-        counted = size_of(entries)
-        if counted and settings.recall is not None:
+        eligible = size_of(entries)
+        if eligible and settings.recall is not None:
             # the nearest of a share of the rows lie as far out as 1 / share times as many of all rows, and so in as many more lists
-            more = self._first_entries[-1] / counted
+            more = self._first_entries[-1] / eligible
             nprobes = [min(math.ceil(nprobe * more), nlist) for nprobe, (nlist, _) in zip(nprobes, sizes, strict=True)]
-        return None if counted <= self._probed(nprobes) else nprobes
+        return None if eligible <= self._probed(nprobes) else nprobes
 
     def _worth(self, queries: int, nprobes: Sequence[int] | None) -> bool:
         """Is the scan worth loading? FAISS answers until it has taken as long as that."""
@@ -212,43 +214,45 @@ class SubIndex:
             there * nprobe / (record.nlist or 1) for nprobe, (record, there) in zip(nprobes, self._listed, strict=True)
         )
 
-    def _scan(self, queries: Codes, terms: Terms, nprobes: Sequence[int] | None) -> list[Found]:
+    def _search_scan(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
         """Look into the lists of the segments that have any, and at every entry of the others."""
         from indexer.engines.scan.search import search_flat, search_lists
 
         if nprobes is None:
-            return search_flat(self._stretches, queries, terms)
-        found = search_lists(self._lists, queries, nprobes, terms)
+            return search_flat(self._extents, queries, bounds)
+        matches = search_lists(self._lists, queries, nprobes, bounds)
         if self._unlisted is None:
-            return found
-        others = search_flat(self._unlisted, queries, terms)
-        return [merged(pair, terms.k) for pair in zip(found, others, strict=True)]
+            return matches
+        others = search_flat(self._unlisted, queries, bounds)
+        return [merge(pair, bounds.k) for pair in zip(matches, others, strict=True)]
 
-    def _ask_faiss(self, queries: Codes, terms: Terms, nprobes: Sequence[int] | None) -> list[Found]:
+    def _search_faiss(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
         of_lists, parts = iter(nprobes or ()), []
         for part, first in zip(self.parts, self._first_entries, strict=False):
-            of_part = replace(terms, rows=_within(terms.rows, first, first + part.flat.ntotal))
-            found = (
+            of_part = replace(bounds, rows=_within(bounds.rows, first, first + part.flat.ntotal))
+            matches = (
                 part.flat.search(queries, of_part)
                 if nprobes is None or part.ivf is None
                 else part.ivf.search(queries, of_part, next(of_lists))
             )
-            parts.append([Found(one.rows + first, one.distances) for one in found])
-        return [merged(of_query, terms.k) for of_query in zip(*parts, strict=True)]
+            parts.append([Matches(one.rows + first, one.distances) for one in matches])
+        return [merge(of_query, bounds.k) for of_query in zip(*parts, strict=True)]
 
-    def _ask_gpu(self, queries: Codes, terms: Terms, nprobes: Sequence[int] | None) -> list[Found]:
+    def _search_gpu(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
         """Take flat answers from the GPU; radii, rows left out, lists and ties that go on and on are the scan's."""
-        if nprobes is not None or terms.radius is not None or terms.rows is not None or terms.k is None:
-            return self._scan(queries, terms, nprobes)
-        of_parts: list[list[Found | None]] = []
+        if nprobes is not None or bounds.radius is not None or bounds.rows is not None or bounds.k is None:
+            return self._search_scan(queries, bounds, nprobes)
+        of_parts: list[list[Matches | None]] = []
         for gpu, first in zip(self._gpus, self._first_entries, strict=False):
-            found = gpu.search(queries, terms.k)
-            of_parts.append([one and Found(one.rows + first, one.distances) for one in found])
+            matches = gpu.search(queries, bounds.k)
+            of_parts.append([one and Matches(one.rows + first, one.distances) for one in matches])
         answers = []
         for at, of_query in enumerate(zip(*of_parts, strict=True)):
-            settled = [one for one in of_query if one is not None]
-            whole = len(settled) == len(of_query)
-            answers.append(merged(settled, terms.k) if whole else self._scan(queries[at : at + 1], terms, None)[0])
+            answered = [one for one in of_query if one is not None]
+            whole = len(answered) == len(of_query)
+            answers.append(
+                merge(answered, bounds.k) if whole else self._search_scan(queries[at : at + 1], bounds, None)[0]
+            )
         return answers
 
     @cached_property
@@ -258,36 +262,36 @@ class SubIndex:
         return [GpuFlat(part.flat) for part in self.parts]
 
     def _entries_of(self, rows: RowSet | None) -> RowSet | None:
-        """Return the entries with a row that counts; those of the last filter are remembered, as the filter itself is."""
+        """Return the entries with an eligible row; those of the last filter are remembered, as the filter itself is."""
         if rows is None or not self._shared:
             return rows
-        counted = self._counted
-        if counted is None or counted[0] is not rows:
-            found: list[Bits] = []
+        eligible = self._eligible
+        if eligible is None or eligible[0] is not rows:
+            matches: list[Bits] = []
             for part, (start, stop) in zip(self.parts, pairwise(self._first_rows), strict=True):
-                counts = counts_of(rows, start, stop)
-                found.append(counts if part.postings is None else part.postings.entries_of(counts))
-            self._counted = counted = rows, row_set(np.concatenate(found))
-        return counted[1]
+                mask = mask_of(rows, start, stop)
+                matches.append(mask if part.postings is None else part.postings.entries_of(mask))
+            self._eligible = eligible = rows, row_set(np.concatenate(matches))
+        return eligible[1]
 
-    def _rows_of(self, found: Found, k: int | None, rows: RowSet | None) -> Found:
+    def _rows_of(self, matches: Matches, k: int | None, rows: RowSet | None) -> Matches:
         """Return the rows of entries."""
-        owners = np.searchsorted(self._first_entries, found.rows, side="right") - 1
+        owners = np.searchsorted(self._first_entries, matches.rows, side="right") - 1
         parts = []
         for number in np.unique(owners).tolist():
             part, mine = self.parts[number], owners == number
-            local = Found(found.rows[mine] - self._first_entries[number], found.distances[mine])
+            local = Matches(matches.rows[mine] - self._first_entries[number], matches.distances[mine])
             expanded = local if part.postings is None else part.postings.expand(local, None if rows is not None else k)
-            parts.append(Found(expanded.rows + self._first_rows[number], expanded.distances))
-        answer = merged(parts, None)
+            parts.append(Matches(expanded.rows + self._first_rows[number], expanded.distances))
+        answer = merge(parts, None)
         if rows is not None:
-            counts = in_set(rows, answer.rows)
-            answer = Found(answer.rows[counts], answer.distances[counts])
-        return Found(answer.rows[:k].copy(), answer.distances[:k].copy())  # not views that keep all of them
+            mask = in_set(rows, answer.rows)
+            answer = Matches(answer.rows[mask], answer.distances[mask])
+        return Matches(answer.rows[:k].copy(), answer.distances[:k].copy())  # not views that keep all of them
 
 
 def _within(rows: RowSet | None, start: int, stop: int) -> RowSet | None:
-    return None if rows is None else row_set(counts_of(rows, start, stop))
+    return None if rows is None else row_set(mask_of(rows, start, stop))
 
 
 def _nprobe(record: LevelRecord, settings: SearchSettings) -> int | None:

@@ -4,16 +4,16 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes, unpack
-from indexer.matches import Found
+from indexer.matches import Matches
 
 
 def rerank(
-    found: Found, codes: Codes, logits: npt.NDArray[np.float32], k: int | None
-) -> tuple[Found, npt.NDArray[np.float32]]:
+    matches: Matches, codes: Codes, logits: npt.NDArray[np.float32], k: int | None
+) -> tuple[Matches, npt.NDArray[np.float32]]:
     """Order what was found by the sum of |logit| over the bits that differ; ties by (distance, row).
 
     Args:
-        found: rows and Hamming distances.
+        matches: rows and Hamming distances.
         codes: uint8[len(found.rows), nbits / 8], their codes.
         logits: float32[nbits] of the query.
         k: most rows that are kept; None: all.
@@ -27,5 +27,5 @@ def rerank(
     differ = unpack(codes) != (logits >= 0)
     # not a matrix product, which adds up in an order that depends on the place: equal codes would not be equally far
     distances = np.where(differ, np.abs(logits), 0).sum(axis=1, dtype=np.float64).astype(np.float32)
-    order = np.lexsort((found.rows, found.distances, distances))[:k]
-    return Found(found.rows[order], found.distances[order]), distances[order]
+    order = np.lexsort((matches.rows, matches.distances, distances))[:k]
+    return Matches(matches.rows[order], matches.distances[order]), distances[order]

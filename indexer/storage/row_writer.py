@@ -11,11 +11,11 @@ from encoder.codes.strings import TextColumn
 from indexer.storage.columns import ColumnWriter, write_column, write_text
 from indexer.storage.row_table import KeyHashes, LabelField
 
-Kept = Mapping[Path, npt.NDArray[np.bool_]]
+KeptRows = Mapping[Path, npt.NDArray[np.bool_]]
 """Code files in row order, and bool[rows] for each: which of its rows are in the index."""
 
 
-def write_rows(folder: Path, kept: Kept, hashes: KeyHashes) -> list[LabelField]:
+def write_rows(folder: Path, kept: KeptRows, hashes: KeyHashes) -> list[LabelField]:
     """Write the key, place and label columns of the kept rows, one code file at a time.
 
     Args:
@@ -44,7 +44,7 @@ def write_rows(folder: Path, kept: Kept, hashes: KeyHashes) -> list[LabelField]:
     return fields
 
 
-def _write_field(folder: Path, name: str, field: LabelField, kept: Kept) -> None:
+def _write_field(folder: Path, name: str, field: LabelField, kept: KeptRows) -> None:
     """Write a label's values and who has it; an integer field that holds strings in some file becomes strings."""
     columns = ((file.label(field.name), keep) for file, keep in _each(kept))
     with ColumnWriter(folder / f"{name}.present.npy", np.bool_) as present:
@@ -63,7 +63,7 @@ def _write_field(folder: Path, name: str, field: LabelField, kept: Kept) -> None
                     values.append(np.asarray(column.values)[keep])
 
 
-def _each(kept: Kept) -> Iterator[tuple[CodeFile, npt.NDArray[np.bool_]]]:
+def _each(kept: KeptRows) -> Iterator[tuple[CodeFile, npt.NDArray[np.bool_]]]:
     for path, keep in kept.items():
         with open_codes(path, proven=True) as file:
             yield file, keep

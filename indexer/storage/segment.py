@@ -56,7 +56,7 @@ class LevelPart:
             map_column(self._folder / f"{name}.rows.npy", np.uint32, (rows,)),
             map_column(self._folder / f"{name}.starts.npy", np.uint64, (self.flat.ntotal + 1,)),
         )
-        if postings.stray():
+        if postings.out_of_range():
             raise HashgrainError(
                 Reason.INDEX_DAMAGED,
                 f"{self._folder / name}.*.npy lead out of the {rows} rows; build the index again (`indexer build --overwrite`)",

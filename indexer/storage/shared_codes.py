@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Bits, Codes
-from indexer.matches import Found
+from indexer.matches import Matches
 
 Numbers = npt.NDArray[np.uint32]
 
@@ -34,26 +34,26 @@ class Postings:
         """Return uint32[entries], the first row of each entry."""
         return self.rows[self.starts[:-1].astype(np.int64)]
 
-    def entries_of(self, counts: Bits) -> Bits:
+    def entries_of(self, mask: Bits) -> Bits:
         """Return bool[entries], those with a row that counts, of bool[rows]."""
-        found = np.zeros(len(self), dtype=np.bool_)
-        found[self.entries[counts]] = True
-        return found
+        matches = np.zeros(len(self), dtype=np.bool_)
+        matches[self.entries[mask]] = True
+        return matches
 
-    def expand(self, found: Found, most: int | None) -> Found:
+    def expand(self, matches: Matches, most: int | None) -> Matches:
         """Return the rows of entries, each at the distance of its entry, in the order of the entries.
 
         Args:
-            found: entries.
+            matches: entries.
             most: rows taken of an entry at most; None: all.
         """
-        starts, stops = (self.starts[found.rows + step].astype(np.int64) for step in (0, 1))
+        starts, stops = (self.starts[matches.rows + step].astype(np.int64) for step in (0, 1))
         sizes = stops - starts if most is None else np.minimum(stops - starts, most)
         before = np.cumsum(sizes) - sizes
         places = np.arange(sizes.sum()) + np.repeat(starts - before, sizes)
-        return Found(self.rows[places].astype(np.int64), np.repeat(found.distances, sizes))
+        return Matches(self.rows[places].astype(np.int64), np.repeat(matches.distances, sizes))
 
-    def stray(self) -> bool:
+    def out_of_range(self) -> bool:
         """Tell whether any number leads out of the arrays: cheap, asked before the numbers are followed."""
         return bool(
             self.starts[0]

@@ -62,7 +62,7 @@ def test_build(limit, codes_folder, index_folder, tmp_path):
     )
     assert run_limited(resource.RLIM_INFINITY, *arguments).returncode == 0
     assert_one_line(run_limited(limit, *arguments, "--overwrite"))
-    assert verify(index, lambda *_: None).rows == 60
+    assert verify(index, lambda *_: None).ntotal == 60
     assert [path.name for path in index.glob("gen-*")] == ["gen-000001"]
 
 

@@ -144,13 +144,13 @@ def test_killed_build(kills, codes_folder, tmp_path):
             continue
         killed += 1
         if (index / "CURRENT").exists():
-            assert verify(index, lambda *_: None).rows == 60  # the generation before, or the new one: whole either way
+            assert verify(index, lambda *_: None).ntotal == 60  # the generation before, or the new one: whole either way
         finish(*arguments, index)
         folder = verify(index, lambda *_: None).folder  # not the index itself: an open one holds its generation
         found = contents(folder, "*.faiss") | contents(folder, "*.npy")
         assert list(found.values()) == list(expected.values())
         assert [path.name for path in index.glob("gen-*")] == [folder.name]
-        assert Index(index).rows == 60
+        assert Index(index).ntotal == 60
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

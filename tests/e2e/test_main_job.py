@@ -69,7 +69,7 @@ def test_image_bytes_on_stdin(index_folder):
 
 def test_every_hit_can_be_read_back_from_its_place(index_folder):
     index = Index(index_folder)
-    for row in range(index.rows):
+    for row in range(index.ntotal):
         assert index.image(row) == encoded(row)
 
 
@@ -209,7 +209,7 @@ def test_folders_lists_globs_and_single_images(command, model_path, tmp_path, mo
     assert out.startswith("11 images seen = 11 rows + 0 rejects, in 5 shards")
     assert command("indexer", "build", "codes")[0] == 0
     index = Index(tmp_path / "index")
-    assert sorted(index.key(row) for row in range(index.rows)) == sorted(
+    assert sorted(index.key(row) for row in range(index.ntotal)) == sorted(
         ["one.webp", "pic-050", "pic-051", "pic-060", "pic-061"]
         + [f"class{number % 2}/{number}.png" for number in range(6)]
     )

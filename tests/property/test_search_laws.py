@@ -9,7 +9,7 @@ from indexer.engines.scan import driver as running
 from indexer.engines.scan.kernels import WORTH_COPYING
 from indexer.row_mask import row_set
 from indexer.settings import BuildSettings, Dedupe, Engine, IndexKind, SearchSettings
-from tests.support.subindexes import sub_index
+from tests.support.level_indexes import sub_index
 
 SIZES = [*range(1, 10), 12, 16, 17, 20, 24, 31, 32, 33, 48, 64, 100, 128]
 

@@ -13,13 +13,13 @@ import numpy as np
 from encoder.bits import Codes
 from encoder.runtime.cores import worker_count
 from indexer.engines.scan.answers import all_of, nearest
-from indexer.engines.scan.extents import Stretches
+from indexer.engines.scan.extents import Extents
 from indexer.engines.scan.jobs import Jobs, flat_jobs
-from indexer.engines.scan.kernels import BLOCK, Kept, Wanted, Words, Work, fresh
+from indexer.engines.scan.kernels import BLOCK, Candidates, QueryBatch, ScanPlan, Words, no_candidates
 from indexer.engines.scan.threads import share
-from indexer.matches import Found, Terms
+from indexer.matches import Bounds, Matches
 
-Kernel = Callable[[Work, Kept], Kept]
+Kernel = Callable[[ScanPlan, Candidates], Candidates]
 """`kernels.scan` or one like it."""
 
 TASKS_PER_THREAD: Final = 8
@@ -39,33 +39,33 @@ CANDIDATES: Final = 1 << 23
 ALL_ROWS: Final = np.empty(0, dtype=np.uint64)
 
 
-def among(rows: int, terms: Terms) -> Terms:
-    """Return the terms with a k that there are rows for."""
-    return terms if terms.k is None or terms.k <= rows else replace(terms, k=max(1, rows))
+def clamp_k(rows: int, bounds: Bounds) -> Bounds:
+    """Return the bounds with a k that there are rows for."""
+    return bounds if bounds.k is None or bounds.k <= rows else replace(bounds, k=max(1, rows))
 
 
-def _capacity(terms: Terms) -> int:
+def _capacity(bounds: Bounds) -> int:
     """Return how many candidates a query gets room for: k, three times as many before they are sorted out, and a block."""
-    return 4 * (terms.k or 0) + int(BLOCK)
+    return 4 * (bounds.k or 0) + int(BLOCK)
 
 
-def batches(queries: Codes, terms: Terms, farthest: int) -> list[Codes]:
+def batches(queries: Codes, bounds: Bounds, farthest: int) -> list[Codes]:
     """Return the queries that are scanned together; `farthest` is the largest distance there can be."""
-    most = BATCH if terms.k is not None else UNBOUNDED_BATCH
-    size = max(1, min(most, CANDIDATES // (_capacity(terms) + farthest)))
+    most = BATCH if bounds.k is not None else UNBOUNDED_BATCH
+    size = max(1, min(most, CANDIDATES // (_capacity(bounds) + farthest)))
     if len(queries) <= size:
         return [queries]
     return [queries[start : start + size] for start in range(0, len(queries), size)]
 
 
-def flat_pieces(stretches: Stretches, queries: int) -> Jobs:
+def flat_pieces(extents: Extents, queries: int) -> Jobs:
     """Let every query see every code, in pieces that keep all threads busy to the end."""
-    return flat_jobs(stretches, queries, stretches.rows // (TASKS_PER_THREAD * worker_count()) + 1)
+    return flat_jobs(extents, queries, extents.rows // (TASKS_PER_THREAD * worker_count()) + 1)
 
 
-def found_by(parts: list[Kept], terms: Terms) -> list[Found]:
-    """Return one `Found` a query of what threads kept."""
-    return all_of(parts) if terms.k is None else nearest(parts, terms.k)
+def matches_of(parts: list[Candidates], bounds: Bounds) -> list[Matches]:
+    """Return one `Matches` a query of what threads kept."""
+    return all_of(parts) if bounds.k is None else nearest(parts, bounds.k)
 
 
 def threads_worth(words: float, queries: int) -> int:
@@ -74,44 +74,46 @@ def threads_worth(words: float, queries: int) -> int:
     return int(min(worker_count(), words // each)) if words >= 2 * each else 1
 
 
-def wanted_by(queries: Words, terms: Terms, farthest: int) -> Wanted:
+def as_query_batch(queries: Words, bounds: Bounds, farthest: int) -> QueryBatch:
     """Return what uint64[nq, words] want, as kernels have it; `farthest` is the largest distance there can be."""
-    limit = (farthest if terms.radius is None else min(terms.radius, farthest)) + 1
-    return Wanted(
+    limit = (farthest if bounds.radius is None else min(bounds.radius, farthest)) + 1
+    return QueryBatch(
         queries,
-        ALL_ROWS if terms.rows is None else terms.rows,
-        np.uint64(terms.k or 0),
+        ALL_ROWS if bounds.rows is None else bounds.rows,
+        np.uint64(bounds.k or 0),
         np.uint64(limit),
         np.uint64(farthest),
-        np.uint64(_capacity(terms)),
+        np.uint64(_capacity(bounds)),
     )
 
 
-def run(stretches: Stretches, jobs: Jobs, wanted: Wanted, kernel: Kernel, limits: Words | None = None) -> list[Kept]:
+def run(
+    extents: Extents, jobs: Jobs, batch: QueryBatch, kernel: Kernel, limits: Words | None = None
+) -> list[Candidates]:
     """Run a kernel over jobs on as many threads as they are worth.
 
     Args:
-        stretches: what the jobs are pieces of.
+        extents: what the jobs are pieces of.
         jobs: who is compared with what.
-        wanted: the queries and what they want.
+        batch: the queries and their bounds.
         kernel: what compares.
-        limits: uint64[nq], only candidates nearer than this are kept; None: as wanted.
+        limits: uint64[nq], only candidates nearer than this are kept; None: as `batch` says.
 
     Returns:
         What each thread kept.
     """
-    words = jobs.pairs * wanted.queries.shape[1]
-    threads = threads_worth(words, len(wanted.queries))
+    words = jobs.pairs * batch.queries.shape[1]
+    threads = threads_worth(words, len(batch.queries))
     tasks = min(TASKS_PER_THREAD * threads, max(threads, words // WORDS_PER_TASK)) if threads > 1 else 1
     step = max(1, -(-len(jobs.table) // tasks))
 
-    def run_tasks(tasks: Iterator[int]) -> Kept:
-        kept = fresh(wanted, np.uint64(not stretches.ordered))
+    def run_tasks(tasks: Iterator[int]) -> Candidates:
+        candidates = no_candidates(batch, np.uint64(not extents.ordered))
         if limits is not None:
-            kept.limits[:] = limits
+            candidates.limits[:] = limits
         for start in tasks:
             part = jobs.table[start : start + step]
-            kept = kernel(Work(stretches.table, part, jobs.asked, wanted.queries, wanted.counts), kept)
-        return kept
+            candidates = kernel(ScanPlan(extents.table, part, jobs.query_ids, batch.queries, batch.mask), candidates)
+        return candidates
 
     return share(iter(range(0, len(jobs.table), step)), threads, run_tasks)

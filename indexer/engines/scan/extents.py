@@ -1,4 +1,4 @@
-"""Where codes lie: stretches of memory that the kernels read in place."""
+"""Where codes lie: extents of memory that the kernels read in place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoder.bits import Codes
-from indexer.engines.scan.kernels import IDS, ROWS, STRETCH_FIELDS, Words
+from indexer.engines.scan.kernels import EXTENT_FIELDS, IDS, ROWS, Words
 
 
 @dataclass(frozen=True, slots=True)
-class Stretches:
+class Extents:
     """Codes of one size in any number of pieces of memory."""
 
     table: Words
@@ -29,29 +29,29 @@ class Stretches:
 class Lists:
     """Inverted lists of any number of segments."""
 
-    centroids: Stretches
-    """A stretch a segment; the row of a centroid is the number of its list in the segment."""
-    members: Stretches
-    """A stretch a list, segment after segment."""
+    centroids: Extents
+    """An extent a segment; the row of a centroid is the number of its list in the segment."""
+    members: Extents
+    """An extent a list, segment after segment."""
 
 
-def stretches(table: Words, code_size: int, owners: tuple[object, ...]) -> Stretches:
-    """Return the stretches of a table; without ids they stand in row order."""
-    return Stretches(table, code_size, int(table[:, ROWS].sum()), not table[:, IDS].any(), owners)
+def extents(table: Words, code_size: int, owners: tuple[object, ...]) -> Extents:
+    """Return the extents of a table; without ids they stand in row order."""
+    return Extents(table, code_size, int(table[:, ROWS].sum()), not table[:, IDS].any(), owners)
 
 
-def flat_stretches(segments: Sequence[Codes], first_rows: Sequence[int]) -> Stretches:
+def flat_extents(segments: Sequence[Codes], first_rows: Sequence[int]) -> Extents:
     """Return where the codes of at least one segment lie.
 
     Args:
         segments: uint8[n, code_size] each, contiguous; nothing is copied.
         first_rows: the row of each one's first code, ascending.
     """
-    table = np.zeros((len(segments), STRETCH_FIELDS), dtype=np.uint64)
+    table = np.zeros((len(segments), EXTENT_FIELDS), dtype=np.uint64)
     table[:] = [
         (codes.ctypes.data, 0, first_row, len(codes)) for codes, first_row in zip(segments, first_rows, strict=True)
     ]
-    return stretches(table, segments[0].shape[1], tuple(segments))
+    return extents(table, segments[0].shape[1], tuple(segments))
 
 
 def joined(parts: Sequence[Lists]) -> Lists:
@@ -59,6 +59,6 @@ def joined(parts: Sequence[Lists]) -> Lists:
     return Lists(_together([part.centroids for part in parts]), _together([part.members for part in parts]))
 
 
-def _together(parts: Sequence[Stretches]) -> Stretches:
+def _together(parts: Sequence[Extents]) -> Extents:
     table = np.concatenate([part.table for part in parts])
-    return stretches(table, parts[0].code_size, tuple(owner for part in parts for owner in part.owners))
+    return extents(table, parts[0].code_size, tuple(owner for part in parts for owner in part.owners))

@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 Word = np.uint64
 Words = npt.NDArray[np.uint64]
 Sizes = npt.NDArray[np.int64]
-Decoded = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Sizes]
+TopK = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Sizes]
 """int64[nq, k] rows and int32[nq, k] distances, and int64[nq], how many of them there are."""
 Width = tuple[int, ...]
 """A tuple as long as a code has words."""
@@ -44,31 +44,34 @@ ZERO, ONE, TWO, THREE, SIX, SEVEN, EIGHT = (Word(number) for number in (0, 1, 2,
 THIRTY_TWO, SIXTY_THREE, SIXTY_FOUR = (Word(number) for number in (32, 63, 64))
 ALL: Final = Word(2**64 - 1)
 
-STRETCH_FIELDS: Final = 4
-CODES, IDS, FIRST_ROW, ROWS = range(STRETCH_FIELDS)
-"""Columns of a stretch of codes that follow one another in memory: address of the codes; address of their int64 ids, or 0
+EXTENT_FIELDS: Final = 4
+CODES, IDS, FIRST_ROW, ROWS = range(EXTENT_FIELDS)
+"""Columns of an extent of codes that follow one another in memory: address of the codes; address of their int64 ids, or 0
 where the position is the id; what is added to an id to give the row; number of codes."""
 JOB_FIELDS: Final = 5
-STRETCH, START, STOP, ASKED_START, ASKED_STOP = range(JOB_FIELDS)
-"""Columns of a job: a stretch, positions start:stop in it, and which part of `asked` names the queries that want them."""
+EXTENT, START, STOP, QUERIES_START, QUERIES_STOP = range(JOB_FIELDS)
+"""Columns of a job: an extent, positions start:stop in it, and which part of `query_ids` names the queries that want them."""
 
 
-class Work(NamedTuple):
-    """Codes and who wants them."""
+# records: what crosses from Python to the kernels --------------------------------------------------------------------
 
-    stretches: Words
-    """uint64[s, STRETCH_FIELDS]."""
+
+class ScanPlan(NamedTuple):
+    """Codes, and the queries that each of them is compared with."""
+
+    extents: Words
+    """uint64[s, EXTENT_FIELDS]."""
     jobs: Words
     """uint64[j, JOB_FIELDS]."""
-    asked: Words
+    query_ids: Words
     """uint64[], numbers of queries."""
     queries: Words
     """uint64[nq, len(width)], padded with zeros."""
-    counts: Words
-    """Bit r & 63 of word r >> 6 says whether row r counts, with one word to spare; empty: all rows count."""
+    mask: Words
+    """Bit r & 63 of word r >> 6 says whether row r is eligible, with one word to spare; empty: all rows are."""
 
 
-class Kept(NamedTuple):
+class Candidates(NamedTuple):
     """The candidates of each query so far."""
 
     keys: Words
@@ -87,15 +90,15 @@ class Kept(NamedTuple):
     """1 if rows do not come in order: one that comes later may precede another at the same distance. Else 0."""
 
 
-class Wanted(NamedTuple):
-    """Queries and what they want."""
+class QueryBatch(NamedTuple):
+    """Queries and their bounds."""
 
     queries: Words
-    """As in `Work`."""
-    counts: Words
-    """As in `Work`."""
+    """As in `ScanPlan`."""
+    mask: Words
+    """As in `ScanPlan`."""
     k: Word
-    """As in `Kept`."""
+    """As in `Candidates`."""
     limit: Word
     """Answers are nearer than this."""
     farthest: Word
@@ -104,11 +107,11 @@ class Wanted(NamedTuple):
     """Room for candidates of a query, at least k + BLOCK."""
 
 
-class Levels(NamedTuple):
+class LevelCodes(NamedTuple):
     """Codes of the same rows at several levels."""
 
     codes: Words
-    """uint64[levels, segments, STRETCH_FIELDS], the codes of each segment."""
+    """uint64[levels, segments, EXTENT_FIELDS], the codes of each segment."""
     entries: Words
     """uint64[levels, segments], address of uint32[rows], which code is each row's; 0 where codes are in row order."""
     sizes: Words
@@ -122,24 +125,27 @@ class Levels(NamedTuple):
 class Piece(NamedTuple):
     """Codes that follow one another, padded to whole words."""
 
-    stretch: Word
+    extent: Word
     """Where they come from."""
     start: Word
     """Position of the first."""
     rows: Word
     """How many."""
     seen: Word
-    """Codes at the front, fewer than STEP, that do not count: a piece before this one had them."""
+    """Codes at the front, fewer than STEP, that are skipped: a piece before this one had them."""
     codes: Word
     """Address of the first; memory can be read to the end of the last step."""
     row: Word
     """Of the first, where rows follow one another, too."""
-    counts: Word
-    """Address of `Work.counts` in that case, if not all rows count; else 0."""
+    mask: Word
+    """Address of `ScanPlan.mask` in that case, if not all rows are eligible; else 0."""
     in_lanes: bool
     """See `Lanes`."""
     ahead: bool
     """Ask for what follows: no query has seen these codes yet, so they come from far."""
+
+
+# instructions: what numba has no word for ----------------------------------------------------------------------------
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -210,6 +216,9 @@ def load_part(address: Word, offset: Word, end: Word, size: Word) -> Word:
     return word
 
 
+# vectors: 64 codes compared at once, in place or in lanes ------------------------------------------------------------
+
+
 class Lanes:
     """Instructions for eight words at a time; narrower machines take as many steps as they need.
 
@@ -249,10 +258,10 @@ class Lanes:
     def differences(self, address: Any, offset: int, query: Sequence[Any]) -> Any:
         """Return in each lane the bits that differ in as many registers as the query has."""
         base, bits = self.builder.inttoptr(address, self.BYTE.as_pointer()), None
-        for number, asked in enumerate(query):
+        for number, register in enumerate(query):
             place = self.builder.gep(base, [ir.Constant(self.WORD, offset + 64 * number)])
             words = self.builder.load(self.builder.bitcast(place, self.WORDS.as_pointer()), align=1)
-            ones = self.builder.call(self.count_ones, [self.builder.xor(words, asked)])
+            ones = self.builder.call(self.count_ones, [self.builder.xor(words, register)])
             bits = ones if bits is None else self.builder.add(bits, ones)
         return bits
 
@@ -287,17 +296,17 @@ class Lanes:
 
     def any_near(self, address: Any, query: Any, limit: Any) -> Any:
         """Return 0 if none of STEP codes is nearer than a limit."""
-        asked, nearest = self.query(query), None
+        registers, nearest = self.query(query), None
         for first in range(0, int(STEP), 8):
-            distances, _ = self.distances(address, first, asked)
+            distances, _ = self.distances(address, first, registers)
             nearest = distances if nearest is None else self.nearer(nearest, distances)
         return self.below(nearest, limit)
 
     def which_near(self, address: Any, query: Any, limit: Any) -> Any:
         """Return a bit for each of STEP codes: is it nearer than a limit?"""
-        asked, bits = self.query(query), ir.Constant(self.WORD, 0)
+        registers, bits = self.query(query), ir.Constant(self.WORD, 0)
         for first in range(0, int(STEP), 8):
-            distances, owners = self.distances(address, first, asked)
+            distances, owners = self.distances(address, first, registers)
             in_order = self.shuffled(distances, distances, [owners.index(code) for code in range(8)])
             bits = self.builder.or_(bits, self.builder.shl(self.below(in_order, limit), ir.Constant(self.WORD, first)))
         return bits
@@ -333,6 +342,9 @@ def prefetch(_: Any, address: Any) -> Any:
     return types.uint64(address), generate
 
 
+# codes and rows ------------------------------------------------------------------------------------------------------
+
+
 @compiled
 def address_of(words: Words) -> Word:
     """Return where an array's memory begins; the array has to outlive what is done with that."""
@@ -350,10 +362,10 @@ def distance(piece: Piece, at: Word, query: Word, width: Width) -> Word:
 
 
 @compiled
-def copy_to_lanes(lanes: Words, stretch: Words, start: Word, count: Word, size: Word, width: Width) -> None:
+def copy_to_lanes(lanes: Words, extent: Words, start: Word, count: Word, size: Word, width: Width) -> None:
     """Copy codes from `start` on, eight together, padded with the zeros that are there."""
-    codes, whole, rest = stretch[CODES] + start * size, size // EIGHT, size % EIGHT
-    end = (stretch[ROWS] - start) * size
+    codes, whole, rest = extent[CODES] + start * size, size // EIGHT, size % EIGHT
+    end = (extent[ROWS] - start) * size
     for row in up_to(count):
         to, source = (row >> THREE) * EIGHT * Word(len(width)) + (row & SEVEN), row * size
         for word in up_to(whole):
@@ -363,28 +375,28 @@ def copy_to_lanes(lanes: Words, stretch: Words, start: Word, count: Word, size: 
 
 
 @compiled
-def row_at(stretch: Words, position: Word) -> Word:
+def row_at(extent: Words, position: Word) -> Word:
     """Return the row of the code at a position."""
-    return Word(stretch[FIRST_ROW] + (load_word(stretch[IDS], EIGHT * position) if stretch[IDS] else position))
+    return Word(extent[FIRST_ROW] + (load_word(extent[IDS], EIGHT * position) if extent[IDS] else position))
 
 
 @compiled
-def counts_from(counts: Word, row: Word) -> Word:
-    """Return a bit for each of 64 rows from `row` on: does it count?"""
+def mask_from(mask: Word, row: Word) -> Word:
+    """Return a bit for each of 64 rows from `row` on: is it eligible?"""
     shift, low = row & SIXTY_THREE, EIGHT * (row >> SIX)
-    return load_word(counts, low) >> shift | (load_word(counts, low + EIGHT) << ONE) << (SIXTY_THREE - shift)
+    return load_word(mask, low) >> shift | (load_word(mask, low + EIGHT) << ONE) << (SIXTY_THREE - shift)
 
 
 @compiled
-def counted(counts: Words, stretch: Words, start: Word, among: Word) -> Word:
-    """Return the bits of `among`, one for each of 64 codes from `start`, whose rows count."""
-    if not stretch[IDS]:
-        return among & counts_from(address_of(counts), row_at(stretch, start))
+def eligible(mask: Words, extent: Words, start: Word, among: Word) -> Word:
+    """Return the bits of `among`, one for each of 64 codes from `start`, whose rows are eligible."""
+    if not extent[IDS]:
+        return among & mask_from(address_of(mask), row_at(extent, start))
     left, bits = among, ZERO
     while left:
-        row = row_at(stretch, start + trailing_zeros(left))
-        there = row >> SIX < Word(len(counts))  # ids are only believed as far as memory goes
-        bits |= left & (ZERO - left) if there and (counts[row >> SIX] >> (row & SIXTY_THREE)) & ONE else ZERO
+        row = row_at(extent, start + trailing_zeros(left))
+        there = row >> SIX < Word(len(mask))  # ids are only believed as far as memory goes
+        bits |= left & (ZERO - left) if there and (mask[row >> SIX] >> (row & SIXTY_THREE)) & ONE else ZERO
         left &= left - ONE
     return bits
 
@@ -396,21 +408,24 @@ def up_to_step(rows: Word) -> Word:
 
 
 @compiled
-def first_of(count: Word) -> Word:
+def low_bits(count: Word) -> Word:
     """Return as many bits set as there are, but 64 at most and 1 at least."""
     return ALL >> (SIXTY_FOUR - min(SIXTY_FOUR, count))
+
+
+# flat: every code of a piece against a query -------------------------------------------------------------------------
 
 
 @compiled
 def next_near(piece: Piece, step: Word, query: Word, limit: Word, width: Width) -> Word:
     """Return the first step from `step` on with a code nearer to the query at an address than a limit, or one beyond the piece.
 
-    Steps of which no row counts are left out where that is known at once.
+    Steps of which no row is eligible are left out where that is known at once.
     """
     size = EIGHT * Word(len(width))
     while step << SIX < piece.rows:
         at = step << SIX
-        if not piece.counts or counts_from(piece.counts, piece.row + at) & first_of(piece.rows - at):
+        if not piece.mask or mask_from(piece.mask, piece.row + at) & low_bits(piece.rows - at):
             codes = piece.codes + at * size
             if piece.in_lanes:
                 near = any_near_in_lanes(codes, query, limit, width)
@@ -426,128 +441,145 @@ def next_near(piece: Piece, step: Word, query: Word, limit: Word, width: Width) 
 
 
 @compiled
-def keep_near(piece: Piece, step: Word, work: Work, kept: Kept, number: Word, width: Width) -> Kept:
+def keep_near(
+    piece: Piece, step: Word, plan: ScanPlan, candidates: Candidates, number: Word, width: Width
+) -> Candidates:
     """Keep the codes of a piece that are near enough to a query; `step` is what `next_near` found first."""
-    stretch, size = work.stretches[piece.stretch], EIGHT * Word(len(width))
-    query = address_of(work.queries) + number * size
+    extent, size = plan.extents[piece.extent], EIGHT * Word(len(width))
+    query = address_of(plan.queries) + number * size
     while step << SIX < piece.rows:
-        if kept.sizes[number] + STEP > Word(kept.keys.shape[1]):
-            kept = roomier(kept, number)
+        if candidates.sizes[number] + STEP > Word(candidates.keys.shape[1]):
+            candidates = make_room(candidates, number)
         first = step << SIX
         if piece.in_lanes:
-            near = which_near_in_lanes(piece.codes + first * size, query, kept.limits[number], width)
+            near = which_near_in_lanes(piece.codes + first * size, query, candidates.limits[number], width)
         else:
-            near = which_near_in_rows(piece.codes + first * size, query, kept.limits[number], width)
-        near &= first_of(piece.rows - first) & (ALL if first else ALL << piece.seen)
-        if len(work.counts):
-            near = counted(work.counts, stretch, piece.start + first, near)
+            near = which_near_in_rows(piece.codes + first * size, query, candidates.limits[number], width)
+        near &= low_bits(piece.rows - first) & (ALL if first else ALL << piece.seen)
+        if len(plan.mask):
+            near = eligible(plan.mask, extent, piece.start + first, near)
         while near:
             at = first + trailing_zeros(near)
-            keep(kept, number, distance(piece, at, query, width), row_at(stretch, piece.start + at))
+            keep(candidates, number, distance(piece, at, query, width), row_at(extent, piece.start + at))
             near &= near - ONE
-        step = next_near(piece, step + ONE, query, kept.limits[number], width)
-    return kept
+        step = next_near(piece, step + ONE, query, candidates.limits[number], width)
+    return candidates
+
+
+# candidates: what is kept, how near the next has to be, what is dropped ----------------------------------------------
 
 
 @compiled
-def tighten(kept: Kept, query: Word, bits: Word) -> None:
+def tighten(candidates: Candidates, query: Word, bits: Word) -> None:
     """Count a candidate, and lower the limit as long as k candidates remain."""
-    tally, last = kept.tallies[query], kept.limits[query] - kept.ties
+    tally, last = candidates.tallies[query], candidates.limits[query] - candidates.ties
     tally[bits] += ONE
-    kept.within[query] += ONE
-    while kept.within[query] - tally[last] >= kept.k:
-        kept.within[query] -= tally[last]
+    candidates.within[query] += ONE
+    while candidates.within[query] - tally[last] >= candidates.k:
+        candidates.within[query] -= tally[last]
         last -= ONE
-    kept.limits[query] = last + kept.ties
+    candidates.limits[query] = last + candidates.ties
 
 
 @compiled
-def keep(kept: Kept, query: Word, bits: Word, row: Word) -> None:
+def keep(candidates: Candidates, query: Word, bits: Word, row: Word) -> None:
     """Keep a candidate if it is nearer than the query's limit."""
-    if bits < kept.limits[query]:
-        kept.keys[query, kept.sizes[query]] = bits << ROW_BITS | row
-        kept.sizes[query] += ONE
-        if kept.k:
-            tighten(kept, query, bits)
+    if bits < candidates.limits[query]:
+        candidates.keys[query, candidates.sizes[query]] = bits << ROW_BITS | row
+        candidates.sizes[query] += ONE
+        if candidates.k:
+            tighten(candidates, query, bits)
 
 
 @compiled
-def drop(kept: Kept, query: Word) -> None:
+def drop(candidates: Candidates, query: Word) -> None:
     """Drop the candidates of a query that k others precede by their distance alone."""
-    end, size = (kept.limits[query] - kept.ties + ONE) << ROW_BITS, ZERO
-    for at in up_to(kept.sizes[query]):
-        key = kept.keys[query, at]
-        kept.keys[query, size] = key
+    end, size = (candidates.limits[query] - candidates.ties + ONE) << ROW_BITS, ZERO
+    for at in up_to(candidates.sizes[query]):
+        key = candidates.keys[query, at]
+        candidates.keys[query, size] = key
         size += ONE if key < end else ZERO
-    kept.sizes[query] = size
+    candidates.sizes[query] = size
 
 
 @compiled
-def roomier(kept: Kept, query: Word) -> Kept:
+def make_room(candidates: Candidates, query: Word) -> Candidates:
     """Make room for a block: drop candidates of a query, all but the k best if need be, or double the room of all queries."""
-    if kept.k:
-        drop(kept, query)
-        if kept.sizes[query] + BLOCK > Word(kept.keys.shape[1]):
-            kept.keys[query, : kept.sizes[query]].sort()
-            kept.sizes[query] = kept.k
-        return kept
-    keys = np.empty((kept.keys.shape[0], 2 * kept.keys.shape[1]), Word)
-    for each in up_to(Word(len(kept.sizes))):  # what no candidate has filled is not touched, and takes no memory
-        keys[each, : kept.sizes[each]] = kept.keys[each, : kept.sizes[each]]
-    return Kept(keys, kept.sizes, kept.limits, kept.tallies, kept.within, kept.k, kept.ties)
+    if candidates.k:
+        drop(candidates, query)
+        if candidates.sizes[query] + BLOCK > Word(candidates.keys.shape[1]):
+            candidates.keys[query, : candidates.sizes[query]].sort()
+            candidates.sizes[query] = candidates.k
+        return candidates
+    keys = np.empty((candidates.keys.shape[0], 2 * candidates.keys.shape[1]), Word)
+    for each in up_to(Word(len(candidates.sizes))):  # what no candidate has filled is not touched, and takes no memory
+        keys[each, : candidates.sizes[each]] = candidates.keys[each, : candidates.sizes[each]]
+    return Candidates(
+        keys, candidates.sizes, candidates.limits, candidates.tallies, candidates.within, candidates.k, candidates.ties
+    )
+
+
+# scan: the jobs of a plan --------------------------------------------------------------------------------------------
 
 
 @compiled
-def ask_ahead(stretches: Words, job: Words, size: Word) -> None:
+def prefetch_job(extents: Words, job: Words, size: Word) -> None:
     """Ask for the memory that a job begins with."""
-    first = stretches[job[STRETCH], CODES] + job[START] * size
+    first = extents[job[EXTENT], CODES] + job[START] * size
     for line in range(ZERO, min(AHEAD, (job[STOP] - job[START]) * size), SIXTY_FOUR):
         prefetch(first + line)
 
 
 @compiled
-def scan(work: Work, kept: Kept, size: Word, width: Width) -> Kept:
+def scan(plan: ScanPlan, candidates: Candidates, size: Word, width: Width) -> Candidates:
     """Compare the codes of each job with the queries that want them, and keep candidates.
 
     Args:
-        work: the jobs.
-        kept: candidates of earlier jobs; capacity is at least k + BLOCK. Changed: once k candidates of a query are known,
+        plan: the jobs.
+        candidates: those of earlier jobs; capacity is at least k + BLOCK. Changed: once k candidates of a query are known,
             its limit is the distance of the k-th, plus `ties`.
         size: bytes of a code, at most 8 * len(width).
         width: as many elements as a padded code has words, a power of two.
 
     Returns:
-        `kept`, with more room if it needed more.
+        `candidates`, with more room if it needed more.
     """
     most = max(STEP, TILE // Word(len(width)))
     lanes = np.zeros(most * Word(len(width)), Word)
-    for number in up_to(Word(len(work.jobs))):
-        job = work.jobs[number]
-        stretch, asked, start = work.stretches[job[STRETCH]], work.asked[job[ASKED_START] : job[ASKED_STOP]], job[START]
-        if number + ONE < Word(len(work.jobs)):
-            ask_ahead(work.stretches, work.jobs[number + ONE], size)
-        in_place = size == EIGHT * Word(len(width)) and (len(width) == 1 or len(asked) < WORTH_COPYING)
-        counts = ZERO if stretch[IDS] or not len(work.counts) else address_of(work.counts)
+    for number in up_to(Word(len(plan.jobs))):
+        job = plan.jobs[number]
+        extent, query_ids, start = (
+            plan.extents[job[EXTENT]],
+            plan.query_ids[job[QUERIES_START] : job[QUERIES_STOP]],
+            job[START],
+        )
+        if number + ONE < Word(len(plan.jobs)):
+            prefetch_job(plan.extents, plan.jobs[number + ONE], size)
+        in_place = size == EIGHT * Word(len(width)) and (len(width) == 1 or len(query_ids) < WORTH_COPYING)
+        mask = ZERO if extent[IDS] or not len(plan.mask) else address_of(plan.mask)
         while start < job[STOP]:
             rows, seen = min(most, job[STOP] - start), ZERO
-            if in_place and start + up_to_step(rows) > stretch[ROWS]:  # nothing is read beyond the last code
+            if in_place and start + up_to_step(rows) > extent[ROWS]:  # nothing is read beyond the last code
                 if rows > STEP:
                     rows &= ~SIXTY_THREE
-                elif stretch[ROWS] >= STEP:
-                    seen = start + STEP - stretch[ROWS]
+                elif extent[ROWS] >= STEP:
+                    seen = start + STEP - extent[ROWS]
                     start, rows = start - seen, rows + seen
-            if in_lanes := not in_place or start + up_to_step(rows) > stretch[ROWS]:
-                copy_to_lanes(lanes, stretch, start, rows, size, width)
-            codes = address_of(lanes) if in_lanes else stretch[CODES] + start * size
-            row = stretch[FIRST_ROW] + start
-            for query in asked:
-                piece = Piece(job[STRETCH], start, rows, seen, codes, row, counts, in_lanes, query == asked[ZERO])
-                words = address_of(work.queries) + query * EIGHT * Word(len(width))
-                step = next_near(piece, ZERO, words, kept.limits[query], width)
+            if in_lanes := not in_place or start + up_to_step(rows) > extent[ROWS]:
+                copy_to_lanes(lanes, extent, start, rows, size, width)
+            codes = address_of(lanes) if in_lanes else extent[CODES] + start * size
+            row = extent[FIRST_ROW] + start
+            for query in query_ids:
+                piece = Piece(job[EXTENT], start, rows, seen, codes, row, mask, in_lanes, query == query_ids[ZERO])
+                words = address_of(plan.queries) + query * EIGHT * Word(len(width))
+                step = next_near(piece, ZERO, words, candidates.limits[query], width)
                 if step << SIX < rows:
-                    kept = keep_near(piece, step, work, kept, query, width)
+                    candidates = keep_near(piece, step, plan, candidates, query, width)
             start += rows
-    return kept
+    return candidates
+
+
+# weighted: several levels of the same rows ---------------------------------------------------------------------------
 
 
 @compiled
@@ -555,9 +587,9 @@ def sum_up(planes: Words, rows: Word, query: Words, factors: Words, distances: W
     """Write down a sum of a block's bits that differ, each word's times its factor, and return the smallest."""
     distances[:] = ZERO
     for word in up_to(Word(len(factors))):
-        plane, asked, factor = planes[word * BLOCK : (word + ONE) * BLOCK], query[word], factors[word]
+        plane, of_query, factor = planes[word * BLOCK : (word + ONE) * BLOCK], query[word], factors[word]
         for at in up_to(BLOCK):
-            distances[at] += factor * count_ones(plane[at] ^ asked)
+            distances[at] += factor * count_ones(plane[at] ^ of_query)
     best = ALL
     for at in up_to(rows):
         best = min(best, distances[at])
@@ -565,20 +597,20 @@ def sum_up(planes: Words, rows: Word, query: Words, factors: Words, distances: W
 
 
 @compiled
-def copy_planes(planes: Words, stretch: Words, start: Word, rows: Word, size: Word) -> None:
+def copy_planes(planes: Words, extent: Words, start: Word, rows: Word, size: Word) -> None:
     """Copy codes into planes of BLOCK, one for each word; they are zeros where a code has no bytes."""
-    codes, whole, rest = stretch[CODES] + start * size, size // EIGHT, size % EIGHT
+    codes, whole, rest = extent[CODES] + start * size, size // EIGHT, size % EIGHT
     for word in up_to(whole):
         for row in up_to(rows):
             planes[word * BLOCK + row] = load_word(codes, row * size + EIGHT * word)
     if rest:
-        end = (stretch[ROWS] - start) * size
+        end = (extent[ROWS] - start) * size
         for row in up_to(rows):
             planes[whole * BLOCK + row] = load_part(codes, row * size + EIGHT * whole, end, rest)
 
 
 @compiled
-def copy_levels(planes: Words, levels: Levels, segment: Word, start: Word, rows: Word) -> None:
+def copy_levels(planes: Words, levels: LevelCodes, segment: Word, start: Word, rows: Word) -> None:
     """Copy the codes of rows start:start + rows of a segment, the words of one level after those of another."""
     for level in up_to(Word(len(levels.sizes))):
         of_level, source = planes[levels.words[level] * BLOCK :], levels.codes[level, segment]
@@ -591,70 +623,77 @@ def copy_levels(planes: Words, levels: Levels, segment: Word, start: Word, rows:
 
 
 @compiled
-def any_counted(counts: Words, stretch: Words, start: Word, rows: Word) -> bool:
-    """Tell whether any of the rows start:start + rows counts."""
+def any_eligible(mask: Words, extent: Words, start: Word, rows: Word) -> bool:
+    """Tell whether any of the rows start:start + rows is eligible."""
     for first in range(start, start + rows, SIXTY_FOUR):
-        if counted(counts, stretch, Word(first), first_of(start + rows - Word(first))):
+        if eligible(mask, extent, Word(first), low_bits(start + rows - Word(first))):
             return True
     return False
 
 
 @compiled
-def leave_out(distances: Words, counts: Words, first_row: Word, rows: Word) -> None:
-    """Put rows that do not count out of reach."""
+def exclude(distances: Words, mask: Words, first_row: Word, rows: Word) -> None:
+    """Put rows that are not eligible out of reach."""
     for at in up_to(rows):
         row = first_row + at
-        if not (counts[row >> SIX] >> (row & SIXTY_THREE)) & ONE:
+        if not (mask[row >> SIX] >> (row & SIXTY_THREE)) & ONE:
             distances[at] = ALL
 
 
 @compiled
-def scan_sums(work: Work, kept: Kept, levels: Levels) -> Kept:
+def scan_weighted(plan: ScanPlan, candidates: Candidates, levels: LevelCodes) -> Candidates:
     """Compare each row of each job at several levels with the queries that want it, and keep candidates.
 
     Args:
-        work: the jobs; stretches are of rows, without codes, in row order.
-        kept: as in `scan`, with sums in the place of distances.
+        plan: the jobs; extents are of rows, without codes, in row order.
+        candidates: as in `scan`, with sums in the place of distances.
         levels: where the codes of each row are.
     """
     planes, sums = np.zeros(Word(len(levels.factors)) * BLOCK, Word), np.empty(BLOCK, Word)
-    for job in work.jobs:
-        stretch, asked, start = work.stretches[job[STRETCH]], work.asked[job[ASKED_START] : job[ASKED_STOP]], job[START]
+    for job in plan.jobs:
+        extent, query_ids, start = (
+            plan.extents[job[EXTENT]],
+            plan.query_ids[job[QUERIES_START] : job[QUERIES_STOP]],
+            job[START],
+        )
         while start < job[STOP]:
             rows = min(BLOCK, job[STOP] - start)
-            if len(work.counts) and not any_counted(work.counts, stretch, start, rows):
+            if len(plan.mask) and not any_eligible(plan.mask, extent, start, rows):
                 start += rows
                 continue
-            copy_levels(planes, levels, job[STRETCH], start, rows)
-            for query in asked:
-                if sum_up(planes, rows, work.queries[query], levels.factors, sums) >= kept.limits[query]:
+            copy_levels(planes, levels, job[EXTENT], start, rows)
+            for query in query_ids:
+                if sum_up(planes, rows, plan.queries[query], levels.factors, sums) >= candidates.limits[query]:
                     continue
-                if len(work.counts):
-                    leave_out(sums, work.counts, row_at(stretch, start), rows)
-                if kept.sizes[query] + rows > Word(kept.keys.shape[1]):
-                    kept = roomier(kept, query)
+                if len(plan.mask):
+                    exclude(sums, plan.mask, row_at(extent, start), rows)
+                if candidates.sizes[query] + rows > Word(candidates.keys.shape[1]):
+                    candidates = make_room(candidates, query)
                 for at in up_to(rows):
-                    if sums[at] < kept.limits[query]:
-                        keep(kept, query, sums[at], row_at(stretch, start + at))
+                    if sums[at] < candidates.limits[query]:
+                        keep(candidates, query, sums[at], row_at(extent, start + at))
             start += rows
-    return kept
+    return candidates
+
+
+# answers and jobs ----------------------------------------------------------------------------------------------------
 
 
 @compiled
-def settled(kept: Kept, k: Word) -> Words:
+def smallest(candidates: Candidates, k: Word) -> Words:
     """Return uint64[nq, k]: the smallest candidates of each query in order, ALL where there are fewer."""
-    best = np.full((len(kept.sizes), k), ALL)
-    for query in up_to(Word(len(kept.sizes))):
-        if kept.k:
-            drop(kept, query)
-        size = kept.sizes[query]
-        kept.keys[query, :size].sort()
-        best[query, : min(size, k)] = kept.keys[query, : min(size, k)]
+    best = np.full((len(candidates.sizes), k), ALL)
+    for query in up_to(Word(len(candidates.sizes))):
+        if candidates.k:
+            drop(candidates, query)
+        size = candidates.sizes[query]
+        candidates.keys[query, :size].sort()
+        best[query, : min(size, k)] = candidates.keys[query, : min(size, k)]
     return best
 
 
 @compiled
-def decoded(keys: Words) -> Decoded:
+def unpack_keys(keys: Words) -> TopK:
     """Return what uint64[nq, k] candidates say: ALL is none."""
     rows, distances = np.empty(keys.shape, np.int64), np.empty(keys.shape, np.int32)
     sizes = np.zeros(len(keys), np.int64)
@@ -667,12 +706,12 @@ def decoded(keys: Words) -> Decoded:
 
 
 @compiled
-def in_order(pairs: Words, stretches: Word) -> Words:
-    """Return pairs of a stretch and a query by stretch; queries stay in the order they have."""
-    ends, ordered = np.zeros(stretches + ONE, Word), np.empty(len(pairs), Word)
+def counting_sort(pairs: Words, extents: Word) -> Words:
+    """Return pairs of an extent and a query by extent; queries stay in the order they have."""
+    ends, ordered = np.zeros(extents + ONE, Word), np.empty(len(pairs), Word)
     for pair in pairs:
         ends[(pair >> THIRTY_TWO) + ONE] += ONE
-    for number in up_to(stretches):
+    for number in up_to(extents):
         ends[number + ONE] += ends[number]
     for pair in pairs:
         ordered[ends[pair >> THIRTY_TWO]] = pair
@@ -681,12 +720,12 @@ def in_order(pairs: Words, stretches: Word) -> Words:
 
 
 @compiled
-def grouped(stretches: Words, probed: Words, first: Word, last: Word) -> tuple[Words, Words]:
-    """Bring together the queries that want the same stretch: jobs and `asked` of columns first:last of `probed`.
+def group_by_extent(extents: Words, probed: Words, first: Word, last: Word) -> tuple[Words, Words]:
+    """Bring together the queries that want the same extent: jobs and `query_ids` of columns first:last of `probed`.
 
     Args:
-        stretches: as in `Work`.
-        probed: uint64[nq, stretches a query wants].
+        extents: as in `ScanPlan`.
+        probed: uint64[nq, extents a query wants].
         first: column.
         last: column after the last.
     """
@@ -696,60 +735,68 @@ def grouped(stretches: Words, probed: Words, first: Word, last: Word) -> tuple[W
             pairs[count] = probed[query, first + at] << THIRTY_TWO | query
             count += ONE
     if len(probed) > 1:
-        pairs = in_order(pairs, Word(len(stretches)))
-    jobs, asked, count = np.empty((len(pairs), JOB_FIELDS), Word), np.empty(len(pairs), Word), ZERO
+        pairs = counting_sort(pairs, Word(len(extents)))
+    jobs, query_ids, count = np.empty((len(pairs), JOB_FIELDS), Word), np.empty(len(pairs), Word), ZERO
     for at in up_to(Word(len(pairs))):
-        number, asked[at] = pairs[at] >> THIRTY_TWO, pairs[at] & (ALL >> THIRTY_TWO)
+        number, query_ids[at] = pairs[at] >> THIRTY_TWO, pairs[at] & (ALL >> THIRTY_TWO)
         if not at or number != pairs[at - ONE] >> THIRTY_TWO:
             job = jobs[count]
-            job[STRETCH], job[START], job[STOP], job[ASKED_START] = number, ZERO, stretches[number, ROWS], at
+            job[EXTENT], job[START], job[STOP], job[QUERIES_START] = number, ZERO, extents[number, ROWS], at
             count += ONE
-        jobs[count - ONE, ASKED_STOP] = at + ONE
-    return jobs[:count], asked
+        jobs[count - ONE, QUERIES_STOP] = at + ONE
+    return jobs[:count], query_ids
 
 
 @compiled
-def fresh(wanted: Wanted, ties: Word) -> Kept:
+def no_candidates(batch: QueryBatch, ties: Word) -> Candidates:
     """Return room for candidates, none so far."""
-    queries = Word(len(wanted.queries))
-    return Kept(
-        np.empty((queries, wanted.capacity), Word),
+    queries = Word(len(batch.queries))
+    return Candidates(
+        np.empty((queries, batch.capacity), Word),
         np.zeros(queries, Word),
-        np.full(queries, wanted.limit),
-        np.zeros((queries, wanted.farthest + TWO), Word),
+        np.full(queries, batch.limit),
+        np.zeros((queries, batch.farthest + TWO), Word),
         np.zeros(queries, Word),
-        wanted.k,
+        batch.k,
         ties,
     )
 
 
+# entry points that need no second thread -----------------------------------------------------------------------------
+
+
 @compiled
-def scan_all(stretches: Words, wanted: Wanted, size: Word, width: Width) -> Kept:
-    """Keep candidates among all codes, in one thread; stretches are in row order."""
-    jobs, asked = np.zeros((len(stretches), JOB_FIELDS), Word), np.arange(len(wanted.queries)).astype(Word)
-    for number in up_to(Word(len(stretches))):
+def scan_all(extents: Words, batch: QueryBatch, size: Word, width: Width) -> Candidates:
+    """Keep candidates among all codes, in one thread; extents are in row order."""
+    jobs, query_ids = np.zeros((len(extents), JOB_FIELDS), Word), np.arange(len(batch.queries)).astype(Word)
+    for number in up_to(Word(len(extents))):
         job = jobs[number]
-        job[STRETCH], job[STOP], job[ASKED_STOP] = number, stretches[number, ROWS], len(asked)
-    return scan(Work(stretches, jobs, asked, wanted.queries, wanted.counts), fresh(wanted, ZERO), size, width)
+        job[EXTENT], job[STOP], job[QUERIES_STOP] = number, extents[number, ROWS], len(query_ids)
+    return scan(ScanPlan(extents, jobs, query_ids, batch.queries, batch.mask), no_candidates(batch, ZERO), size, width)
 
 
 @compiled
-def ask(stretches: Words, wanted: Wanted, size: Word, width: Width) -> Decoded:
-    """Return the k nearest of all codes, in one thread; stretches are in row order."""
-    return decoded(settled(scan_all(stretches, wanted, size, width), wanted.k))
+def top_k(extents: Words, batch: QueryBatch, size: Word, width: Width) -> TopK:
+    """Return the k nearest of all codes, in one thread; extents are in row order."""
+    return unpack_keys(smallest(scan_all(extents, batch, size, width), batch.k))
 
 
 @compiled
-def choose(kept: Kept, query: Word, first: Word, chosen: Words) -> None:
+def select_smallest(candidates: Candidates, query: Word, first: Word, chosen: Words) -> None:
     """Write the rows of the k smallest candidates, more by `first` each, into uint64[k]: the smallest first, others in any order.
 
     Nothing is sorted: candidates at the same distance have come in row order.
     """
-    drop(kept, query)
-    limit, keys, count, nearest = kept.limits[query], kept.keys[query, : kept.sizes[query]], ZERO, ZERO
+    drop(candidates, query)
+    limit, keys, count, nearest = (
+        candidates.limits[query],
+        candidates.keys[query, : candidates.sizes[query]],
+        ZERO,
+        ZERO,
+    )
     for key in keys:
         count += ONE if key >> ROW_BITS < limit else ZERO
-    ties, count = kept.k - count, ZERO
+    ties, count = candidates.k - count, ZERO
     for key in keys:
         if key >> ROW_BITS == limit:
             if not ties:
@@ -769,10 +816,10 @@ def nearest_lists(centroids: Words, nprobes: Words, queries: Words, farthest: Wo
     """Return uint64[nq, sum of nprobes], the lists of each segment with the smallest (distance, number), the nearest first.
 
     Args:
-        centroids: uint64[s, STRETCH_FIELDS], those of each segment; lists are numbered over all segments.
+        centroids: uint64[s, EXTENT_FIELDS], those of each segment; lists are numbered over all segments.
         nprobes: uint64[s], lists wanted of each segment, as many as it has or fewer.
-        queries: as in `Work`.
-        farthest: as in `Wanted`.
+        queries: as in `ScanPlan`.
+        farthest: as in `QueryBatch`.
         size: bytes of a code.
         width: as in `scan`.
     """
@@ -780,30 +827,32 @@ def nearest_lists(centroids: Words, nprobes: Words, queries: Words, farthest: Wo
     column, before = ZERO, ZERO
     for segment in up_to(Word(len(centroids))):
         nprobe = nprobes[segment]
-        wanted = Wanted(queries, np.empty(0, Word), nprobe, farthest + ONE, farthest, TWO * nprobe + TWO * BLOCK)
-        kept = scan_all(centroids[segment : segment + ONE], wanted, size, width)
+        batch = QueryBatch(queries, np.empty(0, Word), nprobe, farthest + ONE, farthest, TWO * nprobe + TWO * BLOCK)
+        candidates = scan_all(centroids[segment : segment + ONE], batch, size, width)
         for query in up_to(Word(len(queries))):
-            choose(kept, query, before, probed[query, column : column + nprobe])
+            select_smallest(candidates, query, before, probed[query, column : column + nprobe])
         column += nprobe
         before += centroids[segment, ROWS]
     return probed
 
 
 @compiled
-def ask_lists(members: Words, probed: Words, wanted: Wanted, size: Word, width: Width) -> Decoded:
+def top_k_of_lists(members: Words, probed: Words, batch: QueryBatch, size: Word, width: Width) -> TopK:
     """Return the k nearest of the lists that each query probes, in one thread.
 
     The first list of each query comes before all others: what is found there spares most candidates of the rest.
     """
-    kept, lists = fresh(wanted, ONE), Word(probed.shape[1])
+    candidates, lists = no_candidates(batch, ONE), Word(probed.shape[1])
     for first, last in ((ZERO, ONE), (ONE, lists)):
-        jobs, asked = grouped(members, probed, first, last)
-        kept = scan(Work(members, jobs, asked, wanted.queries, wanted.counts), kept, size, width)
-    return decoded(settled(kept, wanted.k))
+        jobs, query_ids = group_by_extent(members, probed, first, last)
+        candidates = scan(ScanPlan(members, jobs, query_ids, batch.queries, batch.mask), candidates, size, width)
+    return unpack_keys(smallest(candidates, batch.k))
 
 
 @compiled
-def ask_nearest(centroids: Words, members: Words, nprobes: Words, wanted: Wanted, size: Word, width: Width) -> Decoded:
+def top_k_of_nearest_lists(
+    centroids: Words, members: Words, nprobes: Words, batch: QueryBatch, size: Word, width: Width
+) -> TopK:
     """Return the k nearest of the lists nearest to each query, in one thread."""
-    probed = nearest_lists(centroids, nprobes, wanted.queries, wanted.farthest, size, width)
-    return ask_lists(members, probed, wanted, size, width)
+    probed = nearest_lists(centroids, nprobes, batch.queries, batch.farthest, size, width)
+    return top_k_of_lists(members, probed, batch, size, width)

@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
-from indexer.engines.scan.driver import among, batches, flat_pieces, found_by, run, wanted_by
-from indexer.engines.scan.extents import Stretches, flat_stretches, stretches
-from indexer.engines.scan.kernels import STRETCH_FIELDS, Levels, Words, scan_sums
-from indexer.matches import Found, Terms
+from indexer.engines.scan.driver import as_query_batch, batches, clamp_k, flat_pieces, matches_of, run
+from indexer.engines.scan.extents import Extents, extents, flat_extents
+from indexer.engines.scan.kernels import EXTENT_FIELDS, LevelCodes, Words, scan_weighted
+from indexer.matches import Bounds, Matches
 
 LARGEST_SUM: Final = (1 << 16) - 1
 """What a candidate has room for beside its row, see `kernels.ROW_BITS`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Summand:
+class WeightedLevel:
     """A level of a sum."""
 
     codes: Sequence[Codes]
@@ -29,53 +29,53 @@ class Summand:
     """What a bit that differs adds."""
 
 
-def search_sums(
-    summands: Sequence[Summand], rows: Sequence[int], queries: Sequence[Codes], terms: Terms
-) -> list[Found]:
+def search_weighted(
+    levels: Sequence[WeightedLevel], rows: Sequence[int], queries: Sequence[Codes], bounds: Bounds
+) -> list[Matches]:
     """Return for each query the k smallest (sum, row) that count, exactly.
 
     Args:
-        summands: the levels, at least one.
+        levels: at least one.
         rows: of each segment.
         queries: uint8[nq, code_size] for each level.
-        terms: k, largest sum as `radius`, and the rows that count.
+        bounds: k, largest sum as `radius`, and the rows that count.
 
     Returns:
-        One `Found` a query, sums in the place of distances.
+        One `Matches` a query, sums in the place of distances.
     """
-    sizes = [summand.codes[0].shape[1] for summand in summands]
+    sizes = [level.codes[0].shape[1] for level in levels]
     words = [(size + 7) // 8 for size in sizes]
     firsts = np.cumsum([0, *words])
-    levels = Levels(
-        codes=np.stack([flat_stretches(summand.codes, [0] * len(rows)).table for summand in summands]),
-        entries=np.array([[_address(part) for part in summand.entries] for summand in summands], dtype=np.uint64),
+    level_codes = LevelCodes(
+        codes=np.stack([flat_extents(level.codes, [0] * len(rows)).table for level in levels]),
+        entries=np.array([[_address(part) for part in level.entries] for level in levels], dtype=np.uint64),
         sizes=np.array(sizes, dtype=np.uint64),
         words=firsts[:-1].astype(np.uint64),
-        factors=np.repeat(np.array([summand.factor for summand in summands], dtype=np.uint64), words),
+        factors=np.repeat(np.array([level.factor for level in levels], dtype=np.uint64), words),
     )
-    every_row, terms = _rows(rows), among(sum(rows), terms)
-    farthest = sum(8 * size * summand.factor for size, summand in zip(sizes, summands, strict=True))
+    every_row, bounds = _rows(rows), clamp_k(sum(rows), bounds)
+    farthest = sum(8 * size * level.factor for size, level in zip(sizes, levels, strict=True))
     together = _side_by_side(queries, firsts)
     return [
-        found
-        for batch in batches(together, terms, farthest)
-        for found in found_by(
+        matches
+        for batch in batches(together, bounds, farthest)
+        for matches in matches_of(
             run(
                 every_row,
                 flat_pieces(every_row, len(batch)),
-                wanted_by(batch.view(np.uint64), terms, farthest),
-                lambda work, kept: scan_sums(work, kept, levels),
+                as_query_batch(batch.view(np.uint64), bounds, farthest),
+                lambda plan, candidates: scan_weighted(plan, candidates, level_codes),
             ),
-            terms,
+            bounds,
         )
     ]
 
 
-def _rows(rows: Sequence[int]) -> Stretches:
-    """Return stretches of rows without codes."""
-    table = np.zeros((len(rows), STRETCH_FIELDS), dtype=np.uint64)
+def _rows(rows: Sequence[int]) -> Extents:
+    """Return extents of rows without codes."""
+    table = np.zeros((len(rows), EXTENT_FIELDS), dtype=np.uint64)
     table[:] = [(0, 0, first, count) for first, count in zip(np.cumsum([0, *rows]).tolist(), rows, strict=False)]
-    return stretches(table, 0, ())
+    return extents(table, 0, ())
 
 
 def _side_by_side(queries: Sequence[Codes], firsts: Words) -> Codes:

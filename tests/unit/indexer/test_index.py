@@ -87,7 +87,7 @@ def test_two_segments_answer_as_one(built, tmp_path, write_codes):
     write_manifest(both / "gen-000001", merged)
     write_pointer(both, "gen-000001")
     one, two = Index(path), verify(both, lambda *_: None)
-    assert two.rows == one.rows == 50
+    assert two.ntotal == one.ntotal == 50
     for settings in (SearchSettings(60, exact=True), SearchSettings(4), SearchSettings(None, radius=7)):
         exact = replace(settings, exact=True)
         for mine, truth in zip(
@@ -124,7 +124,7 @@ def test_removed_rows_are_never_found_and_the_others_keep_their_numbers(built, t
     build(files, tmp_path / "some", BuildSettings(dedupe=dedupe))
     gone = [0, 3, 4, 20, 49]
     index = removing(tmp_path / "some", gone)
-    assert index.rows == 50
+    assert index.ntotal == 50
     assert index.live_rows().tolist() == [row for row in range(50) if row not in gone]
     for level, engine in itertools.product(Level, [Engine.AUTO, Engine.SCAN, Engine.FAISS]):
         alive = index.live_rows()
@@ -252,11 +252,11 @@ def test_an_index_is_not_overwritten_unless_asked_and_a_failed_build_leaves_the_
     with pytest.raises(HashgrainError) as caught:
         build([tmp_path / "codes/a.h5", bad], path, BuildSettings(overwrite=True))
     assert caught.value.reason is Reason.CODES_DAMAGED
-    assert verify(path, lambda *_: None).rows == 50
+    assert verify(path, lambda *_: None).ntotal == 50
     old = Index(path)
     build([tmp_path / "codes/a.h5"], path, BuildSettings(overwrite=True))
-    assert Index(path).rows == 20
-    assert old.rows == 50
+    assert Index(path).ntotal == 20
+    assert old.ntotal == 50
 
 
 def files_of(path):
@@ -276,7 +276,7 @@ def test_verify_notices_every_file_cut_flipped_or_missing(built, tmp_path, rng):
             assert caught.value.reason in {Reason.INDEX_DAMAGED, Reason.INDEX_MISSING}
             assert "\n" not in str(caught.value)
             file.write_bytes(whole)
-    assert verify(path, lambda *_: None).rows == 50
+    assert verify(path, lambda *_: None).ntotal == 50
 
 
 def test_a_newer_index_says_upgrade(built):

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from encoder.errors import HashgrainError, Reason
 from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_flat, write_ivf
-from indexer.matches import Terms
+from indexer.matches import Bounds
 from tests.support.oracles import nearest
 
 
@@ -30,7 +30,7 @@ def flat_of(folder, codes):
 @given(collections(), st.integers(1, 60))
 def test_flat_returns_exactly_the_k_smallest_by_distance_and_row(tmp_path, collection, k):
     codes, queries = collection
-    for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, Terms(k)), strict=True):
+    for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, Bounds(k)), strict=True):
         assert (found.rows.tolist(), found.distances.tolist()) == nearest(query, codes, k)
 
 
@@ -39,7 +39,7 @@ def test_flat_returns_exactly_the_k_smallest_by_distance_and_row(tmp_path, colle
 def test_radius_is_inclusive_and_complete(tmp_path, collection, data):
     codes, queries = collection
     radius = data.draw(st.integers(0, 8 * codes.shape[1]))
-    for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, Terms(None, radius)), strict=True):
+    for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, Bounds(None, radius)), strict=True):
         assert (found.rows.tolist(), found.distances.tolist()) == nearest(query, codes, radius=radius)
 
 
@@ -52,8 +52,8 @@ def test_probing_every_list_finds_what_flat_finds(tmp_path, collection, data):
     write_ivf(tmp_path / "ivf.faiss", flat, nlist, 0, lambda *_: None)
     ivf = open_ivf(tmp_path / "ivf.faiss")
     assert (ivf.ntotal, ivf.nlist) == (len(codes), nlist)
-    inside = Terms(None, data.draw(st.integers(0, 8 * codes.shape[1])))
-    for mine, exact in zip(ivf.search(queries, Terms(10), nlist), flat.search(queries, Terms(10)), strict=True):
+    inside = Bounds(None, data.draw(st.integers(0, 8 * codes.shape[1])))
+    for mine, exact in zip(ivf.search(queries, Bounds(10), nlist), flat.search(queries, Bounds(10)), strict=True):
         assert mine.distances.tolist() == exact.distances.tolist()
         assert sorted(zip(mine.distances, mine.rows, strict=True)) == list(zip(mine.distances, mine.rows, strict=True))
     for mine, exact in zip(ivf.search(queries, inside, nlist), flat.search(queries, inside), strict=True):
@@ -65,12 +65,12 @@ def test_more_probes_never_find_fewer(tmp_path, rng):
     flat = flat_of(tmp_path, codes)
     write_ivf(tmp_path / "ivf.faiss", flat, 64, 0, lambda *_: None)
     ivf = open_ivf(tmp_path / "ivf.faiss")
-    exact = [set(found.rows.tolist()) for found in flat.search(codes[:50], Terms(10))]
+    exact = [set(found.rows.tolist()) for found in flat.search(codes[:50], Bounds(10))]
     recall = [
         np.mean(
             [
                 len(truth & set(found.rows.tolist())) / 10
-                for truth, found in zip(exact, ivf.search(codes[:50], Terms(10), nprobe), strict=True)
+                for truth, found in zip(exact, ivf.search(codes[:50], Bounds(10), nprobe), strict=True)
             ]
         )
         for nprobe in (1, 4, 16, 64)

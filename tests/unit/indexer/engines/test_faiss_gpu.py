@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_gpu import settled
+from indexer.engines.faiss_gpu import exactly_nearest
 from indexer.settings import BuildSettings, Engine, IndexKind, SearchSettings
+from tests.support.level_indexes import sub_index
 from tests.support.oracles import hamming, nearest
-from tests.support.subindexes import sub_index
 
 
 @given(st.integers(0, 2**32), st.integers(0, 60), st.integers(1, 70), st.integers(1, 70))
@@ -23,7 +23,7 @@ def test_ties_broken_anyhow_are_settled_or_left_open(seed, ntotal, k, most):
         order = np.lexsort((rng.random(every.shape), every))[:, :wanted]  # ties in any order
         return np.take_along_axis(every, order, 1), order
 
-    for query, found in zip(queries, settled(search, queries, k, ntotal, most), strict=True):
+    for query, found in zip(queries, exactly_nearest(search, queries, k, ntotal, most), strict=True):
         distances = sorted(hamming([query], codes)[0].tolist())
         clear = not k or (k <= most and (ntotal <= most or distances[k - 1] < distances[most - 1]))
         assert (found is not None) == clear

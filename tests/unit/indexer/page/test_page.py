@@ -53,7 +53,7 @@ def page_of(tmp_path, index):
             hits = ask(index, ["key:a.png"], Question(Level.FUSED, SearchSettings(10)))[0]
             answers = [[replace(hit, query=query) for hit in hits]]
         section = Section(words.pop("name", "level fused"), words.pop("note", ""), answers)
-        save_page(tmp_path / "page.html", index, [section], **{"title": "Found"} | words, known=known)
+        save_page(tmp_path / "page.html", index, [section], **{"title": "Matches"} | words, known=known)
         return (tmp_path / "page.html").read_text("utf-8")
 
     return write

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from indexer.row_mask import row_set
-from indexer.search.combine import Asked, combine
+from indexer.search.combine import MultiLevelQuery, combine
 from indexer.settings import BuildSettings, Combine, CombineSettings, Dedupe, IndexKind, SearchSettings
+from tests.support.level_indexes import sub_index
 from tests.support.oracles import hamming
-from tests.support.subindexes import sub_index
 
 SIZES = {Level.FINE: 3, Level.MID: 8, Level.COARSE: 1, Level.FUSED: 16}
 SEGMENTS = [200, 0, 77]
@@ -27,7 +27,7 @@ def codes():
 
 
 @pytest.fixture(scope="module")
-def subs(codes, tmp_path_factory):
+def indexes(codes, tmp_path_factory):
     """Some segments share codes, some do not."""
     folder, cuts = tmp_path_factory.mktemp("combine"), np.cumsum(SEGMENTS)[:-1]
     builds = [BuildSettings(IndexKind.FLAT, dedupe=dedupe) for dedupe in (Dedupe.ON, Dedupe.OFF, Dedupe.OFF)]
@@ -62,11 +62,11 @@ def order_by(values, rows, k):
 
 @settings(max_examples=60)
 @given(asked, shares, st.integers(1, 300), st.data())
-def test_a_sum_is_exact_over_all_rows(codes, subs, queries, levels, share, k, data):
+def test_a_sum_is_exact_over_all_rows(codes, indexes, queries, levels, share, k, data):
     weights = data.draw(st.one_of(st.just(()), st.tuples(*[st.integers(1, 9)] * len(levels))))
     counts = counts_like(share)
     wanted = CombineSettings(Combine.SUM, levels, SearchSettings(k), weights=weights)
-    found = combine(Asked(subs, queries, wanted, None if share is None else row_set(counts)))
+    found = combine(MultiLevelQuery(indexes, queries, wanted, None if share is None else row_set(counts)))
     for at, one in enumerate(found):
         distances = {level: hamming(queries[level][at : at + 1], codes[level])[0] for level in levels}
         each = weights or (1,) * len(levels)
@@ -82,12 +82,14 @@ def test_a_sum_is_exact_over_all_rows(codes, subs, queries, levels, share, k, da
 
 @settings(max_examples=60)
 @given(asked, shares, st.integers(1, 20), st.data())
-def test_a_cascade_narrows_level_by_level(codes, subs, queries, levels, share, k, data):
+def test_a_cascade_narrows_level_by_level(codes, indexes, queries, levels, share, k, data):
     budgets = data.draw(st.one_of(st.just(()), st.tuples(*[st.integers(1, 200)] * (len(levels) - 1))))
     counts = counts_like(share)
     wanted = CombineSettings(Combine.CASCADE, levels, SearchSettings(k), budgets=budgets)
     steps = [*budgets, k] if budgets else [k * 10 ** (len(levels) - 1 - step) for step in range(len(levels))]
-    for at, one in enumerate(combine(Asked(subs, queries, wanted, None if share is None else row_set(counts)))):
+    for at, one in enumerate(
+        combine(MultiLevelQuery(indexes, queries, wanted, None if share is None else row_set(counts)))
+    ):
         rows, survivors = np.flatnonzero(counts).tolist(), []
         for level, budget in zip(levels, steps, strict=True):
             distances = hamming(queries[level][at : at + 1], codes[level])[0]
@@ -100,11 +102,13 @@ def test_a_cascade_narrows_level_by_level(codes, subs, queries, levels, share, k
 
 @settings(max_examples=60)
 @given(asked, shares, st.integers(1, 300), st.data())
-def test_a_cascade_by_radii_misses_nothing(codes, subs, queries, levels, share, k, data):
+def test_a_cascade_by_radii_misses_nothing(codes, indexes, queries, levels, share, k, data):
     radii = data.draw(st.tuples(*[st.integers(0, 8 * SIZES[level]) for level in levels]))
     counts = counts_like(share)
     wanted = CombineSettings(Combine.CASCADE, levels, SearchSettings(k), radii=radii)
-    for at, one in enumerate(combine(Asked(subs, queries, wanted, None if share is None else row_set(counts)))):
+    for at, one in enumerate(
+        combine(MultiLevelQuery(indexes, queries, wanted, None if share is None else row_set(counts)))
+    ):
         distances = {level: hamming(queries[level][at : at + 1], codes[level])[0] for level in levels}
         inside = counts.copy()
         for level, radius in zip(levels, radii, strict=True):
@@ -113,10 +117,10 @@ def test_a_cascade_by_radii_misses_nothing(codes, subs, queries, levels, share, 
         assert one.survivors[-1] == (inside.sum() if len(levels) > 1 else min(k, inside.sum()))
 
 
-def test_reciprocal_ranks_are_summed_up(codes, subs, queries):
+def test_reciprocal_ranks_are_summed_up(codes, indexes, queries):
     levels, weights = (Level.FINE, Level.FUSED), (2, 1)
     wanted = CombineSettings(Combine.RRF, levels, SearchSettings(5), weights=weights)
-    for at, one in enumerate(combine(Asked(subs, queries, wanted, None))):
+    for at, one in enumerate(combine(MultiLevelQuery(indexes, queries, wanted, None))):
         scores = dict.fromkeys(range(sum(SEGMENTS)), 0.0)
         for level, weight in zip(levels, weights, strict=True):
             distances = hamming(queries[level][at : at + 1], codes[level])[0]
@@ -152,10 +156,10 @@ def test_settings_that_make_no_sense_are_refused(options):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_too_large_to_be_summed_up_exactly_are_refused(subs, queries):
+def test_weights_too_large_to_be_summed_up_exactly_are_refused(indexes, queries):
     wanted = CombineSettings(Combine.SUM, (Level.FINE, Level.FUSED), weights=(1, 200))
     with pytest.raises(HashgrainError, match="smaller weights") as caught:
-        combine(Asked(subs, queries, wanted, None))
+        combine(MultiLevelQuery(indexes, queries, wanted, None))
     assert caught.value.reason is Reason.BAD_VALUE
 
 
@@ -178,7 +182,7 @@ def test_two_kinds_of_effort_are_named():
         SearchSettings(nprobe=4, exact=True)
 
 
-def test_a_cascade_takes_any_radius(subs, queries):
+def test_a_cascade_takes_any_radius(indexes, queries):
     asked_for = CombineSettings(Combine.CASCADE, (Level.COARSE, Level.FINE), SearchSettings(5), radii=(2**31 - 1,) * 2)
-    for ranked in combine(Asked(subs, queries, asked_for, None)):
+    for ranked in combine(MultiLevelQuery(indexes, queries, asked_for, None)):
         assert len(ranked.rows) == 5

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from indexer.engines.scan import driver as running
-from indexer.matches import Terms
+from indexer.matches import Bounds
 from indexer.row_mask import row_set
 from indexer.settings import BuildSettings, Dedupe, Engine, IndexKind, SearchSettings
 from indexer.storage.manifest import Tuned
 from indexer.storage.segment import LevelPart
-from tests.support.subindexes import sub_index
+from tests.support.level_indexes import sub_index
 
 ROWS, BITS = 4000, 64
 
@@ -76,7 +76,7 @@ def test_one_query_with_many_answers_does_not_make_room_for_as_many_of_all(tmp_p
 
 
 def test_batches_are_smaller_where_distances_are_large():
-    terms = Terms(10)
+    terms = Bounds(10)
     few = running.batches(np.zeros((1024, 8), np.uint8), terms, 65_000)[0]
     many = running.batches(np.zeros((1024, 8), np.uint8), terms, 64)[0]
     assert len(few) * 65_000 <= running.CANDIDATES

@@ -3,7 +3,7 @@
 import numpy as np
 
 from encoder.levels import Level
-from indexer.search.level_index import SubIndex
+from indexer.search.level_index import LevelIndex
 from indexer.storage.level_writer import write_level
 from indexer.storage.segment import LevelPart
 
@@ -17,4 +17,4 @@ def sub_index(folder, segments, builds, level=Level.FINE):
             folder / f"{level}-{number}", 8 * codes.shape[1], len(codes), [codes], build, lambda *_: None
         )
         parts.append(LevelPart(folder, record, len(codes)))
-    return SubIndex(parts, np.cumsum([0, *map(len, segments)]).tolist())
+    return LevelIndex(parts, np.cumsum([0, *map(len, segments)]).tolist())
