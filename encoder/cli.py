@@ -203,7 +203,7 @@ def encode(
             detail = f"{at.shards}/{at.shards_total} shards, {at.images:,} images, {at.bad:,} rejected"
             advance(at.bytes, at.bytes_total, detail)
 
-        report = run_encode(found, model, out, settings, show)
+        report = run_encode(found, model, out, settings, show, notice)
     _print_report(report, out)
     if report.damaged:
         raise typer.Exit(EXIT_ERROR)

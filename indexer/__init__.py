@@ -3,34 +3,56 @@
     import indexer
 
     index = indexer.open("index")
+    for hit in index.query(Path("photo.jpg"), level="fine", k=5):
+        hit.key, hit.distance, hit.image()
     found = index.search(indexer.Level.FINE, codes, indexer.SearchSettings(k=5, where="label.fine = 3"))
     found[0].rows, found[0].distances
 
-An index may be asked from several threads at once. Importing this loads neither FAISS nor numba nor torch.
+Any number of threads may share an index. Importing this loads neither FAISS nor numba nor torch.
 """
 
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from indexer.options import QueryOptions
+from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, Query
 from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
 
 if TYPE_CHECKING:
     from indexer.index import Index
 
-__all__ = ["Combine", "CombineSettings", "Engine", "Level", "SearchSettings", "open"]
+__all__ = [
+    "Answer",
+    "ByCode",
+    "ByImage",
+    "ByKey",
+    "Combine",
+    "CombineSettings",
+    "Engine",
+    "HashgrainError",
+    "Hit",
+    "Level",
+    "Query",
+    "QueryOptions",
+    "Reason",
+    "SearchSettings",
+    "open",
+]
 
 
-def open(path: str | PathLike[str]) -> "Index":  # noqa: A001 - reads as indexer.open, like io.open
+def open(path: str | PathLike[str], model: str | PathLike[str] | None = None) -> "Index":  # noqa: A001 - reads as indexer.open, like io.open
     """Open the current generation of an index for search.
 
     Args:
         path: folder of the index.
+        model: model file for query images, in place of the copy in the index.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
     from indexer.index import Index
 
-    return Index(Path(path))
+    return Index(Path(path), None if model is None else Path(model))

@@ -8,26 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from encoder.levels import parse_level, parse_levels
+from encoder.levels import parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version
-from indexer.settings import (
-    BuildSettings,
-    Combine,
-    CombineSettings,
-    Dedupe,
-    Engine,
-    IndexKind,
-    OnDuplicate,
-    Question,
-    SearchSettings,
-    TuneSettings,
-)
+from indexer.options import K, QueryOptions
+from indexer.query import KEY_PREFIX, ByImage, ByKey
+from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, TuneSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from encoder.levels import Level
-    from indexer.query import Hit
+    from indexer.query import Answer, Query
     from indexer.storage.manifest import LevelRecord
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -36,7 +27,7 @@ DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
 IndexPath = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
-K = 10
+STDIN = "-"
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
 
@@ -100,7 +91,9 @@ def query(
         list[str], typer.Argument(help="Image files, key:KEY, or - for image bytes on stdin.", show_default=False)
     ],
     index: IndexPath = DEFAULT_INDEX,
-    level: Annotated[str, typer.Option(help="fine, mid, coarse or fused.")] = "fused",
+    level: Annotated[
+        str | None, typer.Option(help="fine, mid, coarse or fused.", show_default="fused, or the only one")
+    ] = None,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Most hits a query.", show_default="10")] = None,
     radius: Annotated[int | None, typer.Option(min=0, help="Largest distance in bits, inclusive.")] = None,
     where: Annotated[
@@ -121,6 +114,7 @@ def query(
         int | None, typer.Option(min=1, help="Order the nearest so many by how sure the query is of each bit.")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the distance at every level.")] = False,
+    exclude_self: Annotated[bool, typer.Option("--exclude-self", help="A key:KEY does not find itself.")] = False,
     nprobe: Annotated[int | None, typer.Option(min=1, help="Inverted lists to look into.")] = None,
     recall: Annotated[
         float | None,
@@ -141,40 +135,51 @@ def query(
     Example: indexer query photo.jpg --level fine -k 5
     """
     from indexer.index import Index
-    from indexer.query import STDIN, ask, ask_levels
 
-    cap = k or (K if radius is None else rerank or RADIUS_CAP)
-    opened = Index(index)
-    search = SearchSettings(k=cap, radius=radius, where=where, nprobe=nprobe, recall=recall, exact=exact, engine=engine)
-    given = {STDIN: sys.stdin.buffer.read()} if STDIN in what else {}
     if levels is None:
         _refuse({"--weights": weights, "--budgets": budgets, "--radii": radii}, "needs --levels")
-        title = f"{parse_level(level)}"
-        answers = ask(opened, what, Question(parse_level(level), search, rerank, explain), model, given)
-        survivors: list[tuple[int, ...]] = [() for _ in answers]
     else:
         _refuse({"--rerank": rerank}, "orders the hits of one level; leave --levels out")
-        named = tuple(parse_level(part) for part in levels.split(","))
-        title = f"{','.join(named)} by {how}"
-        combined = CombineSettings(
-            how, named, search, _numbers("weights", weights), _numbers("budgets", budgets), _numbers("radii", radii)
-        )
-        answers, survivors = ask_levels(opened, what, combined, model, given)
-    for asked, hits, left in zip(what, answers, survivors, strict=True):
+    cap = k or (K if radius is None else rerank or RADIUS_CAP)
+    opened = Index(index, model)
+    options: QueryOptions = {
+        "k": cap,
+        "radius": radius,
+        "where": where,
+        "nprobe": nprobe,
+        "recall": recall,
+        "exact": exact,
+        "engine": engine,
+        "explain": explain,
+        "exclude_self": exclude_self,
+    }
+    if levels is None:
+        options |= {"level": level, "rerank": rerank}
+    else:
+        options |= {
+            "levels": levels.split(","),
+            "combine": how,
+            "weights": _numbers("weights", weights),
+            "budgets": _numbers("budgets", budgets),
+            "radii": _numbers("radii", radii),
+        }
+    stdin = sys.stdin.buffer.read() if STDIN in what else b""
+    answers = opened.query_batch([_query(text, stdin) for text in what], **options)
+    for answer in answers:
         if as_json:
-            _print_json(hits)
+            for hit in answer:
+                result(json.dumps(hit.as_dict()))
         else:
-            _print_hits(f"{asked} ({title})", hits, left, explain=explain)
+            _print_answer(answer, explain=explain)
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
     if save_html is not None:
         from indexer.page.page import Known, Section, save_page
 
-        known = {name: Known(image) for name, image in given.items()}
-        section = Section(f"level {title}", "", answers)
-        save_page(
-            save_html, opened, [section], title="Queries and hits", summary=f"{opened.ntotal:,} images", known=known
-        )
+        known = {STDIN: Known(stdin)} if STDIN in what else {}
+        section = Section(f"level {answers[0].searched}", "", answers)
+        summary = f"{opened.ntotal:,} images"
+        save_page(save_html, opened, [section], title="Queries and hits", summary=summary, known=known)
         notice(f"page written to {save_html}")
 
 
@@ -277,22 +282,20 @@ def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
         result(f"  {level}: {record.nbits} bits, flat{shared}{lists}")
 
 
-def _print_json(hits: "list[Hit]") -> None:
-    for hit in hits:
-        content = asdict(hit)
-        for name, missing in (("score", None), ("distances", {})):
-            if content[name] == missing:
-                del content[name]
-        result(json.dumps(content))
+def _query(text: str, stdin: bytes) -> "Query":
+    """Return the query that a word of the command line names."""
+    if text.startswith(KEY_PREFIX):
+        return ByKey(text.removeprefix(KEY_PREFIX))
+    return ByImage(stdin if text == STDIN else Path(text), text)
 
 
-def _print_hits(title: str, hits: "list[Hit]", survivors: tuple[int, ...], *, explain: bool) -> None:
-    result(title)
-    if survivors:
-        result(f"  rows left over by each level: {', '.join(f'{count:,}' for count in survivors)}")
-    if not hits:
+def _print_answer(answer: "Answer", *, explain: bool) -> None:
+    result(f"{answer.query} ({answer.searched})")
+    if answer.survivors:
+        result(f"  rows left over by each level: {', '.join(f'{count:,}' for count in answer.survivors)}")
+    if not answer:
         result("  nothing found")
-    for hit in hits:
+    for hit in answer:
         labels = "  ".join(f"{name}={value}" for name, value in hit.labels.items())
         result(f"{hit.rank:4}  {hit.heading:>8}  {hit.key}  {labels}")
         if explain:

@@ -1,237 +1,107 @@
-"""An index opened for search: files mapped, nothing copied, any number of segments."""
+"""An index as programs use it: opened once, searched from any number of threads, with the model that codes query images."""
 
-import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from functools import cached_property, lru_cache, partial
+import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
-import numpy as np
-
-from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
-from encoder.images.places import read_image
-from encoder.images.shards import ShardKind
-from encoder.images.sidecars import Labels
-from encoder.levels import Level
-from encoder.runtime.publish import in_use
-from indexer.filters.expression import label_fields
-from indexer.filters.parser import parse
-from indexer.matches import Matches, Rows
-from indexer.row_mask import RowSet, mask_of, row_set
-from indexer.search.combine import MultiLevelQuery, Ranked, combine
-from indexer.search.level_index import LevelIndex
-from indexer.settings import CombineSettings, SearchSettings
-from indexer.storage.manifest import POINTER, Manifest, check_sizes, read_current
-from indexer.storage.segment import Segment
+from encoder.runtime.publish import sha256_of
+from indexer.answer import answer_queries
+from indexer.options import QueryOptions, plan
+from indexer.query import Answer, Query, as_query
+from indexer.snapshot import Snapshot
 
-FILTERS = 16
-"""Filters whose rows are remembered: the next page of an answer, or the next query of a session, asks with the same one."""
+if TYPE_CHECKING:
+    from encoder.model.image_encoder import ImageEncoder
 
 
-class Index:
-    """The current generation of an index folder. Safe for concurrent searches from several threads.
+class Index(Snapshot):
+    """The current generation of an index folder, and the encoder of its queries.
 
-    As long as it lives, its generation stays on disk, also when a newer one takes its place.
+    Any number of threads may share it. A forked process may go on with it (searches take one thread there until the scan
+    is loaded), and pickling it, as starting a process by spawn does, opens it again there.
 
     Args:
         path: folder of the index.
-        locked: the caller holds the folder, so that nobody else removes a generation; the caller may.
+        model: model file for query images, in place of the copy in the index; has to be the one that made the codes.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
 
-    def __init__(self, path: Path, *, locked: bool = False) -> None:
-        self.path = path
-        with ExitStack() as stack:
-            self.folder, self.manifest = _current(path, stack)
-            if not locked:
-                weakref.finalize(self, stack.pop_all().close)
-        self.segments = [Segment(self.folder, record) for record in self.manifest.segments]
-        # not by a method of this object: in a cycle, a dropped index would hold its generation until the next collection
-        self._filtered = lru_cache(FILTERS)(partial(_filter, self.segments))
-        self._bases: list[int] = np.cumsum([0, *(record.rows for record in self.manifest.segments)]).tolist()
-        self._levels = {
-            level: LevelIndex([segment.levels[level] for segment in self.segments], self._bases)
-            for level in self.manifest.bits
-        }
+    def __init__(self, path: Path, model: Path | None = None) -> None:
+        super().__init__(path)
+        self._model = model
+        self._encoder: ImageEncoder | None = None
+        self._loading = threading.Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Index, (self.path, self._model)
 
     @property
-    def ntotal(self) -> int:
-        """Number of rows, removed ones too: rows keep their numbers."""
-        return self.manifest.rows
+    def encoder(self) -> "ImageEncoder":
+        """The model that made the codes, loaded when first used and kept.
 
-    @cached_property
-    def live_mask(self) -> RowSet | None:
-        """The rows that have not been removed; None: all."""
-        return _live(self.segments)
+        Raises:
+            HashgrainError: `model-invalid`, `model-mismatch`.
+        """
+        with self._loading:
+            if self._encoder is None:
+                import encoder
 
-    def level(self, level: Level) -> LevelIndex:
-        """Return a level over all segments."""
-        self.check_level(level)
-        return self._levels[level]
+                self._encoder = encoder.load(self._model_path(), precision=self.manifest.precision)
+            return self._encoder
 
-    def live_rows(self) -> Rows:
-        """Return int64[n], the rows that have not been removed."""
-        return (
-            np.arange(self.ntotal)
-            if self.live_mask is None
-            else np.flatnonzero(mask_of(self.live_mask, 0, self.ntotal))
-        )
-
-    def check_level(self, level: Level) -> None:
-        """Raise `level-unknown` when the index has no such level."""
-        if level not in self.manifest.bits:
-            has = ", ".join(self.manifest.bits)
-            raise HashgrainError(
-                Reason.LEVEL_UNKNOWN, f"level {level} is not in {self.path} (has: {has}); ask for one of those"
-            )
-
-    def search(self, level: Level, queries: Codes, settings: SearchSettings) -> list[Matches]:
-        """Return the rows nearest to each query, ordered by (distance, row).
+    def query(self, what: Query, **options: Unpack[QueryOptions]) -> Answer:
+        """Find the images nearest to one query.
 
         Args:
-            level: which code.
-            queries: uint8[nq, nbits / 8], lowest bit first.
-            settings: k, radius and effort.
+            what: `ByImage`, `ByKey` or `ByCode`; a plain `Path`, `bytes`, PIL image or uint8[height, width, 3] is an image.
+            options: see `QueryOptions`.
 
         Returns:
-            One `Matches` a query. Without an IVF, or with `exact`, exactly the k smallest (distance, row) within the radius.
+            The hits, nearest first.
 
         Raises:
-            HashgrainError: `level-unknown`, `bad-value` for queries of another size or a filter that cannot be read.
+            HashgrainError: `key-unknown`, `image-rejected`, `shard-missing`, `level-unknown`, `model-mismatch`,
+                `model-invalid`, `bad-value`.
         """
-        self._check(level, queries)
-        return self._levels[level].search(queries, settings, self.passing(settings.where))
+        return self.query_batch([what], **options)[0]
 
-    def combine(self, queries: Mapping[Level, Codes], settings: CombineSettings) -> list[Ranked]:
-        """Return the best rows for each query over several levels.
-
-        Args:
-            queries: uint8[nq, nbits / 8] for each level of the settings, the same images in the same order.
-            settings: which levels, and how they become one order.
-
-        Raises:
-            HashgrainError: `level-unknown`, `bad-value`.
-        """
-        for level in settings.levels:
-            if level not in queries or len(queries[level]) != len(queries[settings.levels[0]]):
-                raise HashgrainError(
-                    Reason.BAD_VALUE,
-                    f"queries have {', '.join(f'{len(codes)} codes at {name}' for name, codes in queries.items()) or 'no codes'}; "
-                    f"give as many at each of {', '.join(settings.levels)}",
-                )
-            self._check(level, queries[level])
-        return combine(MultiLevelQuery(self._levels, queries, settings, self.passing(settings.search.where)))
-
-    def passing(self, where: str | None) -> RowSet | None:
-        """Return the rows that have not been removed and pass a filter; None: all.
-
-        Raises:
-            HashgrainError: `bad-value` for a filter that cannot be read, with the place.
-        """
-        return self.live_mask if where is None else self._filtered(where)
-
-    def _check(self, level: Level, queries: Codes) -> None:
-        self.check_level(level)
-        nbits = self.manifest.bits[level]
-        if queries.ndim != 2 or queries.shape[1] * 8 != nbits or queries.dtype != np.uint8:
-            raise HashgrainError(
-                Reason.BAD_VALUE,
-                f"queries are {queries.dtype}{queries.shape}; level {level} takes uint8[n, {nbits // 8}]",
-            )
-
-    def find(self, key: str) -> int:
-        """Return the row of a key.
-
-        Raises:
-            HashgrainError: `key-unknown`.
-        """
-        for segment, base in zip(self.segments, self._bases, strict=False):
-            row = segment.table.find(key)
-            if row is not None and (segment.live is None or segment.live[row]):
-                return base + row
-        raise HashgrainError(
-            Reason.KEY_UNKNOWN,
-            f"key {key!r} is not among the {self.ntotal:,} of {self.path}; keys are spelled as in the shards",
+    def query_batch(self, whats: Iterable[Query], **options: Unpack[QueryOptions]) -> list[Answer]:
+        """Find the images nearest to each of several queries, which together take less time than one by one; as `query`."""
+        settings = plan(options, self.manifest.bits)
+        queries = [as_query(what) for what in whats]
+        return answer_queries(
+            self, queries, settings, lambda: self.encoder, exclude_self=options.get("exclude_self", False)
         )
 
-    def codes(self, level: Level, rows: Rows) -> Codes:
-        """Return uint8[len(rows), nbits / 8], the codes of rows int64[m]."""
-        self.check_level(level)
-        return self._levels[level].codes_at(rows)
+    def reopen(self) -> "Index":
+        """Return this index while it is the current generation, else the one that took its place, opened."""
+        if self.is_current:
+            return self
+        newer = Index(self.path, self._model)
+        if newer.manifest.fingerprint == self.manifest.fingerprint:
+            newer._encoder = self._encoder
+        return newer
 
-    def key(self, row: int) -> str:
-        """Return the key of a row."""
-        segment, row = self._local(row)
-        return segment.table.keys[row]
-
-    def labels(self, row: int) -> Labels:
-        """Return the labels of a row."""
-        segment, row = self._local(row)
-        return segment.table.labels(row)
-
-    def shard(self, row: int) -> str:
-        """Return the path of the shard that a row's image is in."""
-        segment, row = self._local(row)
-        return segment.span(row).path
-
-    def image(self, row: int) -> bytes:
-        """Read a row's image file back from its shard.
-
-        Raises:
-            HashgrainError: `shard-missing`, `shard-damaged` when it is no longer there.
-        """
-        segment, row = self._local(row)
-        span = segment.span(row)
-        offset, size = segment.table.places[row].tolist()
-        member = segment.table.keys[row].removeprefix(span.key_prefix) if span.kind is ShardKind.FILES else ""
-        return read_image(span.kind, span.path, member, offset, size)
-
-    def _local(self, row: int) -> tuple[Segment, int]:
-        if not 0 <= row < self.ntotal:
-            raise IndexError(f"row {row} of an index of {self.ntotal:,}")
-        at = int(np.searchsorted(self._bases, row, side="right")) - 1
-        return self.segments[at], row - self._bases[at]
-
-
-def _live(segments: Sequence[Segment]) -> RowSet | None:
-    if all(segment.live is None for segment in segments):
-        return None
-    counts = [
-        np.ones(segment.record.rows, dtype=np.bool_) if segment.live is None else segment.live for segment in segments
-    ]
-    return row_set(np.concatenate(counts))
-
-
-def _filter(segments: Sequence[Segment], where: str) -> RowSet:
-    from indexer.filters.evaluate import passing
-
-    condition = parse(where, label_fields(segment.record for segment in segments))
-    rows = row_set(np.concatenate([passing(condition, each.table, each.record.shards) for each in segments]))
-    live = _live(segments)
-    return rows if live is None else rows & live
-
-
-def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest]:
-    """Read the current generation, in use until the stack ends; once more if a new one took its place meanwhile."""
-    for attempt in (1, 2):
-        pointer = _bytes_of(path / POINTER)
-        try:
-            folder, manifest = read_current(path)
-            stack.enter_context(in_use(folder))
-            check_sizes(folder, manifest.files)
-        except HashgrainError:
-            if attempt == 2 or _bytes_of(path / POINTER) == pointer:
-                raise
-        else:
-            return folder, manifest
-    raise AssertionError  # the loop returns or raises
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+    def _model_path(self) -> Path:
+        """Return the model file to code images with, proven to be the one that made the index's codes."""
+        if self._model is None and self.manifest.model is None:
+            raise HashgrainError(
+                Reason.MODEL_INVALID,
+                f"{self.path} holds no model, none stood beside its code files; give the one that made them",
+            )
+        path = self._model or self.folder / str(self.manifest.model)
+        if not path.is_file():
+            raise HashgrainError(
+                Reason.MODEL_INVALID, f"model file {path} does not exist; give the one that made the codes"
+            )
+        if (found := sha256_of(path)) != self.manifest.fingerprint:
+            raise HashgrainError(
+                Reason.MODEL_MISMATCH,
+                f"model {path} has fingerprint {found[:12]}, the codes of {self.path} were made by "
+                f"{self.manifest.fingerprint[:12]}; give that one, or none where the index has its own",
+            )
+        return path

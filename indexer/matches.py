@@ -43,6 +43,12 @@ def merge(parts: Sequence[Matches], k: int | None) -> Matches:
     return Matches(rows[order], distances[order])
 
 
+def without(matches: Matches, row: int, k: int | None) -> Matches:
+    """Return the first k of matches without a row; None: all."""
+    others = matches.rows != row
+    return Matches(matches.rows[others][:k], matches.distances[others][:k])
+
+
 def complete_ties(
     matches: list[Matches], cut: Iterable[int], search_within: Callable[[list[int], int], Sequence[Matches]]
 ) -> None:

@@ -1,24 +1,55 @@
-"""Questions and answers: image files and keys become codes, rows become hits a person can read."""
+"""What an index is asked for, and what it answers, in plain data: queries by image, key or code, and hits."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from encoder.bits import Codes, Logits, binarize, hamming
+from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
 from encoder.images.sidecars import Labels
 from encoder.levels import Level
-from encoder.runtime.publish import sha256_of
-from indexer.index import Index
-from indexer.matches import Matches
-from indexer.search.combine import Ranked, Scores
-from indexer.search.rerank import rerank
-from indexer.settings import CombineSettings, Question
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from encoder.images.inputs import ImageLike
 
 KEY_PREFIX = "key:"
-STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ByImage:
+    """A query by an image: what looks like it?"""
+
+    image: "ImageLike | str"
+    """A path (here also as a `str`), the bytes of an image file, a PIL image, or uint8[height, width, 3], RGB."""
+    name: str | None = None
+    """How the query is called in its hits; default: the path, or a few words about the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """A query by an image that the index holds."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ByCode:
+    """A query by a code."""
+
+    code: Codes | Mapping[Level, Codes]
+    """uint8[nbits / 8], lowest bit first, at the level that is searched; where several are, one by level."""
+    name: str = "code"
+    """How the query is called in its hits."""
+
+
+Query: TypeAlias = "ByImage | ByKey | ByCode | Path | bytes | Image | np.ndarray[Any, np.dtype[np.uint8]]"
+"""What an index is asked for; the last four are images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +57,9 @@ class Hit:
     """One row found for one query."""
 
     query: str
-    """As the user gave it."""
+    """How the query is called."""
     level: Level
-    """The one asked; of several, the last one named."""
+    """The one searched; of several, the last one named."""
     rank: int
     """From 1."""
     key: str
@@ -40,7 +71,8 @@ class Hit:
     score: float | None = None
     """What hits are ordered by where it is not the distance: asymmetric distance, sum, or fused rank."""
     distances: dict[Level, int] = field(default_factory=dict)
-    """Hamming distance at every level that was looked at, in bits, where more than one was."""
+    """Hamming distance at every level that was compared, in bits, where more than one was."""
+    read_image: Callable[[], bytes] = field(default=bytes, repr=False, compare=False)
 
     @property
     def heading(self) -> str:
@@ -48,173 +80,80 @@ class Hit:
         bits = "1 bit" if self.distance == 1 else f"{self.distance} bits"
         return bits if self.score is None else f"{self.score:.4g} ({bits})"
 
+    def image(self) -> bytes:
+        """Read its image file back from its shard.
+
+        Raises:
+            HashgrainError: `shard-missing`, `shard-damaged` when it is no longer there.
+        """
+        return self.read_image()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what JSON can say of it, as `indexer query --json` does: without a score or distances where there are none."""
+        names = ("query", "level", "rank", "key", "distance", "row", "shard", "labels", "score", "distances")
+        content = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in content.items() if name == "labels" or value not in (None, {})}
+
 
 @dataclass(frozen=True, slots=True)
-class QueryCodes:
-    """Queries as the index compares them, by level."""
+class Answer(Sequence[Hit]):
+    """The hits of one query, nearest first."""
 
-    codes: dict[Level, Codes]
-    """uint8[nq, nbits / 8]."""
-    logits: dict[Level, Logits]
-    """float32[nq, nbits]; NaN for queries that are not images."""
+    query: str
+    """How the query is called."""
+    searched: str
+    """What was searched, in words: a level, or several and how they were combined."""
+    hits: tuple[Hit, ...]
+    survivors: tuple[int, ...] = ()
+    """Cascade: how many rows each level left over."""
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, at: int) -> Hit: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, at: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[at]
 
 
-def ask(
-    index: Index,
-    whats: Sequence[str],
-    question: Question,
-    model: Path | None = None,
-    given: Mapping[str, bytes] | None = None,
-) -> list[list[Hit]]:
-    """Answer several queries as one batch.
-
-    Args:
-        index: where to search.
-        whats: image paths, `key:KEY`, or names in `given`.
-        question: level, k, radius, effort.
-        model: model file instead of the index's own; must be the one that made the codes.
-        given: image files already in memory, by the name they have in `whats`; `-` is what came on stdin.
-
-    Returns:
-        The hits of each query, nearest first.
+def as_query(what: object) -> ByImage | ByKey | ByCode:
+    """Return a query of anything that is one.
 
     Raises:
-        HashgrainError: `key-unknown`, `image-rejected`, `shard-missing`, `level-unknown`, `model-mismatch`,
-            `model-invalid`, `bad-value`.
+        HashgrainError: `bad-value`.
     """
-    level, search = question.level, question.search
-    index.check_level(level)
-    levels = list(index.manifest.bits) if question.explain else [level]
-    queries = query_codes(index, whats, levels, model, given or {})
-    if question.rerank is None:
-        answers: list[tuple[Matches, Scores]] = [
-            (found, None) for found in index.search(level, queries.codes[level], search)
-        ]
+    if isinstance(what, ByImage | ByKey | ByCode):
+        return what
+    if isinstance(what, Path | bytes) or (isinstance(what, np.ndarray) and what.ndim == 3) or _is_picture(what):
+        return ByImage(what)  # type: ignore[arg-type]
+    if isinstance(what, str):
+        expected = "pathlib.Path for a file, ByKey for a key: a str could be either"
+    elif isinstance(what, np.ndarray):
+        expected = "uint8[height, width, 3] for pixels, ByCode for a code"
     else:
-        _check_images(whats)
-        candidates = index.search(level, queries.codes[level], replace(search, k=question.rerank))
-        answers = [
-            rerank(found, index.codes(level, found.rows), logits, search.k)
-            for found, logits in zip(candidates, queries.logits[level], strict=True)
-        ]
-    hits = []
-    for at, (what, (found, scores)) in enumerate(zip(whats, answers, strict=True)):
-        distances = {
-            other: hamming(queries.codes[other][at : at + 1], index.codes(other, found.rows))[0]
-            for other in levels
-            if question.explain
-        }
-        hits.append(_hits(index, what, level, Ranked(found.rows, scores, {level: found.distances} | distances)))
-    return hits
+        expected = "ByImage, ByKey, ByCode, a pathlib.Path, bytes, a PIL image or uint8[height, width, 3]"
+    shown = f"{what.dtype}{list(what.shape)}" if isinstance(what, np.ndarray) else repr(what)[:80]
+    raise HashgrainError(Reason.BAD_VALUE, f"{shown} is not a query; give {expected}")
 
 
-def ask_levels(
-    index: Index,
-    whats: Sequence[str],
-    settings: CombineSettings,
-    model: Path | None = None,
-    given: Mapping[str, bytes] | None = None,
-) -> tuple[list[list[Hit]], list[tuple[int, ...]]]:
-    """Answer several queries at several levels; as `ask`.
-
-    Returns:
-        The hits of each query, best first, and for a cascade how many rows each level left over.
-    """
-    for level in settings.levels:
-        index.check_level(level)
-    queries = query_codes(index, whats, settings.levels, model, given or {})
-    answers = index.combine(queries.codes, settings)
-    hits = [_hits(index, what, settings.levels[-1], answer) for what, answer in zip(whats, answers, strict=True)]
-    return hits, [answer.survivors for answer in answers]
+def _is_picture(what: object) -> bool:
+    """Tell a PIL image without loading Pillow: whoever has one has loaded it."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(what, pillow.Image)
 
 
-def _hits(index: Index, what: str, level: Level, answer: Ranked) -> list[Hit]:
-    hits = []
-    for at, row in enumerate(answer.rows.tolist()):
-        distances = {other: int(values[at]) for other, values in answer.distances.items()}
-        score = None if answer.scores is None else float(answer.scores[at])
-        hits.append(
-            Hit(
-                query=what,
-                level=level,
-                rank=at + 1,
-                key=index.key(row),
-                distance=distances[level],
-                row=row,
-                shard=index.shard(row),
-                labels=index.labels(row),
-                score=score,
-                distances=distances if len(distances) > 1 else {},
-            )
-        )
-    return hits
+def name_of(query: ByImage | ByKey | ByCode) -> str:
+    """Return how a query is called in its hits."""
+    match query:
+        case ByKey():
+            return KEY_PREFIX + query.key
+        case ByImage(image=str(path), name=None):
+            return path
+        case ByImage(name=None):
+            from encoder.images.inputs import described
 
-
-def query_codes(
-    index: Index, whats: Sequence[str], levels: Sequence[Level], model: Path | None, given: Mapping[str, bytes]
-) -> QueryCodes:
-    """Turn queries into codes; the network is loaded only if one of them is an image."""
-    bits = index.manifest.bits
-    queries = QueryCodes(
-        {level: np.empty((len(whats), bits[level] // 8), dtype=np.uint8) for level in levels},
-        {level: np.full((len(whats), bits[level]), np.nan, dtype=np.float32) for level in levels},
-    )
-    images: list[tuple[int, str, bytes]] = []
-    for at, what in enumerate(whats):
-        if what.startswith(KEY_PREFIX):
-            row = np.array([index.find(what.removeprefix(KEY_PREFIX))])
-            for level in levels:
-                queries.codes[level][at] = index.codes(level, row)[0]
-        else:
-            images.append((at, what, given[what] if what in given else query_image(what)))
-    if images:
-        from encoder.model.image_encoder import image_logits
-
-        path, places = _model_of(index, model), [at for at, _, _ in images]
-        found = image_logits(path, [(what, data) for _, what, data in images], levels, index.manifest.precision)
-        for level, logits in found.items():
-            queries.logits[level][places] = logits
-            queries.codes[level][places] = binarize(logits)
-    return queries
-
-
-def _check_images(whats: Sequence[str]) -> None:
-    """Raise `bad-value` for a query that has no logits to order hits by."""
-    for what in whats:
-        if what.startswith(KEY_PREFIX):
-            raise HashgrainError(
-                Reason.BAD_VALUE,
-                f"rerank needs the logits of an image, {what} is a code; give the image, or leave rerank out",
-            )
-
-
-def query_image(what: str) -> bytes:
-    """Return the bytes of an image file asked for."""
-    try:
-        return Path(what).read_bytes()
-    except OSError as err:
-        raise HashgrainError(
-            Reason.SHARD_MISSING,
-            f"image {what} could not be read ({err.strerror}); give an image file, {KEY_PREFIX}KEY or {STDIN} for stdin",
-        ) from err
-
-
-def _model_of(index: Index, model: Path | None) -> Path:
-    """Return the model file to code images with, proven to be the one that made the index's codes."""
-    if model is None and index.manifest.model is None:
-        raise HashgrainError(
-            Reason.MODEL_INVALID,
-            f"{index.path} holds no model, none stood beside its code files; give the one that made them with --model",
-        )
-    path = model or index.folder / str(index.manifest.model)
-    if not path.is_file():
-        raise HashgrainError(
-            Reason.MODEL_INVALID, f"model file {path} does not exist; give the one that made the codes"
-        )
-    if (found := sha256_of(path)) != index.manifest.fingerprint:
-        raise HashgrainError(
-            Reason.MODEL_MISMATCH,
-            f"model {path} has fingerprint {found[:12]}, the codes of {index.path} were made by "
-            f"{index.manifest.fingerprint[:12]}; give that one, or leave --model out",
-        )
-    return path
+            return described(query.image)
+        case _:
+            return str(query.name)

@@ -130,7 +130,7 @@ class TuneSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LevelSettings:
     """What to look for at one level."""
 
     level: Level = Level.FUSED
@@ -138,7 +138,7 @@ class Question:
     rerank: int | None = None
     """Rows that are found by distance and then ordered by the query's logits; None: distance alone."""
     explain: bool = False
-    """Tell the distance at every level."""
+    """Report the distance at every level."""
 
     def __post_init__(self) -> None:
         if self.rerank is not None and self.search.k is not None and self.rerank < self.search.k:

@@ -19,11 +19,11 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive
 from indexer.engines.faiss_cpu import write_ivf
-from indexer.index import Index
 from indexer.matches import Matches
 from indexer.row_mask import RowSet, row_set
 from indexer.search.level_index import LevelIndex
 from indexer.settings import Engine, SearchSettings, TuneSettings
+from indexer.snapshot import Snapshot
 from indexer.storage.generation import publish_generation, take_over
 from indexer.storage.level_writer import usual_nlist
 from indexer.storage.manifest import LevelRecord, Manifest, Tuned
@@ -92,7 +92,7 @@ def tune(
             of several segments or with fewer rows than answers wanted.
     """
     with exclusive(index):
-        opened = Index(index, locked=True)
+        opened = Snapshot(index, locked=True)
         for level in settings.levels:
             opened.check_level(level)
         if len(opened.segments) > 1:
@@ -147,7 +147,7 @@ def read_queries(paths: Sequence[Path], index: Manifest) -> dict[Level, Codes]:
     return {level: np.concatenate(codes) for level, codes in parts.items()}
 
 
-def _hold(index: Index, level: Level, settings: TuneSettings, given: Codes | None) -> _Held:
+def _hold(index: Snapshot, level: Level, settings: TuneSettings, given: Codes | None) -> _Held:
     live = index.live_rows()
     counts = np.zeros(index.ntotal, dtype=np.bool_)
     counts[live] = True

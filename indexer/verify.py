@@ -7,7 +7,7 @@ import numpy as np
 
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime.publish import sha256_of
-from indexer.index import Index
+from indexer.snapshot import Snapshot
 from indexer.storage.row_table import hash_keys
 from indexer.storage.segment import Segment
 
@@ -15,7 +15,7 @@ PROBED_KEYS = 1000
 """Keys that are looked up again, spread over the rows; all hashes are compared anyway."""
 
 
-def verify(path: Path, progress: Callable[[float, float, str], None]) -> Index:
+def verify(path: Path, progress: Callable[[float, float, str], None]) -> Snapshot:
     """Check an index in full and return it.
 
     Args:
@@ -25,7 +25,7 @@ def verify(path: Path, progress: Callable[[float, float, str], None]) -> Index:
     Raises:
         HashgrainError: `index-missing`, or `index-damaged` with the first thing that is wrong.
     """
-    index = Index(path)
+    index = Snapshot(path)
     files = index.manifest.files
     total, done = sum(size for size, _ in files.values()), 0
     for name, (size, digest) in files.items():

@@ -29,8 +29,8 @@ from indexer.build import build
 from indexer.index import Index
 from indexer.matches import Matches
 from indexer.page.page import Known, Section, save_page
-from indexer.query import ask
-from indexer.settings import BuildSettings, IndexKind, Question, SearchSettings
+from indexer.query import KEY_PREFIX, ByImage, ByKey
+from indexer.settings import BuildSettings, IndexKind, SearchSettings
 from pipelines.drawn.collection import draw_shards
 
 K = 10
@@ -232,8 +232,9 @@ def _write_page(path: Path, index: Index, questions: Questions) -> None:
         Level.COARSE: "global semantics: the same kind of thing?",
         Level.FUSED: "all three together, the default",
     }
+    queries = [ByKey(name.removeprefix(KEY_PREFIX)) if name.startswith(KEY_PREFIX) else ByImage(name) for name in names]
     sections = [
-        Section(f"level {level}", note, ask(index, names, Question(level, SearchSettings(SHOWN_HITS, exact=True))))
+        Section(f"level {level}", note, index.query_batch(queries, level=level, k=SHOWN_HITS, exact=True))
         for level, note in notes.items()
     ]
     known = {name: Known(labels=labels) for name, labels in zip(names, questions.labels, strict=False)}

@@ -21,7 +21,7 @@ from encoder.hashing.fit_model import FitSettings, fit
 from encoder.hashing.names import HashKind
 from encoder.images.expand import expand
 from encoder.images.shards import Shard
-from encoder.model.image_encoder import fast_dtype
+from encoder.model.device import fast_dtype
 from encoder.model.spec import BackboneSpec
 from encoder.runtime.cores import worker_count
 from encoder.stream.job import encode

@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from benchmarks.encode.photos import photos_of
 from encoder.levels import Level
-from encoder.model.image_encoder import fast_dtype
+from encoder.model.device import fast_dtype
 from encoder.model.model_file import load_model
 
 BATCH = 32

@@ -20,7 +20,7 @@ from encoder.images.samples import LateLabels, Sample, ShardReader
 from encoder.images.shards import Shard
 from encoder.images.sidecars import Labels
 from encoder.levels import DEFAULT_BITS, DEFAULT_LABELS, STAGE_LEVELS, Level
-from encoder.model.image_encoder import fast_dtype
+from encoder.model.device import fast_dtype
 from encoder.model.model_file import save_model
 from encoder.model.network import EPSILON, HashNetwork
 from encoder.model.spec import BackboneSpec, ModelConfig, Pooling

@@ -71,6 +71,25 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least: int | None = Non
         raise RejectedImage(reject, "the header cannot be read" if unread else f"{type(err).__name__}: {err}") from err
 
 
+def render(image: Image.Image, limits: Limits = Limits()) -> Image.Image:
+    """Return RGB of an image that somebody else opened, as `decode` renders it.
+
+    Raises:
+        RejectedImage: with the reason; no other exception.
+    """
+    if image.width * image.height > limits.max_pixels:
+        raise RejectedImage(Reject.TOO_MANY_PIXELS, f"more than {limits.max_pixels:,} pixels")
+    if not image.width * image.height:
+        raise RejectedImage(Reject.EMPTY, "no pixels")
+    try:
+        image.load()
+        return _upright(_rgb(image), image)
+    except RejectedImage:
+        raise
+    except Exception as err:
+        raise RejectedImage(Reject.CORRUPT, f"{type(err).__name__}: {err}") from err
+
+
 def square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     """Return uint8[size, size, 3]: the centre square, resized with Pillow's antialiased bilinear filter.
 

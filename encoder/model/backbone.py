@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torchvision
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
 from encoder.errors import HashgrainError, Reason
+from encoder.model.fold import fold_norms
 from encoder.model.spec import BackboneSpec
 from encoder.model.threeblock import WIDTHS, ThreeBlock
+from encoder.model.vision import torchvision_models
 
 RESNETS = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2",
@@ -43,7 +43,7 @@ class Backbone(nn.Module):
             self.net: nn.Module = trunk
             self._stages = trunk.stages()
             return
-        net: Any = torchvision.models.get_model(spec.name, weights=None)  # Any: its layers are looked up by name
+        net: Any = torchvision_models().get_model(spec.name, weights=None)  # Any: its layers are looked up by name
         self.net = net
         if spec.name in RESNETS:
             net.fc = nn.Identity()
@@ -64,8 +64,8 @@ class Backbone(nn.Module):
 
     def fold_norms(self) -> None:
         """Fold each batch norm into the convolution whose output it alone reads: for inference, parameters change names."""
-        self._stages = [fuse(stage, inplace=True) for stage in self._stages]
         self.net = nn.ModuleList(self._stages)
+        fold_norms(self.net)
 
     def channels(self) -> list[int]:
         """Return the channels of each stage's map, from the last convolution or norm in it."""

@@ -1,9 +1,14 @@
-"""Running a model on batches of pictures: device, precision, and codes out."""
+"""A model on a device: pictures in, codes and logits out.
 
+`ImageEncoder.encode` is for programs that have a few images of any kind; `pictures` and `codes` are its two halves for whoever
+streams millions.
+"""
+
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
 import numpy as np
@@ -13,13 +18,14 @@ from torch import Tensor
 
 from encoder.bits import Codes, Logits, binarize
 from encoder.errors import HashgrainError, Reason
-from encoder.images.decode import RejectedImage, decode_square, square_or_reject
+from encoder.images.decode import RejectedImage, square_or_reject
+from encoder.images.inputs import ImageLike, square_of
 from encoder.images.limits import Limits
-from encoder.levels import Level
-from encoder.model.model_file import Model, load_model
+from encoder.levels import Level, parse_level
+from encoder.model.device import resolve_device, resolve_precision
+from encoder.model.model_file import Model
 from encoder.model.network import HashNetwork
 from encoder.model.spec import Precision
-from encoder.runtime.console import notice
 from encoder.runtime.parallel import ordered_map
 
 CPU_BATCH: Final = 32
@@ -35,56 +41,23 @@ Picture: TypeAlias = npt.NDArray[np.uint8] | Tensor
 Pictures: TypeAlias = Sequence[Picture] | npt.NDArray[np.uint8]
 Network: TypeAlias = Callable[[Tensor, Sequence[Level] | None], Mapping[Level, Tensor]]
 _OF_THREAD = threading.local()
+if hasattr(os, "register_at_fork"):
+    # OpenMP's threads do not survive a fork, and its next parallel loop would wait for them for ever
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
-def resolve_device(name: str) -> torch.device:
-    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`.
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Codes of images, by level."""
 
-    Raises:
-        HashgrainError: `bad-value` when it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        device = None
-    if device is None or device.type not in {"cpu", "cuda"}:
-        raise HashgrainError(Reason.BAD_VALUE, f"device {name!r} is not available here; give auto, cpu, cuda or cuda:N")
-    return device
-
-
-def resolve_devices(names: str) -> list[str]:
-    """Return the devices of a list with commas between; `all` is every CUDA device or, where there is none, the CPU.
-
-    Raises:
-        HashgrainError: `bad-value` when one is not there.
-    """
-    if names == "all":
-        return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
-    return [str(resolve_device(name.strip())) for name in names.split(",")]
-
-
-def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """Return what `auto` means on a device."""
-    if precision is not Precision.AUTO:
-        return precision
-    if device.type == "cpu":
-        native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    else:
-        native = torch.cuda.is_bf16_supported()
-    return Precision.BF16 if native else Precision.FP32
-
-
-def fast_dtype(device: str = "cpu") -> torch.dtype:
-    """Return the type that `Precision.AUTO` computes in."""
-    precision = resolve_precision(Precision.AUTO, torch.device(device))
-    return torch.bfloat16 if precision is Precision.BF16 else torch.float32
+    codes: dict[Level, Codes]
+    """uint8[n, nbits / 8], lowest bit first."""
+    logits: dict[Level, Logits]
+    """float32[n, nbits]: bit = (logit >= 0); how far a logit is from 0 is how sure its bit is."""
 
 
 class ImageEncoder:
-    """A model on a device, in a precision, called with pictures and answering with codes. Threads may share it.
+    """A model on a device, in a precision. Threads may share it, and on a CPU forked processes, too.
 
     Args:
         model: the model; its network is moved and changed.
@@ -92,6 +65,7 @@ class ImageEncoder:
         precision: of the convolutions.
         compile_for: levels that many thousand images are to be coded at, so that compiling the network for a GPU is worth its
             minute; None: few images.
+        notify: called with a line for a person before something takes long or where something is not to be had.
 
     Raises:
         HashgrainError: `bad-value` when the device is not there.
@@ -104,6 +78,7 @@ class ImageEncoder:
         precision: Precision = Precision.AUTO,
         *,
         compile_for: tuple[Level, ...] | None = None,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.model, self.device = model, resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
@@ -114,11 +89,44 @@ class ImageEncoder:
         self.network: Network = model.network
         """What is run: on a GPU, where many images are to come, compiled."""
         self._most: int | None = None  # images at once, where memory has said no to more
+        self._process = os.getpid()
         self._turns = nullcontext() if self.device.type == "cpu" else threading.Semaphore(GPU_TURNS)
         if compile_for is not None and self.device.type == "cuda":
-            notice(f"{self.device}: compiling the network, which takes up to a minute")
-            self.network = compiled(model.network, self._blank(PROBE), compile_for)
+            notify(f"{self.device}: compiling the network, which takes up to a minute")
+            self.network = compiled(model.network, self._blank(PROBE), compile_for, notify)
             self.batch = self._batch_for_memory(compile_for)
+
+    def encode(
+        self, images: Sequence[ImageLike], levels: Sequence[Level] | None = None, limits: Limits = Limits()
+    ) -> Encoded:
+        """Return codes and logits of images of any kind and size.
+
+        Args:
+            images: each a `Path`, the bytes of an image file, a PIL image, or uint8[height, width, 3].
+            levels: which are wanted; None: all that the model has.
+            limits: what an image may be.
+
+        Raises:
+            HashgrainError: `image-rejected` or `shard-missing` for an image that cannot be read, `bad-value` for what is not
+                an image, `level-unknown`.
+        """
+        wanted = self._levels(levels)
+        size = self.model.config.image_size
+        pictures = [square_of(image, size, limits) for image in images]
+        logits = {level: np.empty((len(pictures), self.model.config.bits[level]), dtype=np.float32) for level in wanted}
+        for start in range(0, len(pictures), CPU_BATCH):
+            part = np.stack(pictures[start : start + CPU_BATCH])
+            for level, values in self.logits(part, wanted).items():
+                logits[level][start : start + len(part)] = values
+        return Encoded({level: binarize(values) for level, values in logits.items()}, logits)
+
+    def _levels(self, levels: Sequence[Level] | None) -> list[Level]:
+        has = self.model.config.bits
+        wanted = list(has) if levels is None else [parse_level(level) for level in levels]
+        for level in wanted:
+            if level not in has:
+                raise HashgrainError(Reason.LEVEL_UNKNOWN, f"the model has no level {level} (has: {', '.join(has)})")
+        return wanted
 
     def pictures(self, files: Sequence[bytes], limits: Limits) -> list[Picture | RejectedImage]:
         """Return uint8[image_size, image_size, 3] of each image file, where the network wants it, or why there is none."""
@@ -133,11 +141,12 @@ class ImageEncoder:
     @torch.inference_mode()
     def logits(self, pictures: npt.NDArray[np.uint8], levels: Sequence[Level] | None = None) -> dict[Level, Logits]:
         """Return float32[n, nbits] per level for uint8[n, image_size, image_size, 3]."""
+        self._check_process()
         images = torch.from_numpy(pictures).to(self.device)
         return {level: logits.cpu().numpy() for level, logits in self.model.network(images, levels).items()}
 
     @torch.inference_mode()
-    def encode(self, pictures: Pictures, levels: Sequence[Level] | None = None) -> dict[Level, Codes]:
+    def codes(self, pictures: Pictures, levels: Sequence[Level] | None = None) -> dict[Level, Codes]:
         """Return uint8[n, nbits / 8] per level for n pictures, uint8[image_size, image_size, 3].
 
         Only codes come back from the device. Where it has no memory for so many at once, they are halved.
@@ -145,10 +154,11 @@ class ImageEncoder:
         Raises:
             HashgrainError: `bad-value` when there is no memory for one.
         """
+        self._check_process()
         most, parts, done = self._most or len(pictures), [], 0
         while done < len(pictures):
             try:
-                parts.append(self._encode(pictures[done : done + most], levels))
+                parts.append(self._codes(pictures[done : done + most], levels))
                 done += most
             except torch.OutOfMemoryError as err:
                 most = min(most, len(pictures) - done) // 2
@@ -159,7 +169,7 @@ class ImageEncoder:
                 self._most = most
         return {level: np.concatenate([part[level] for part in parts]) for level in parts[0]}
 
-    def _encode(self, pictures: Pictures, levels: Sequence[Level] | None) -> dict[Level, Codes]:
+    def _codes(self, pictures: Pictures, levels: Sequence[Level] | None) -> dict[Level, Codes]:
         with self._turns, self._own_stream():
             if self.device.type == "cpu":
                 images = torch.from_numpy(np.stack(cast("Sequence[npt.NDArray[np.uint8]]", pictures)))
@@ -171,6 +181,15 @@ class ImageEncoder:
             together = torch.cat(list(codes.values()), dim=1)[: len(pictures)].cpu().numpy()
         ends = np.cumsum([part.shape[1] for part in codes.values()])
         return dict(zip(codes, np.split(together, ends[:-1], axis=1), strict=True))
+
+    def _check_process(self) -> None:
+        """Raise where CUDA would fail with words of its own: its state does not survive a fork."""
+        if self.device.type == "cuda" and os.getpid() != self._process:
+            raise HashgrainError(
+                Reason.BAD_VALUE,
+                f"the encoder on {self.device} was loaded before this process was forked, and CUDA does not survive a fork; "
+                "load it in the child, start processes by spawn, or take device cpu",
+            )
 
     def _own_stream(self) -> AbstractContextManager[object]:
         """Let each thread have a stream, so that one's copies and decoding go on beside another's network."""
@@ -210,7 +229,9 @@ def packed(logits: Tensor) -> Tensor:
     return (bits << torch.arange(8, device=logits.device)).sum(dim=2).to(torch.uint8)
 
 
-def compiled(network: HashNetwork, sample: Tensor, levels: tuple[Level, ...]) -> Network:
+def compiled(
+    network: HashNetwork, sample: Tensor, levels: tuple[Level, ...], notify: Callable[[str], None] = lambda _: None
+) -> Network:
     """Return the network compiled for any number of images but one, or as it is where no compiler can be had.
 
     It is run once as it will be: at the same levels, on a tensor of the same mode, in a thread like those that code batches.
@@ -225,37 +246,6 @@ def compiled(network: HashNetwork, sample: Tensor, levels: tuple[Level, ...]) ->
     try:
         list(ordered_map(warm_up, [sample], workers=1))
     except Exception as err:  # noqa: BLE001  whatever is missing or unsupported, it runs without, too
-        notice(f"the network cannot be compiled here ({type(err).__name__}); it runs as it is, slower")
+        notify(f"the network cannot be compiled here ({type(err).__name__}); it runs as it is, slower")
         return network
     return cast(Network, compiled)
-
-
-def image_logits(
-    model_path: Path, images: Sequence[tuple[str, bytes]], levels: Sequence[Level], precision: str
-) -> dict[Level, Logits]:
-    """Run a few images held in memory through a model, as for a query; `bits.binarize` makes codes of logits.
-
-    Args:
-        model_path: model file.
-        images: name and file content of each.
-        levels: which are wanted.
-        precision: of the backbone; the one the database was coded with, where the processor has it.
-
-    Returns:
-        float32[len(images), nbits] of each level.
-
-    Raises:
-        HashgrainError: `image-rejected` with the image's name and reason, `model-invalid`.
-    """
-    model = load_model(model_path)
-    size = model.config.image_size
-    pictures = np.empty((len(images), size, size, 3), dtype=np.uint8)
-    for row, (name, data) in enumerate(images):
-        try:
-            pictures[row] = decode_square(data, size, Limits())
-        except RejectedImage as err:
-            raise HashgrainError(
-                Reason.IMAGE_REJECTED,
-                f"{name} cannot be used as a query ({err.reject}: {err.detail}); give a readable image",
-            ) from err
-    return ImageEncoder(model, precision=Precision(precision)).logits(pictures, levels)

@@ -16,10 +16,10 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
 from encoder.levels import STAGE_LEVELS, Level
 from encoder.model.backbone import Backbone
+from encoder.model.fold import fold_norms
 from encoder.model.hash_head import HashHead
 from encoder.model.spec import HeadSpec, Normalisation, Pooling
 
@@ -127,9 +127,7 @@ class HashNetwork(nn.Module):
     def fold_norms(self) -> "HashNetwork":
         """Fold batch norms into convolutions, for inference: the result is the same, its tensors are not a model file's."""
         self.backbone.fold_norms()
-        for each in self.exits.values():
-            own = cast(Exit, each)
-            own.convs = fuse(own.convs, inplace=True)
+        fold_norms(self.exits)
         return self
 
     def to_precision(self, dtype: torch.dtype) -> "HashNetwork":

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 
 MODEL_NAME = "model.safetensors"
@@ -45,6 +46,19 @@ class Precision(StrEnum):
     """bf16 where the processor has instructions for it, else fp32."""
     FP32 = "fp32"
     BF16 = "bf16"
+
+
+def parse_precision(text: str) -> Precision:
+    """Return the precision called `text`.
+
+    Raises:
+        HashgrainError: `bad-value`.
+    """
+    try:
+        return Precision(text)
+    except ValueError:
+        names = ", ".join(Precision)
+        raise HashgrainError(Reason.BAD_VALUE, f"precision {text!r} is not known; give one of {names}") from None
 
 
 @dataclass(frozen=True, slots=True)

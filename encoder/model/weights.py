@@ -8,7 +8,6 @@ from urllib.error import URLError
 
 import safetensors
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.model.backbone import Backbone
 from encoder.model.model_file import METADATA_KEY, load_model
 from encoder.model.spec import BackboneSpec
+from encoder.model.vision import torchvision_models
 from encoder.runtime.publish import sha256_of
 
 NO_WEIGHTS = "none"
@@ -87,7 +87,7 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _download(name: str, weights: str) -> dict[str, Tensor]:
-    enum = torchvision.models.get_model_weights(name)
+    enum = torchvision_models().get_model_weights(name)
     if weights not in enum.__members__:
         raise HashgrainError(
             Reason.WEIGHTS_UNAVAILABLE,

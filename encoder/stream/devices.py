@@ -35,6 +35,13 @@ class _Next:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """A process has a line for a person."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Failed:
     """A process met an error that a person can act on."""
 
@@ -57,7 +64,7 @@ def code_on(
     out: Path,
     settings: EncodeSettings,
     telemetry: Telemetry,
-) -> Generator[BatchDone | ShardDone]:
+) -> Generator[BatchDone | ShardDone | Notice]:
     """Code shards on several devices, as `coding.code_shards` does on one; they come in the order in which they are done.
 
     Raises:
@@ -115,11 +122,14 @@ def _serve(
                 return
             yield shard
 
+    def notify(line: str) -> None:
+        connection.send(Notice(line))
+
     telemetry = Telemetry(trace=trace)
     try:
         model = load_model(model_path)
         levels = tuple(bits_of(model.config, settings))
-        encoder = ImageEncoder(model, settings.device, settings.precision, compile_for=levels)
+        encoder = ImageEncoder(model, settings.device, settings.precision, compile_for=levels, notify=notify)
         for done in code_shards(encoder, shards(), out, settings, telemetry):
             connection.send(done)
     except HashgrainError as err:

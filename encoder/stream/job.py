@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,8 @@ from encoder.images.duplicates import Seen, SeenCodes, digest, seen_files
 from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import Shard, ShardKind
 from encoder.levels import Level
-from encoder.model.image_encoder import ImageEncoder, resolve_devices
+from encoder.model.device import resolve_devices
+from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.model.spec import MODEL_NAME
 from encoder.runtime.cores import worker_count
@@ -22,7 +23,7 @@ from encoder.runtime.files import exists
 from encoder.runtime.gpu_usage import watching
 from encoder.runtime.publish import exclusive, publish, sha256_of
 from encoder.runtime.telemetry import Telemetry
-from encoder.stream.devices import code_on
+from encoder.stream.devices import Notice, code_on
 from encoder.stream.report import EncodeProgress, EncodeReport
 from encoder.stream.settings import EncodeSettings, MaxBad, SkipDuplicates
 from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards, key_prefix
@@ -34,6 +35,7 @@ def encode(
     out: Path,
     settings: EncodeSettings,
     progress: Callable[[EncodeProgress], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> EncodeReport:
     """Encode shards into code files, one each; those that are already there and true are kept.
 
@@ -43,6 +45,7 @@ def encode(
         out: folder of the code files.
         settings: how.
         progress: called after each batch.
+        notify: called with a line for a person before something takes long.
 
     Returns:
         Counts over all shards, the kept ones included.
@@ -68,14 +71,16 @@ def encode(
         devices = resolve_devices(settings.device)
         settings = replace(settings, workers=settings.workers or max(1, worker_count() // len(devices)))
         if len(devices) == 1:
-            encoder = ImageEncoder(model, devices[0], settings.precision, compile_for=tuple(bits))
-            coded = code_shards(encoder, todo, out, settings, report.telemetry, contents)
+            encoder = ImageEncoder(model, devices[0], settings.precision, compile_for=tuple(bits), notify=notify)
+            coded: Generator[BatchDone | ShardDone | Notice] = code_shards(
+                encoder, todo, out, settings, report.telemetry, contents
+            )
         else:
             coded = code_on(devices, todo, model_path, out, settings, report.telemetry)
         report.devices, report.threads = len(devices), len(devices) * (settings.workers or 1)
         started = time.monotonic()
         with closing(coded), watching(devices) as utilisation:
-            _follow(coded, report, todo, settings.max_bad, progress)
+            _follow(coded, report, todo, settings.max_bad, progress, notify)
         report.seconds, report.gpu = time.monotonic() - started, utilisation.mean
         if settings.profile:
             report.telemetry.save_trace(settings.profile)
@@ -119,16 +124,20 @@ def _remember(contents: Contents, shard: Shard, out: Path, settings: EncodeSetti
 
 
 def _follow(
-    coded: Iterable[BatchDone | ShardDone],
+    coded: Iterable[BatchDone | ShardDone | Notice],
     report: EncodeReport,
     todo: Sequence[Shard],
     max_bad: MaxBad,
     progress: Callable[[EncodeProgress], None],
+    notify: Callable[[str], None],
 ) -> None:
     """Count what is done, and stop where too much is bad."""
     done, bytes_total = 0, sum(map(_size, todo))
     seen, bad = report.seen, report.bad
     for each in coded:
+        if isinstance(each, Notice):
+            notify(each.line)
+            continue
         if isinstance(each, ShardDone):
             report.add(each.header, each.reasons)
             done += 1

@@ -178,7 +178,7 @@ def _coder(
                     pictures.append(seen)
         if pictures:
             with telemetry.span(Stage.FORWARD):
-                batch.codes = encoder.encode(pictures, levels)
+                batch.codes = encoder.codes(pictures, levels)
         return batch
 
     return code

@@ -15,7 +15,7 @@ import torch
 from encoder.errors import HashgrainError, Reason
 from encoder.images.shards import Shard
 from encoder.levels import Level
-from encoder.model.image_encoder import resolve_device, resolve_precision
+from encoder.model.device import resolve_device, resolve_precision
 from encoder.model.model_file import save_model
 from encoder.model.network import HashNetwork
 from encoder.model.spec import BackboneSpec, ModelConfig, Normalisation, Precision

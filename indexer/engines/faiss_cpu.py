@@ -3,6 +3,7 @@
 Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS ids.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ TRAIN_PER_LIST = 64
 """Codes per list that an IVF is trained on. Source: FAISS's k-means warns below 39 points a centroid and stops gaining
 above 256; 64 keeps the float copy of the sample small."""
 WRITE_BLOCK = 1 << 20
+if hasattr(os, "register_at_fork"):
+    # OpenMP's threads do not survive a fork, and its next parallel loop would wait for them for ever
+    os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
 
 
 def write_flat(path: Path, nbits: int, ntotal: int, blocks: Iterable[Codes]) -> None:

@@ -12,8 +12,10 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.sidecars import Labels
 from encoder.runtime.publish import write_bytes
 from indexer.index import Index
-from indexer.query import KEY_PREFIX, STDIN, Hit, query_image
+from indexer.query import KEY_PREFIX, Hit
 
+STDIN = "-"
+"""How the image that came on stdin is called."""
 THUMBNAIL = 144
 """Side in pixels of a picture on the page."""
 
@@ -104,7 +106,9 @@ class _Cards:
             return image
         if of.startswith(KEY_PREFIX):
             return self.index.image(self.index.find(of.removeprefix(KEY_PREFIX)))
-        return query_image(of)
+        from encoder.images.inputs import read_file
+
+        return read_file(Path(of))
 
     def _query_labels(self, query: str) -> Labels:
         """Return what is known of a query: from the caller, or the labels of its row if it is one."""

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from encoder.bits import Codes, hamming
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from indexer.matches import Bounds, Distances, Matches, Rows
+from indexer.matches import Bounds, Distances, Matches, Rows, without
 from indexer.row_mask import RowSet
-from indexer.search.level_index import LevelIndex
+from indexer.search.level_index import LevelIndex, search_excluding
 from indexer.settings import Combine, CombineSettings, SearchSettings
 
 RRF_CONSTANT: Final = 60
@@ -54,7 +54,9 @@ class MultiLevelQuery:
     """uint8[nq, nbits / 8] for each level of the settings."""
     settings: CombineSettings
     rows: RowSet | None
-    """Those that count; None: all."""
+    """Those that are eligible; None: all."""
+    exclude: Rows | None = None
+    """int64[nq], a row that each query leaves out, -1 for none; None: none at all."""
 
     @property
     def k(self) -> int:
@@ -67,8 +69,8 @@ class MultiLevelQuery:
         return self.settings.weights or (1,) * len(self.settings.levels)
 
     def search(self, level: Level, settings: SearchSettings) -> list[Matches]:
-        """Ask one level."""
-        return self.indexes[level].search(self.codes[level], settings, self.rows)
+        """Search one level."""
+        return search_excluding(self.indexes[level], self.codes[level], settings, self.rows, self.exclude)
 
     def distances(self, level: Level, at: int, rows: Rows) -> Distances:
         """Return int32[len(rows)], bits between a query and some rows."""
@@ -137,7 +139,10 @@ def _sum(query: MultiLevelQuery) -> list[Ranked]:
         for level, weight, nbits in zip(levels, weights, bits, strict=True)
     ]
     rows, codes = query.indexes[levels[0]].rows, [query.codes[level] for level in levels]
-    matches = search_weighted(weighted, rows, codes, Bounds(query.k, rows=query.rows))
+    more = 0 if query.exclude is None else 1
+    matches = search_weighted(weighted, rows, codes, Bounds(query.k + more, rows=query.rows))
+    if query.exclude is not None:
+        matches = [without(one, row, query.k) for one, row in zip(matches, query.exclude.tolist(), strict=True)]
     return [query.ranked(at, one.rows, one.distances / largest) for at, one in enumerate(matches)]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from encoder.bits import Bits, Codes
 from encoder.errors import HashgrainError, Reason
-from indexer.matches import Bounds, Matches, Rows, complete_ties, merge
+from indexer.matches import Bounds, Matches, Rows, complete_ties, merge, without
 from indexer.row_mask import RowSet, in_set, mask_of, row_set, size_of
 from indexer.settings import Engine, SearchSettings
 from indexer.storage.manifest import LevelRecord
@@ -288,6 +288,19 @@ class LevelIndex:
             mask = in_set(rows, answer.rows)
             answer = Matches(answer.rows[mask], answer.distances[mask])
         return Matches(answer.rows[:k].copy(), answer.distances[:k].copy())  # not views that keep all of them
+
+
+def search_excluding(
+    level: LevelIndex, queries: Codes, settings: SearchSettings, rows: RowSet | None, exclude: Rows | None
+) -> list[Matches]:
+    """Search as `LevelIndex.search`, and leave out of each query's matches the row int64[nq] names; -1 for none."""
+    if exclude is None:
+        return level.search(queries, settings, rows)
+    wider = settings if settings.k is None else replace(settings, k=settings.k + 1)
+    return [
+        without(matches, row, settings.k)
+        for matches, row in zip(level.search(queries, wider, rows), exclude.tolist(), strict=True)
+    ]
 
 
 def _within(rows: RowSet | None, start: int, stop: int) -> RowSet | None:

@@ -47,7 +47,7 @@ def recall_copies(
 
     coded: dict[Level, list[Codes]] = {level: [] for level in codes}
     done, total = 0, len(pictures) * len(CopyKind)
-    for batch in ordered_map(encoder.encode, batches()):
+    for batch in ordered_map(encoder.codes, batches()):
         for level, of_level in batch.items():
             coded[level].append(of_level)
         done += len(of_level)

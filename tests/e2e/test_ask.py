@@ -7,7 +7,6 @@ import pytest
 
 from encoder.bits import unpack
 from encoder.levels import Level
-from encoder.model.image_encoder import image_logits
 from indexer.index import Index
 from tests.support.pictures import encoded
 
@@ -83,8 +82,7 @@ def test_rerank_says_how_many_of_a_radius_are_wanted(asking, photo):
 
 def test_rerank_orders_by_how_sure_the_query_is_of_each_bit(asking, index_folder, photo):
     index = Index(index_folder)
-    path = index.folder / str(index.manifest.model)
-    logits = image_logits(path, [("photo", photo.read_bytes())], [Level.MID], index.manifest.precision)[Level.MID][0]
+    logits = index.encoder.encode([photo], [Level.MID]).logits[Level.MID][0]
     hits = asking(photo, "--level", "mid", "--rerank", 20, "-k", 5)
     assert {hit["row"] for hit in hits} <= {hit["row"] for hit in asking(photo, "--level", "mid", "-k", 20)}
     differ = unpack(index.codes(Level.MID, np.array([hit["row"] for hit in hits]))) != (logits >= 0)

@@ -13,7 +13,8 @@ from encoder.errors import HashgrainError
 from encoder.images.decode import RejectedImage
 from encoder.images.limits import Limits
 from encoder.levels import Level
-from encoder.model.image_encoder import MOST_BATCH, ImageEncoder, batch_for, compiled, packed, resolve_device
+from encoder.model.device import resolve_device
+from encoder.model.image_encoder import MOST_BATCH, ImageEncoder, batch_for, compiled, packed
 from encoder.model.model_file import load_model
 from encoder.model.spec import Precision
 from encoder.runtime.parallel import ordered_map
@@ -60,13 +61,13 @@ def test_a_batch_that_memory_has_no_room_for_is_halved(encoder, monkeypatch):
             raise torch.OutOfMemoryError
         return network(images, levels)
 
-    whole = encoder.encode(pictures)
+    whole = encoder.codes(pictures)
     monkeypatch.setattr(encoder, "network", small)
-    for level, codes in encoder.encode(pictures).items():
+    for level, codes in encoder.codes(pictures).items():
         assert np.array_equal(codes, whole[level])
     assert sizes == [11, 5, 2, 2, 2, 2, 2, 1]
     sizes.clear()
-    encoder.encode(pictures)
+    encoder.codes(pictures)
     assert sizes == [2, 2, 2, 2, 2, 1]  # it is remembered
 
 
@@ -76,7 +77,7 @@ def test_no_memory_for_one_image_is_told(encoder, monkeypatch):
 
     monkeypatch.setattr(encoder, "network", none)
     with pytest.raises(HashgrainError, match="no memory for one image"):
-        encoder.encode(pictures_of(encoder, 2))
+        encoder.codes(pictures_of(encoder, 2))
 
 
 @pytest.mark.parametrize(
@@ -103,12 +104,12 @@ def test_it_is_compiled_once_for_all_batches(encoder, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda net, **kw: real(net, backend=counter, **kw))
     levels = (Level.FINE, Level.MID)
     encoder.network = compiled(encoder.model.network, torch.from_numpy(pictures_of(encoder, 4)), levels)
-    for codes in ordered_map(lambda count: encoder.encode(pictures_of(encoder, count), levels), [5, 3, 2], workers=2):
+    for codes in ordered_map(lambda count: encoder.codes(pictures_of(encoder, count), levels), [5, 3, 2], workers=2):
         assert list(codes) == list(levels)
     assert counter.frame_count == 1
 
 
-def test_a_network_that_cannot_be_compiled_runs_as_it_is(encoder, monkeypatch, capsys):
+def test_a_network_that_cannot_be_compiled_runs_as_it_is(encoder, monkeypatch):
     def none(_, **__):
         def fail(*_):
             raise RuntimeError
@@ -116,15 +117,17 @@ def test_a_network_that_cannot_be_compiled_runs_as_it_is(encoder, monkeypatch, c
         return fail
 
     monkeypatch.setattr(torch, "compile", none)
-    assert compiled(encoder.model.network, torch.zeros(1), tuple(Level)) is encoder.model.network
-    assert "cannot be compiled" in capsys.readouterr().err
+    notices: list[str] = []
+    network = encoder.model.network
+    assert compiled(network, torch.zeros(1), tuple(Level), notices.append) is network
+    assert "cannot be compiled" in notices[0]
 
 
 def test_pictures_or_reasons_in_order(encoder):
     good, bad, other = encoder.pictures([encoded(1), b"no picture", encoded(2)], Limits())
     assert isinstance(bad, RejectedImage)
-    codes = encoder.encode([good, other])
-    for level, of_level in encoder.encode(np.stack([good, other])).items():
+    codes = encoder.codes([good, other])
+    for level, of_level in encoder.codes(np.stack([good, other])).items():
         assert np.array_equal(of_level, codes[level])
 
 
@@ -136,7 +139,7 @@ def bits_that_differ(codes, others):
 def test_bf16_and_fp32_nearly_agree(model_path):
     encoders = [ImageEncoder(load_model(model_path), "cpu", each) for each in (Precision.FP32, Precision.BF16)]
     pictures = pictures_in(encoders[0], [encoded(seed) for seed in range(64)])
-    codes, others = (encoder.encode(pictures) for encoder in encoders)
+    codes, others = (encoder.codes(pictures) for encoder in encoders)
     assert bits_that_differ(codes, others) <= 0.015
 
 
@@ -149,8 +152,8 @@ def test_both_decodes_nearly_agree_in_codes(encoder):
         Image.open(io.BytesIO(encoded(seed))).resize((90, 80)).save(stream, "JPEG", quality=90)
         files.append(stream.getvalue())
     theirs = decode_squares(files, encoder.model.config.image_size, Limits(), torch.device("cpu"))
-    codes = encoder.encode(pictures_in(encoder, files))
-    assert bits_that_differ(codes, encoder.encode(np.stack([np.asarray(picture) for picture in theirs]))) <= 0.005
+    codes = encoder.codes(pictures_in(encoder, files))
+    assert bits_that_differ(codes, encoder.codes(np.stack([np.asarray(picture) for picture in theirs]))) <= 0.005
 
 
 @pytest.mark.gpu
@@ -158,6 +161,6 @@ def test_a_gpu_codes_nearly_as_a_cpu_does(model_path):
     cpu = ImageEncoder(load_model(model_path), "cpu", Precision.FP32)
     gpu = ImageEncoder(load_model(model_path), "cuda", Precision.BF16, compile_for=tuple(Level))
     files = [encoded(seed) for seed in range(100)]
-    codes = cpu.encode(pictures_in(cpu, files))
-    others = gpu.encode(pictures_in(gpu, files))
+    codes = cpu.codes(pictures_in(cpu, files))
+    others = gpu.codes(pictures_in(gpu, files))
     assert bits_that_differ(codes, others) <= 0.015

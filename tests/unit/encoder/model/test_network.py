@@ -213,7 +213,7 @@ def test_bf16_changes_few_bits(network, config, tmp_path):
     save_model(tmp_path / "a.safetensors", config, network)
     pictures = np.random.default_rng(0).integers(0, 256, (32, 64, 64, 3), dtype=np.uint8)
     codes = [
-        ImageEncoder(load_model(tmp_path / "a.safetensors"), "cpu", precision).encode(pictures)
+        ImageEncoder(load_model(tmp_path / "a.safetensors"), "cpu", precision).codes(pictures)
         for precision in (Precision.FP32, Precision.BF16)
     ]
     for level in codes[0]:

@@ -15,8 +15,8 @@ from encoder.levels import Level
 from indexer.build import build
 from indexer.index import Index
 from indexer.page.page import THUMBNAIL, Known, Section, save_page
-from indexer.query import ask
-from indexer.settings import BuildSettings, Question, SearchSettings
+from indexer.query import ByKey
+from indexer.settings import BuildSettings
 from tests.support.pictures import encoded
 
 EVIL = "<script>alert('1')</script>\"><img src=x onerror=alert(1)>"
@@ -50,7 +50,7 @@ def page_of(tmp_path, index):
 
     def write(answers=None, *, query="key:a.png", known=None, **words):
         if answers is None:
-            hits = ask(index, ["key:a.png"], Question(Level.FUSED, SearchSettings(10)))[0]
+            hits = list(index.query(ByKey("a.png"), level="fused"))
             answers = [[replace(hit, query=query) for hit in hits]]
         section = Section(words.pop("name", "level fused"), words.pop("note", ""), answers)
         save_page(tmp_path / "page.html", index, [section], **{"title": "Matches"} | words, known=known)
@@ -133,7 +133,7 @@ def test_a_missing_tar_is_a_placeholder_too(tmp_path, write_codes, page_of):
     )  # fmt: skip
     build(list_code_files([tmp_path / "tars"]), tmp_path / "other", BuildSettings(levels=(Level.FUSED,)))
     other = Index(tmp_path / "other")
-    section = Section("", "", ask(other, ["key:a.png"], Question(Level.FUSED, SearchSettings(1))))
+    section = Section("", "", [other.query(ByKey("a.png"), k=1)])
     save_page(tmp_path / "tar.html", other, [section], title="")
     assert "moved.tar" in (tmp_path / "tar.html").read_text()
 
@@ -198,7 +198,7 @@ def test_the_same_picture_is_read_once(page_of, index, monkeypatch):
         return encoded(row)
 
     monkeypatch.setattr(Index, "image", image)
-    hits = ask(index, ["key:a.png"], Question(Level.FUSED, SearchSettings(10)))[0]
+    hits = list(index.query(ByKey("a.png"), level="fused"))
     page_of([hits, hits, hits])
     assert sorted(read) == [0, 0, 1, 2, 3]  # row 0 as the query, and as a hit
 

@@ -132,7 +132,7 @@ def test_images_come_in_the_order_of_their_codes_with_what_the_hash_layers_read(
     }
     for level, values in images.features.items():
         logits = network.head(level)(torch.from_numpy(np.array(values))).detach().numpy()
-        codes = encoder.encode(np.stack([decode_square(encoded(seed), 64, Limits()) for seed in (1, 2, 1)]), [level])
+        codes = encoder.codes(np.stack([decode_square(encoded(seed), 64, Limits()) for seed in (1, 2, 1)]), [level])
         assert np.mean(unpack(binarize(logits)) == unpack(codes[level])) > 0.99  # another batch rounds otherwise
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.tar", "two.tar"]
 

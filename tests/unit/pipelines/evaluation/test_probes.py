@@ -28,12 +28,12 @@ def pictures():
 
 
 def encode_at(encoder, level, pictures):
-    return encoder.encode(pictures, [level])[level]
+    return encoder.codes(pictures, [level])[level]
 
 
 def test_all_levels_are_asked_with_the_copies_each_would_be_asked_with_alone(encoder, pictures, monkeypatch):
     monkeypatch.setattr(probes, "BATCH", COUNT)
-    codes, rows = encoder.encode(pictures), np.arange(4, 8)
+    codes, rows = encoder.codes(pictures), np.arange(4, 8)
     seen: list[float] = []
     found = recall_copies(encoder, pictures[4:8], rows, codes, 3, lambda done, *_: seen.append(done))
     assert list(found) == list(Level)
@@ -43,7 +43,7 @@ def test_all_levels_are_asked_with_the_copies_each_would_be_asked_with_alone(enc
 
 
 def test_blocks_change_no_copy(encoder, pictures, monkeypatch):
-    codes, rows = encoder.encode(pictures), np.arange(COUNT)
+    codes, rows = encoder.codes(pictures), np.arange(COUNT)
     whole = recall_copies(encoder, pictures, rows, codes, 0, lambda *_: None)
     monkeypatch.setattr(probes, "BATCH", 5)
     blocks = recall_copies(encoder, pictures, rows, codes, 0, lambda *_: None)

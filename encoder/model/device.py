@@ -1,0 +1,52 @@
+"""Where a network runs and in which arithmetic: names of devices and precisions, resolved on this machine."""
+
+import torch
+
+from encoder.errors import HashgrainError, Reason
+from encoder.model.spec import Precision
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        HashgrainError: `bad-value` when it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        device = None
+    if device is None or device.type not in {"cpu", "cuda"}:
+        raise HashgrainError(Reason.BAD_VALUE, f"device {name!r} is not available here; give auto, cpu, cuda or cuda:N")
+    return device
+
+
+def resolve_devices(names: str) -> list[str]:
+    """Return the devices of a list with commas between; `all` is every CUDA device or, where there is none, the CPU.
+
+    Raises:
+        HashgrainError: `bad-value` when one is not there.
+    """
+    if names == "all":
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+    return [str(resolve_device(name.strip())) for name in names.split(",")]
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """Return what `auto` means on a device."""
+    if precision is not Precision.AUTO:
+        return precision
+    if device.type == "cpu":
+        native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    else:
+        native = torch.cuda.is_bf16_supported()
+    return Precision.BF16 if native else Precision.FP32
+
+
+def fast_dtype(device: str = "cpu") -> torch.dtype:
+    """Return the type that `Precision.AUTO` computes in."""
+    precision = resolve_precision(Precision.AUTO, torch.device(device))
+    return torch.bfloat16 if precision is Precision.BF16 else torch.float32

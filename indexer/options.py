@@ -1,0 +1,100 @@
+"""The options of a query by name, as a program and the command line give them, and what they come to."""
+
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+from typing import TypedDict, TypeVar
+
+from encoder.errors import HashgrainError, Reason
+from encoder.levels import Level, parse_level
+from indexer.settings import Combine, CombineSettings, Engine, LevelSettings, SearchSettings
+
+K = 10
+"""Hits of a query that says neither k nor radius."""
+
+Name = TypeVar("Name", bound=StrEnum)
+
+
+class QueryOptions(TypedDict, total=False):
+    """Options of `Index.query`; all may be left out, and None is as if left out but for `k`."""
+
+    level: Level | str | None
+    """Which code is compared; default: fused, or the only level there is."""
+    k: int | None
+    """Most hits; default: 10, or with a radius all within it. None: no limit, which takes a radius."""
+    radius: int | None
+    """Largest Hamming distance in bits, inclusive."""
+    where: str | None
+    """Filter that rows must pass, see docs/FILTERS.md."""
+    levels: Sequence[Level | str] | None
+    """Several levels instead of one, in the order of a cascade."""
+    combine: Combine | str | None
+    """How several levels become one order: cascade (default), sum or rrf."""
+    weights: Sequence[int] | None
+    """Of each of `levels`, for sum and rrf; default: 1 each."""
+    budgets: Sequence[int] | None
+    """Rows that each level of a cascade but the last leaves over."""
+    radii: Sequence[int] | None
+    """Largest distance at each level of a cascade, in bits: then every row within all of them is found."""
+    rerank: int | None
+    """Order the nearest so many by how sure the query is of each bit; images only, one level."""
+    explain: bool
+    """Report the distance at every level, not only at those that were searched."""
+    exclude_self: bool
+    """A query by key leaves its own row out."""
+    nprobe: int | None
+    """Inverted lists to probe."""
+    recall: float | None
+    """Share of the nearest that is to be found, 0..1, as `indexer tune` measured it."""
+    exact: bool
+    """Compare every code, also where there are inverted lists."""
+    engine: Engine | str | None
+    """Who compares: auto (default), scan, faiss or gpu."""
+
+
+def plan(options: QueryOptions, has: Collection[Level]) -> LevelSettings | CombineSettings:
+    """Return what options come to on an index that has certain levels.
+
+    Raises:
+        TypeError: an option that does not exist.
+        HashgrainError: `bad-value`, `level-unknown`.
+    """
+    if unknown := options.keys() - QueryOptions.__annotations__:
+        raise TypeError(f"query() got an unexpected keyword argument {min(unknown)!r}")
+    radius = options.get("radius")
+    search = SearchSettings(
+        k=options.get("k", K if radius is None else None),
+        radius=radius,
+        where=options.get("where"),
+        nprobe=options.get("nprobe"),
+        recall=options.get("recall"),
+        exact=options.get("exact", False),
+        engine=_named(Engine, options.get("engine") or Engine.AUTO, "engine"),
+    )
+    if levels := options.get("levels"):
+        _refuse(options, ("level", "rerank"), f"left out: {', '.join(levels)} are combined")
+        return CombineSettings(
+            _named(Combine, options.get("combine") or Combine.CASCADE, "combine"),
+            tuple(parse_level(level) for level in levels),
+            search,
+            tuple(options.get("weights") or ()),
+            tuple(options.get("budgets") or ()),
+            tuple(options.get("radii") or ()),
+        )
+    _refuse(options, ("combine", "weights", "budgets", "radii"), "left out, or levels that are to be combined")
+    level = options.get("level")
+    only = next(iter(has)) if len(has) == 1 else Level.FUSED
+    chosen = only if level is None else parse_level(level)
+    return LevelSettings(chosen, search, options.get("rerank"), options.get("explain", False))
+
+
+def _refuse(options: QueryOptions, names: Sequence[str], expected: str) -> None:
+    for name in names:
+        if value := options.get(name):
+            raise HashgrainError(Reason.BAD_VALUE, f"{name}: {value}; expected {expected}")
+
+
+def _named(kind: type[Name], value: str, what: str) -> Name:
+    try:
+        return kind(value)
+    except ValueError:
+        raise HashgrainError(Reason.BAD_VALUE, f"{what}: {value}; expected one of {', '.join(kind)}") from None
