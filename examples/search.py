@@ -1,42 +1,34 @@
-"""Ask an index from Python: numpy arrays in and out, no command line.
+"""Search an index from a script: photos and keys in, hits out.
 
-usage: search.py INDEX KEY [KEY ...]
+usage: search.py INDEX PHOTO|key:KEY [...]
 """
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
+from pathlib import Path
 
 import indexer
-from indexer import Combine, CombineSettings, Level, SearchSettings
+from indexer import ByKey
 
 
 def main() -> None:
     index = indexer.open(sys.argv[1])
-    rows = np.array([index.find(key) for key in sys.argv[2:]])
+    queries = [ByKey(text[4:]) if text.startswith("key:") else Path(text) for text in sys.argv[2:]]
 
-    # One level: uint8[n, nbits / 8] in, for each query rows and distances out, nearest first.
-    found = index.search(Level.FINE, index.codes(Level.FINE, rows), SearchSettings(k=5))
-    for key, one in zip(sys.argv[2:], found, strict=True):
-        print(key, [index.key(row) for row in one.rows.tolist()], one.distances)
+    # One level, all queries as one batch. The model is loaded for the first photo and kept.
+    for answer in index.query_batch(queries, level="fine", k=5, exclude_self=True):
+        print(answer.query)
+        for hit in answer:
+            print(f"  {hit.rank}. {hit.key}, {hit.distance} bits", hit.labels)
 
-    # Everything within 12 bits, among the rows that pass a filter.
-    near = index.search(Level.MID, index.codes(Level.MID, rows), SearchSettings(k=None, radius=12, where='key ~ "*7"'))
-    print("within 12 bits:", [len(one.rows) for one in near])
+    # All rows within 12 bits that pass a filter, and several levels as one order.
+    near = index.query(queries[0], level="mid", radius=12, where='key ~ "*7"')
+    print("within 12 bits:", [hit.key for hit in near])
+    best = index.query(queries[0], levels=["coarse", "mid", "fine"], combine="sum", k=3)
+    print("by sum:", [(hit.key, hit.score) for hit in best])
 
-    # Several levels as one order.
-    levels = (Level.COARSE, Level.MID, Level.FINE)
-    codes = {level: index.codes(level, rows) for level in levels}
-    for ranked in index.combine(codes, CombineSettings(Combine.SUM, levels, SearchSettings(k=3))):
-        print("by sum:", [index.key(row) for row in ranked.rows.tolist()], ranked.scores)
-
-    # An index may be asked from several threads at once.
-    with ThreadPoolExecutor() as pool:
-        each = pool.map(
-            lambda row: index.search(Level.FUSED, index.codes(Level.FUSED, row[None]), SearchSettings(k=1)), rows
-        )
-        print("itself:", [index.key(int(one.rows[0])) for [one] in each])
+    # A hit's picture comes back from its shard.
+    if best:
+        print(len(best[0].image()), "bytes of", best[0].key)
 
 
 if __name__ == "__main__":

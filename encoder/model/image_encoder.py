@@ -50,9 +50,9 @@ if hasattr(os, "register_at_fork"):
 class Encoded:
     """Codes of images, by level."""
 
-    codes: dict[Level, Codes]
+    codes: Mapping[str, Codes]
     """uint8[n, nbits / 8], lowest bit first."""
-    logits: dict[Level, Logits]
+    logits: Mapping[str, Logits]
     """float32[n, nbits]: bit = (logit >= 0); how far a logit is from 0 is how sure its bit is."""
 
 
@@ -113,7 +113,9 @@ class ImageEncoder:
         wanted = self._levels(levels)
         size = self.model.config.image_size
         pictures = [square_of(image, size, limits) for image in images]
-        logits = {level: np.empty((len(pictures), self.model.config.bits[level]), dtype=np.float32) for level in wanted}
+        logits: dict[str, Logits] = {
+            level: np.empty((len(pictures), self.model.config.bits[level]), dtype=np.float32) for level in wanted
+        }
         for start in range(0, len(pictures), CPU_BATCH):
             part = np.stack(pictures[start : start + CPU_BATCH])
             for level, values in self.logits(part, wanted).items():

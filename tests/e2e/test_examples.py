@@ -1,5 +1,6 @@
 """The examples run as they stand."""
 
+import runpy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -7,22 +8,62 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 import indexer
 from encoder.levels import Level
 from indexer import Engine, SearchSettings
+from tests.support.pictures import encoded
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_search_answers(index_folder):
-    run = subprocess.run(
-        [sys.executable, EXAMPLES / "search.py", index_folder, "pic-007", "pic-033"],
-        capture_output=True, text=True, check=True, env={"PYTHONPATH": str(EXAMPLES.parent)},
-    )  # fmt: skip
-    lines = run.stdout.splitlines()
-    assert lines[0].startswith("pic-007 ['pic-007', ")
-    assert lines[-1] == "itself: ['pic-007', 'pic-033']"
+@pytest.fixture
+def example(monkeypatch, capsys):
+    """Run an example as it stands, and return what it prints."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr("sys.argv", [name, *map(str, arguments)])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_search(example, index_folder, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(encoded(33))
+    lines = example("search.py", index_folder, tmp_path / "photo.jpg", "key:pic-007")
+    assert lines[0] == str(tmp_path / "photo.jpg")
+    assert lines[1].startswith("  1. pic-033, 0 bits")
+    assert lines[6] == "key:pic-007"
+    assert "pic-007" not in "".join(lines[7:12])
+    assert lines[-2].startswith("by sum: [('pic-033', 0.0), ")
+    assert lines[-1].endswith(" bytes of pic-033")
+
+
+def test_walk(example, index_folder):
+    lines = example("walk.py", index_folder)
+    assert (
+        lines[0]
+        == "60 rows, bits per level: {<Level.FINE: 'fine'>: 64, <Level.MID: 'mid'>: 64, <Level.COARSE: 'coarse'>: 64, <Level.FUSED: 'fused'>: 64}"
+    )
+    assert lines[1].startswith("pic-007 {")
+    assert "one bit off: 1 bit" in lines
+    assert lines[-1] == "itself first: 1.0"
+
+
+def test_service(index_folder, monkeypatch):
+    monkeypatch.setenv("HASHGRAIN_INDEX", str(index_folder))
+    client = TestClient(runpy.run_path(str(EXAMPLES / "service.py"))["app"])
+    found = client.post("/search?level=fine&k=3", content=encoded(33)).json()
+    assert [hit["rank"] for hit in found] == [1, 2, 3]
+    assert (found[0]["key"], found[0]["query"]) == ("pic-033", "upload")
+    assert "pic-007" not in [hit["key"] for hit in client.get("/similar/pic-007").json()]
+    assert client.get(f"/picture/{found[0]['row']}").content == encoded(33)
+    refused = client.post("/search", content=b"no image")
+    assert (refused.status_code, refused.json()["detail"]["reason"]) == (400, "image-rejected")
+    assert client.get("/similar/nobody").status_code == 400
+    assert client.get("/picture/60").status_code == 404
 
 
 def test_importing_the_index_loads_no_engine():

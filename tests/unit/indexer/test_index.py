@@ -208,7 +208,12 @@ def test_an_index_of_one_level_searches_that(codes_folder, tmp_path):
 
 def test_the_model_is_loaded_once_also_by_threads_that_begin_together(index_folder, photo, monkeypatch):
     loads, real, start = [], encoder.load, threading.Barrier(THREADS)
-    monkeypatch.setattr(encoder, "load", lambda *args, **kw: loads.append(args) or real(*args, **kw))
+
+    def counted(*args, **options):
+        loads.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(encoder, "load", counted)
     index = indexer.open(index_folder)
     alone = [hit.as_dict() for hit in indexer.open(index_folder).query(photo, k=5)]
     loads.clear()
@@ -283,11 +288,10 @@ def test_an_open_index_knows_when_another_took_its_place(codes_folder, tmp_path,
     build(files, tmp_path / "index", BuildSettings())
     index = indexer.open(tmp_path / "index")
     loaded = index.encoder
-    assert index.is_current
-    assert index.reopen() is index
+    assert (index.is_current, index.reopen()) == (True, index)
     build(files[:1], tmp_path / "index", BuildSettings(overwrite=True))
-    assert not index.is_current
     newer = index.reopen()
+    assert [one.is_current for one in (index, newer)] == [False, True]
     assert (index.ntotal, newer.ntotal) == (60, 20)
     assert newer.encoder is loaded
     assert len(index.query(photo, k=60)) == 60
