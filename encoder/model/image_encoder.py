@@ -97,7 +97,7 @@ class ImageEncoder:
             self.batch = self._batch_for_memory(compile_for)
 
     def encode(
-        self, images: Sequence[ImageLike], levels: Sequence[Level] | None = None, limits: Limits = Limits()
+        self, images: Sequence[ImageLike], levels: Sequence[Level | str] | None = None, limits: Limits = Limits()
     ) -> Encoded:
         """Return codes and logits of images of any kind and size.
 
@@ -122,7 +122,7 @@ class ImageEncoder:
                 logits[level][start : start + len(part)] = values
         return Encoded({level: binarize(values) for level, values in logits.items()}, logits)
 
-    def _levels(self, levels: Sequence[Level] | None) -> list[Level]:
+    def _levels(self, levels: Sequence[Level | str] | None) -> list[Level]:
         has = self.model.config.bits
         wanted = list(has) if levels is None else [parse_level(level) for level in levels]
         for level in wanted:

@@ -1,6 +1,7 @@
 """Pictures to codes: packing on the device, memory that runs out, precisions and devices that nearly agree."""
 
 import io
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 from PIL import Image
 from torch._dynamo.testing import CompileCounter
 
+import encoder as encoder_package
 from encoder.bits import binarize
 from encoder.errors import HashgrainError
-from encoder.images.decode import RejectedImage
+from encoder.images.decode import RejectedImage, decode_square
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.device import resolve_device
@@ -164,3 +166,36 @@ def test_a_gpu_codes_nearly_as_a_cpu_does(model_path):
     codes = cpu.codes(pictures_in(cpu, files))
     others = gpu.codes(pictures_in(gpu, files))
     assert bits_that_differ(codes, others) <= 0.015
+
+
+def test_a_program_gets_codes_and_logits_of_any_number_of_images(model_path):
+    model = encoder_package.load(model_path, "cpu", "fp32")
+    files = [encoded(number, "PNG") for number in range(70)]
+    squares = np.stack([decode_square(data, 64, Limits()) for data in files])
+    found = model.encode([*files[:69], Image.open(BytesIO(files[69]))])
+    for level in Level:
+        logits = np.concatenate([model.logits(squares[at : at + 32])[level] for at in range(0, 70, 32)])
+        np.testing.assert_array_equal(found.logits[level], logits)
+        np.testing.assert_array_equal(found.codes[level], binarize(logits))
+    assert list(model.encode(files[:2], ["mid"]).codes) == [Level.MID]
+    assert [codes.shape for codes in model.encode([]).codes.values()] == [(0, 8)] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nowhere.safetensors",), "model file nowhere.safetensors cannot be used: it does not exist"),
+        (("model", "abacus"), "device 'abacus' is not available here"),
+        (("model", "cpu", "fp8"), "precision 'fp8' is not known; give one of auto, fp32, bf16"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_one_line(model_path, arguments, says):
+    with pytest.raises(HashgrainError) as caught:
+        encoder_package.load(*(model_path if each == "model" else each for each in arguments))
+    assert says in str(caught.value)
+
+
+def test_a_level_that_the_model_has_not_is_one_line(encoder):
+    encoder.model.config.heads.pop(Level.MID)
+    with pytest.raises(HashgrainError, match="the model has no level mid"):
+        encoder.encode([encoded(1)], [Level.MID])
