@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from encoder.images.shards import Shard
     from encoder.stream.report import EncodeReport
 
+REMEDIES = {
+    Reason.CODES_DAMAGED: "encoder encode",
+    Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
+    Reason.EXISTS: "--out, --overwrite",
+    Reason.FIT_IMPOSSIBLE: "--label LEVEL=FIELD, --hash, --bits",
+    Reason.LEVEL_UNKNOWN: "--levels",
+    Reason.MODEL_INVALID: "encoder fit SHARDS --out MODEL",
+    Reason.MODEL_MISMATCH: "--out, --overwrite",
+    Reason.PROCESS_DIED: "--batch, --devices",
+    Reason.SHARD_CLASH: "--out, --overwrite",
+    Reason.TOO_MANY_BAD: "--max-bad, encoder inspect --rejects",
+    Reason.TRAINING_DIVERGED: "--loss, --batch, --precision fp32",
+    Reason.WEIGHTS_UNAVAILABLE: "--weights",
+}
+"""What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 Shards = Annotated[
@@ -313,4 +328,4 @@ app.command(no_args_is_help=True)(train)
 
 def main() -> None:
     """Run the `encoder` command."""
-    run(app, "encoder")
+    run(app, "encoder", REMEDIES)

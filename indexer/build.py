@@ -72,7 +72,7 @@ def build(
 
 def _check_vacant(index: Path, settings: BuildSettings) -> None:
     if (index / POINTER).exists() and not settings.overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{index} holds an index; give another --out, or --overwrite to replace it")
+        raise HashgrainError(Reason.EXISTS, f"{index} holds an index; choose another folder, or overwrite it")
 
 
 def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeHeader]:
@@ -94,14 +94,12 @@ def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeH
             raise HashgrainError(
                 Reason.SHARD_DAMAGED,
                 f"{path} holds what was readable of a damaged shard ({header.shard.damage}); mend {header.shard.path} and "
-                "encode it again, or --allow-damaged",
+                "encode it again, or allow damaged shards",
             )
     for level in settings.levels or ():
         if level not in headers[files[0]].bits:
             has = ", ".join(headers[files[0]].bits)
-            raise HashgrainError(
-                Reason.LEVEL_UNKNOWN, f"level {level} is not in {files[0]} (has: {has}); name those in --levels"
-            )
+            raise HashgrainError(Reason.LEVEL_UNKNOWN, f"level {level} is not in {files[0]} (has: {has}); name those")
     return headers
 
 
@@ -121,8 +119,8 @@ def _kept_rows(headers: dict[Path, CodeHeader], settings: BuildSettings) -> tupl
         key, path = next((file_key, path) for path, keep in kept.items() for file_key in _left_out(path, keep))
         raise HashgrainError(
             Reason.DUPLICATE_KEYS,
-            f"{int(again.sum()):,} keys stand in more than one row, first {key!r} in {path}; encode with --prefix-keys, or "
-            "build with --on-duplicate first",
+            f"{int(again.sum()):,} keys stand in more than one row, first {key!r} in {path}; encode with "
+            "prefixed keys, or build with the first of each",
         )
     return kept, hashes[~again], int(again.sum())
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from encoder.errors import Reason
 from encoder.levels import parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version
 from indexer.options import K, QueryOptions
@@ -30,6 +31,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 STDIN = "-"
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
+REMEDIES = {
+    Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
+    Reason.DUPLICATE_KEYS: "encoder encode --prefix-keys, indexer build --on-duplicate first",
+    Reason.EXISTS: "--out, --overwrite",
+    Reason.INDEX_DAMAGED: "indexer build --overwrite",
+    Reason.INDEX_MISSING: "indexer build CODES --out INDEX",
+    Reason.LEVEL_UNKNOWN: "--level, --levels",
+    Reason.MODEL_INVALID: "--model",
+    Reason.MODEL_MISMATCH: "--model",
+    Reason.SHARD_DAMAGED: "indexer build --allow-damaged",
+}
+"""What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 
 
 @app.callback()
@@ -319,4 +332,4 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
 
 def main() -> None:
     """Run the `indexer` command."""
-    run(app, "indexer")
+    run(app, "indexer", REMEDIES)

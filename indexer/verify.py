@@ -58,6 +58,4 @@ def _verify_segment(path: Path, segment: Segment) -> None:
 
 
 def _wrong(path: Path, why: str) -> HashgrainError:
-    return HashgrainError(
-        Reason.INDEX_DAMAGED, f"index {path} is damaged: {why}; build it again (`indexer build --overwrite`)"
-    )
+    return HashgrainError(Reason.INDEX_DAMAGED, f"index {path} is damaged: {why}; build it again")

@@ -6,11 +6,12 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from encoder.errors import HashgrainError
+from encoder.errors import HashgrainError, Reason
 
 if TYPE_CHECKING:
     import typer
@@ -24,8 +25,14 @@ PLAIN_SECONDS = 5.0
 """Between two progress lines where there is no terminal."""
 
 
-def run(app: "typer.Typer", name: str) -> NoReturn:
-    """Run a command line and leave the process with its exit code: 0 fine, 1 a domain error, 2 wrong usage."""
+def run(app: "typer.Typer", name: str, remedies: Mapping[Reason, str] = MappingProxyType({})) -> NoReturn:
+    """Run a command line and leave the process with its exit code: 0 fine, 1 a domain error, 2 wrong usage.
+
+    Args:
+        app: the command line.
+        name: how it is called.
+        remedies: options and commands that mend an error, by its reason; they are shown behind its message.
+    """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -35,7 +42,8 @@ def run(app: "typer.Typer", name: str) -> NoReturn:
     try:
         app(prog_name=name)
     except HashgrainError as err:
-        notice(f"error: {err}")
+        remedy = remedies.get(err.reason)
+        notice(f"error: {err}" + (f" ({remedy})" if remedy else ""))
         sys.exit(EXIT_ERROR)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say to it

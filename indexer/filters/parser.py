@@ -223,7 +223,7 @@ class _Parser:
 
     def _fields(self) -> str:
         labels = [spelled(name) for name in sorted(self._labels)]
-        more = f" and {len(labels) - SHOWN} more labels (see `indexer info`)" if len(labels) > SHOWN else ""
+        more = f" and {len(labels) - SHOWN} more labels" if len(labels) > SHOWN else ""
         return ", ".join([Source.KEY, Source.SHARD, *labels[:SHOWN]]) + more
 
     def _error(self, message: str, token: _Token | None = None) -> HashgrainError:

@@ -314,7 +314,7 @@ def _nprobe(record: LevelRecord, settings: SearchSettings) -> int | None:
     if record.tuned is None:
         raise HashgrainError(
             Reason.BAD_VALUE,
-            f"recall is {settings.recall}, but nothing is known of these lists; run `indexer tune`, or give nprobe or exact",
+            f"recall is {settings.recall}, but nothing is known of these lists; tune the index, or give nprobe or exact",
         )
     if settings.k is None or settings.k > record.tuned.k:
         return None  # the farther neighbours lie in more lists than the k that were measured

@@ -131,9 +131,7 @@ def read_current(index: Path) -> tuple[Path, Manifest]:
         pointer = json.loads((index / POINTER).read_bytes())
         generation, expected = str(pointer["generation"]), str(pointer["manifest_sha256"])
     except FileNotFoundError:
-        raise HashgrainError(
-            Reason.INDEX_MISSING, f"no index at {index}; build one with `indexer build CODES --out {index}`"
-        ) from None
+        raise HashgrainError(Reason.INDEX_MISSING, f"no index at {index}; build one of code files") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
         raise _damaged(index / POINTER, f"it names no generation ({err})") from err
     folder = index / generation
@@ -160,7 +158,7 @@ def check_sizes(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
 def _damaged(path: Path, why: str) -> HashgrainError:
     return HashgrainError(
         Reason.INDEX_DAMAGED,
-        f"index file {path} is damaged: {why}; build the index again (`indexer build --overwrite`)",
+        f"index file {path} is damaged: {why}; build the index again",
     )
 
 

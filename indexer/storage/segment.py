@@ -59,7 +59,7 @@ class LevelPart:
         if postings.out_of_range():
             raise HashgrainError(
                 Reason.INDEX_DAMAGED,
-                f"{self._folder / name}.*.npy lead out of the {rows} rows; build the index again (`indexer build --overwrite`)",
+                f"{self._folder / name}.*.npy lead out of the {rows} rows; build the index again",
             )
         return postings
 
@@ -73,7 +73,7 @@ class LevelPart:
             )
             raise HashgrainError(
                 Reason.INDEX_DAMAGED,
-                f"{self._folder / name} has {there}, expected {said}; build the index again (`indexer build --overwrite`)",
+                f"{self._folder / name} has {there}, expected {said}; build the index again",
             )
 
     def codes_at(self, rows: Rows) -> Codes:

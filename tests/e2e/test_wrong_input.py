@@ -66,7 +66,10 @@ ERRORS = {
     "encoder frobnicate": (2, "frobnicate"),
     "indexer build nowhere": (1, "no code file (*.h5) at nowhere"),
     "indexer build photo.jpg --out out": (1, "photo.jpg is damaged"),
-    "indexer build codes --out index": (1, "index holds an index; give another --out, or --overwrite"),
+    "indexer build codes --out index": (
+        1,
+        "index holds an index; choose another folder, or overwrite it (--out, --overwrite)",
+    ),
     "indexer build codes --out out --levels fine,ultra": (
         1,
         "no level is called 'ultra'; the levels are fine, mid, coarse, fused",
@@ -74,7 +77,10 @@ ERRORS = {
     "indexer build codes --out file": (1, "file is no folder that can be written to"),
     "indexer build codes --out out --kind hnsw": (2, "hnsw"),
     "indexer build codes --out out --nlist 0": (2, "nlist"),
-    "indexer query photo.jpg --index nowhere": (1, "no index at nowhere; build one with `indexer build"),
+    "indexer query photo.jpg --index nowhere": (
+        1,
+        "no index at nowhere; build one of code files (indexer build CODES --out INDEX)",
+    ),
     "indexer query nowhere.jpg": (1, "nowhere.jpg could not be read"),
     "indexer query text.jpg": (1, "text.jpg cannot be used (unknown-format"),
     "indexer query key:nobody": (1, "key 'nobody' is not among the 60"),

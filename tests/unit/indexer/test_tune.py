@@ -38,7 +38,7 @@ def recall_of(index, queries, settings, k=10):
 
 
 def test_the_index_then_knows_how_many_lists_a_recall_takes(path, codes, rng):
-    with pytest.raises(HashgrainError, match="run `indexer tune`"):
+    with pytest.raises(HashgrainError, match="tune the index"):
         Index(path).search(Level.FINE, codes[:1], SearchSettings(recall=0.9))
     [curve] = tune(path, TuneSettings(0.9, levels=FINE, sample=500), {})
     index = verify(path, lambda *_: None)
