@@ -22,12 +22,11 @@ from encoder.levels import STAGE_LEVELS, Level
 from encoder.model.backbone import Backbone
 from encoder.model.hash_head import HashHead
 from encoder.model.spec import HeadSpec, Normalisation, Pooling
+from encoder.vectors import EPSILON
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Source: torchvision's `ImageClassification` preset, for RGB in 0..1."""
-EPSILON = 1e-12
-"""Keeps the length of an all-zero feature from dividing by zero."""
 
 
 class AttentionPool(nn.Module):

@@ -1,30 +1,54 @@
-"""Reading one image back from its shard, by its place."""
+"""The table of shard formats: the reader of each kind of shard, and the suffixes of the files that are shards."""
 
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from typing import Final
 
-from encoder.errors import HashgrainError, Reason
-from encoder.images.shards import ShardKind
-from encoder.images.tar_walk import read_member
+from encoder.images.limits import Limits
+from encoder.images.readers.folder import FolderReader
+from encoder.images.readers.tar import GzipTarReader, TarReader
+from encoder.images.samples import ShardReader
+from encoder.images.shards import Shard, ShardKind
+
+READERS: Final[Mapping[ShardKind, type[ShardReader]]] = {
+    reader.kind: reader for reader in (TarReader, GzipTarReader, FolderReader)
+}
+ARCHIVES: Final[Mapping[str, type[ShardReader]]] = {
+    suffix: reader for reader in READERS.values() for suffix in reader.suffixes
+}
+"""By suffix, the formats whose shards are one file each."""
+ARCHIVE_SUFFIXES: Final = tuple(ARCHIVES)
+
+
+def reader_for(shard: Shard, limits: Limits = Limits(), wanted: Callable[[int], bool] | None = None) -> ShardReader:
+    """Return what reads a shard; see `ShardReader`."""
+    return READERS[shard.kind](shard, limits, wanted)
+
+
+def archive_shard(path: str, name: str) -> tuple[str, ShardKind]:
+    """Return a shard's name without its suffix, and how the file holds its images.
+
+    Args:
+        path: the file or its URL.
+        name: of the file, which ends in one of `ARCHIVE_SUFFIXES`.
+
+    Raises:
+        HashgrainError: `shard-missing` if the file cannot be opened.
+    """
+    suffix = max(filter(name.lower().endswith, ARCHIVES), key=len)
+    return name[: -len(suffix)], ARCHIVES[suffix].kind_of(path)
 
 
 def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) -> bytes:
     """Read one image back from its place.
 
     Args:
-        kind: of its shard.
-        path: the tar or its URL, or the folder of a FILES shard.
-        member: FILES: path below `path`.
-        offset: tars: of the data, bytes in the uncompressed archive.
-        size: tars: of the data, bytes.
+        kind: kind of its shard.
+        path: path of its shard: the archive or its URL, or the folder of a FILES shard.
+        member: key of the image, without the shard's prefix.
+        offset: where its data begin, as the code file has it.
+        size: size of its data in bytes, as the code file has it.
 
     Raises:
         HashgrainError: `shard-missing` or `shard-damaged`.
     """
-    if kind is not ShardKind.FILES:
-        return read_member(path, offset, size)
-    try:
-        return Path(path, member).read_bytes()
-    except OSError as err:
-        raise HashgrainError(
-            Reason.SHARD_MISSING, f"image {Path(path, member)} could not be read: {err.strerror}"
-        ) from err
+    return READERS[kind].read_image(path, member, offset, size)

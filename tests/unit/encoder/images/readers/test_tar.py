@@ -1,7 +1,6 @@
 import hashlib
 import io
 import json
-import os
 import tarfile
 
 import pytest
@@ -9,13 +8,13 @@ import pytest
 from encoder.errors import Reject
 from encoder.images.expand import expand
 from encoder.images.limits import Limits
-from encoder.images.places import read_image
-from encoder.images.samples import LateLabels, Sample, ShardReader
+from encoder.images.readers.formats import read_image, reader_for
+from encoder.images.samples import LateLabels, Sample
 from tests.support.pictures import encoded, write_tar
 
 
 def read(path, **options):
-    reader = ShardReader(expand([str(path)])[0], **options)
+    reader = reader_for(expand([str(path)])[0], **options)
     return list(reader), reader
 
 
@@ -124,27 +123,6 @@ def test_a_sampling_pass_reads_only_what_is_wanted(tmp_path, mode):
 def test_a_place_leads_back_to_the_bytes(tmp_path, mode):
     path = write_tar(tmp_path / "a.tar", [(f"{n}.jpg", encoded(n)) for n in range(5)], mode)
     shard = expand([str(path)])[0]
-    for number, sample in enumerate(ShardReader(shard)):
+    for number, sample in enumerate(reader_for(shard)):
         assert isinstance(sample, Sample)
         assert read_image(shard.kind, shard.path, "", sample.offset, sample.size) == encoded(number)
-
-
-def test_files_of_a_folder_with_sidecars_empty_and_unreadable_ones(tmp_path):
-    folder = tmp_path / "set"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "sub/a.jpg").write_bytes(encoded(0))
-    (folder / "b.jpg").write_bytes(encoded(1))
-    (folder / "b.cls").write_text("3")
-    (folder / "gone.jpg").symlink_to("nowhere")
-    os.mkfifo(folder / "fifo.jpg")
-    (folder / "bad\udcff.jpg").write_bytes(encoded(2))
-    samples, reader = read(folder)
-    found = {sample.key: (sample.reject, sample.labels) for sample in samples}
-    assert found == {
-        "b.jpg": (None, {"cls": 3}),
-        "bad?.jpg": (Reject.UNSAFE_NAME, {}),
-        "fifo.jpg": (Reject.NOT_A_FILE, {}),
-        "gone.jpg": (Reject.UNREADABLE, {}),
-        "sub/a.jpg": (None, {"folder": "sub"}),
-    }
-    assert reader.seen == 5
