@@ -120,14 +120,14 @@ def _urls(url: str) -> Iterator[str]:
     """Resolve a URL to those of tars."""
     forget(url)
     is_file = (_is_archive(url) or _is_image(url)) and (not is_pattern(url) or _is_found(url))
-    found = [url] if is_file else list_files(url)
-    if image := next(filter(_is_image, found), None):
+    files = [url] if is_file else list_files(url)
+    if image := next(filter(_is_image, files), None):
         raise HashgrainError(
             Reason.SHARD_MISSING,
             f"{image} is an image; at a URL only tars are read ({', '.join(ARCHIVE_SUFFIXES)}); name those, or copy the "
             "images here",
         )
-    tars = list(filter(_is_archive, found))
+    tars = list(filter(_is_archive, files))
     if not tars:
         raise HashgrainError(
             Reason.SHARD_MISSING,

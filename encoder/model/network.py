@@ -161,21 +161,21 @@ class HashNetwork(nn.Module):
 
         Stages above the highest level asked for are not computed.
         """
-        wanted = self.levels if levels is None else list(levels)
-        fused = Level.FUSED in wanted
-        found: dict[Level, Tensor] = {}
+        levels = self.levels if levels is None else levels
+        fused = Level.FUSED in levels
+        features: dict[Level, Tensor] = {}
         stages: list[Tensor] = []
         for level, maps in zip(STAGE_LEVELS, self.backbone(self.normalise(images)), strict=True):
-            own = level in wanted
+            own = level in levels
             if fused or (own and level not in self.exits):
                 stages.append(self.centre(level, self.pool(level)(maps)))
             if own:
-                found[level] = self.exits[level](maps) if level in self.exits else stages[-1]
-            if not fused and len(found) == len(wanted):
+                features[level] = self.exits[level](maps) if level in self.exits else stages[-1]
+            if not fused and len(features) == len(levels):
                 break
         if fused:
-            found[Level.FUSED] = torch.cat(stages, dim=1)
-        return {level: found[level] for level in wanted}
+            features[Level.FUSED] = torch.cat(stages, dim=1)
+        return {level: features[level] for level in levels}
 
     def forward(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
         """Return logits, float32[n, nbits], of uint8[n, size, size, 3] for the levels asked for (default: all)."""

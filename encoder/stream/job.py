@@ -59,9 +59,9 @@ def encode(
         contents = _contents(bits, settings)
         report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), []
         for shard in shards:
-            if kept := _kept(shard, out, model.fingerprint, bits, settings):
+            if done := _done_before(shard, out, model.fingerprint, bits, settings):
                 report.skipped += 1
-                report.add(*kept)
+                report.add(*done)
                 _remember(contents, shard, out, settings)
             else:
                 todo.append(shard)
@@ -153,7 +153,7 @@ def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: 
         shutil.copyfile(model_path, partial)
 
 
-def _kept(
+def _done_before(
     shard: Shard, out: Path, fingerprint: str, bits: Mapping[Level, int], settings: EncodeSettings
 ) -> tuple[CodeHeader, Counter[Reject]] | None:
     """Return the counts of a shard's code file if it is whole and still what this run would write."""

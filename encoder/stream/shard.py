@@ -189,13 +189,13 @@ def _coder(
 def _skip_near(batch: _Batch, codes: Seen) -> None:
     """Reject the images of a batch whose fine code is near an earlier one's."""
     coded = [entry for entry in batch.entries if isinstance(entry, Sample) and entry.reject is None]
-    kept = []
+    different = []
     for number, entry in enumerate(coded):
         if earlier := codes.in_shard(batch.codes[Level.FINE][number], batch.job.shard.name):
             entry.rejected(Reject.NEAR_CONTENT, f"as one in {earlier}")
         else:
-            kept.append(number)
-    batch.codes = {level: of_level[kept] for level, of_level in batch.codes.items()}
+            different.append(number)
+    batch.codes = {level: of_level[different] for level, of_level in batch.codes.items()}
 
 
 def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int]) -> None:
