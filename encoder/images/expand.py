@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.readers.formats import ARCHIVE_SUFFIXES, archive_shard
+from encoder.images.readers.formats import ARCHIVE_SUFFIXES, ARCHIVES
 from encoder.images.shards import IMAGE_SUFFIXES, Shard, ShardKind
 from encoder.runtime.files import (
     AHEAD,
@@ -171,8 +171,10 @@ def _remote_shards(urls: Iterable[str]) -> list[Shard]:
 
 def _archive_shard(path: str) -> Shard:
     status = status_of(path) if is_url(path) else None
-    name, kind = archive_shard(path, parts_of(path)[-1])
-    return Shard(name, kind, path if status else str(Path(path).resolve()), status=status)
+    name = parts_of(path)[-1]
+    suffix = max(filter(name.lower().endswith, ARCHIVES), key=len)
+    path, kind = path if status else str(Path(path).resolve()), ARCHIVES[suffix].kind_of(path)
+    return Shard(name[: -len(suffix)], kind, path, status=status)
 
 
 def _folder_shards(folder: Path, files_per_shard: int) -> list[Shard]:

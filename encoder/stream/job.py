@@ -38,7 +38,7 @@ def encode(
     """Encode shards into code files, one each; those that are already there and true are kept.
 
     Args:
-        shards: what to encode, from `encoder.images.shards.expand`.
+        shards: what to encode, from `encoder.images.expand.expand`.
         model_path: model file; a copy is left in `out`.
         out: folder of the code files.
         settings: how.

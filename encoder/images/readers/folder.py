@@ -48,11 +48,7 @@ class FolderReader(ShardReader):
 
     @staticmethod
     def read_image(path: str, member: str, _offset: int, _size: int, /) -> bytes:
-        """Read a file below the folder.
-
-        Raises:
-            HashgrainError: `shard-missing`.
-        """
+        """Read a file below the folder."""
         try:
             return Path(path, member).read_bytes()
         except OSError as err:

@@ -24,20 +24,6 @@ def reader_for(shard: Shard, limits: Limits = Limits(), wanted: Callable[[int], 
     return READERS[shard.kind](shard, limits, wanted)
 
 
-def archive_shard(path: str, name: str) -> tuple[str, ShardKind]:
-    """Return a shard's name without its suffix, and how the file holds its images.
-
-    Args:
-        path: the file or its URL.
-        name: of the file, which ends in one of `ARCHIVE_SUFFIXES`.
-
-    Raises:
-        HashgrainError: `shard-missing` if the file cannot be opened.
-    """
-    suffix = max(filter(name.lower().endswith, ARCHIVES), key=len)
-    return name[: -len(suffix)], ARCHIVES[suffix].kind_of(path)
-
-
 def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) -> bytes:
     """Read one image back from its place.
 

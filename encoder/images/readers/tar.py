@@ -81,11 +81,7 @@ class TarReader(ShardReader):
 
     @staticmethod
     def read_image(path: str, _member: str, offset: int, size: int, /) -> bytes:
-        """Read bytes of the uncompressed tar.
-
-        Raises:
-            HashgrainError: `shard-missing` or `shard-damaged`.
-        """
+        """Read bytes of the uncompressed tar."""
         return read_member(path, offset, size)
 
     def _status(self) -> FileStatus:
