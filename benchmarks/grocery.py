@@ -21,10 +21,10 @@ import torch
 from encoder.bits import Codes, hamming
 from encoder.codes.file import open_codes
 from encoder.hashing.fit_model import FitSettings, fit
-from encoder.images.decode import decode_square
+from encoder.images.decode import decode_readable
 from encoder.images.expand import expand
-from encoder.images.limits import Limits
-from encoder.images.samples import Sample, ShardReader
+from encoder.images.readers.formats import reader_for
+from encoder.images.samples import batches
 from encoder.images.shards import Shard
 from encoder.levels import STAGE_LEVELS, Level
 from encoder.model.image_encoder import ImageEncoder
@@ -75,9 +75,8 @@ def features(encoder: ImageEncoder, shards: Sequence[Shard]) -> dict[Level, npt.
     size = encoder.model.config.image_size
     found: dict[Level, list[npt.NDArray[np.float32]]] = {level: [] for level in STAGE_LEVELS}
     for shard in shards:
-        samples = [sample for sample in ShardReader(shard) if isinstance(sample, Sample)]
-        for start in range(0, len(samples), 32):
-            pictures = np.stack([decode_square(sample.data, size, Limits()) for sample in samples[start : start + 32]])
+        for samples in batches(reader_for(shard).images(), 32):
+            _, pictures = decode_readable(samples, size)
             for level, pooled in encoder.model.network.pooled(torch.from_numpy(pictures)):
                 found[level].append(encoder.model.network.centre(level, pooled).numpy())
     stages = {level: np.concatenate(parts) for level, parts in found.items()}

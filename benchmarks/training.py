@@ -25,7 +25,7 @@ from encoder.training.job import Machine, make_learner
 from encoder.training.loop import Training
 from encoder.training.recipes import Recipe, settings_for
 from encoder.training.settings import TrainSettings
-from encoder.training.split import divide
+from encoder.training.split import split_images
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def measure(shards: list[Shard], settings: TrainSettings, rounds: int, steps: in
     with tempfile.TemporaryDirectory() as scratch:
         side = settings.image_size if not settings.area else round(1.15 * settings.image_size)
         images = read_images(shards, side, settings.labels, Path(scratch), lambda _: None)
-        parts = divide(images, settings)
+        parts = split_images(images, settings)
         learner, _, _ = make_learner(images, parts, settings, dtype)
         learner.to(memory_format=torch.channels_last)
         batch = settings.batch

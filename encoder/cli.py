@@ -184,7 +184,6 @@ def encode(
     from encoder.images.limits import Limits
     from encoder.model.spec import MODEL_NAME
     from encoder.stream.job import encode as run_encode
-    from encoder.stream.report import EncodeProgress
     from encoder.stream.settings import EncodeSettings, MaxBad
 
     settings = EncodeSettings(
@@ -213,12 +212,7 @@ def encode(
             )
             model = _fit_or_builtin(found, fit_settings, model, may_fall_back=weights is None)
     with progress("encoding") as advance:
-
-        def show(at: EncodeProgress) -> None:
-            detail = f"{at.shards}/{at.shards_total} shards, {at.images:,} images, {at.bad:,} rejected"
-            advance(at.bytes, at.bytes_total, detail)
-
-        report = run_encode(found, model, out, settings, show, notice)
+        report = run_encode(found, model, out, settings, lambda at: at.show(advance), notice)
     _print_report(report, out)
     if report.damaged:
         raise typer.Exit(EXIT_ERROR)

@@ -10,8 +10,7 @@ import numpy as np
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
-from encoder.images.places import read_image
-from encoder.images.shards import ShardKind
+from encoder.images.readers.formats import read_image
 from encoder.images.sidecars import Labels
 from encoder.levels import Level
 from encoder.runtime.publish import in_use
@@ -201,7 +200,7 @@ class Snapshot:
         segment, row = self._local(row)
         span = segment.span(row)
         offset, size = segment.table.places[row].tolist()
-        member = segment.table.keys[row].removeprefix(span.key_prefix) if span.kind is ShardKind.FILES else ""
+        member = segment.table.keys[row].removeprefix(span.key_prefix)
         return read_image(span.kind, span.path, member, offset, size)
 
     def _local(self, row: int) -> tuple[Segment, int]:

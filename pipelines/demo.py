@@ -124,10 +124,7 @@ def _timed(work: Callable[[], object]) -> None:
 
 def _encode(shards: Sequence[str], model: Path, out: Path) -> EncodeReport:
     with progress("encoding") as advance:
-        return encode(
-            expand(shards), model, out, EncodeSettings(overwrite=True),
-            lambda at: advance(at.bytes, at.bytes_total, f"{at.images:,} images"),
-        )  # fmt: skip
+        return encode(expand(shards), model, out, EncodeSettings(overwrite=True), lambda at: at.show(advance))
 
 
 def _code_files(shards: Sequence[str], folder: Path) -> list[Path]:

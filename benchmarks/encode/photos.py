@@ -11,7 +11,8 @@ from PIL import Image
 
 from encoder.images.decode import decode
 from encoder.images.expand import expand
-from encoder.images.samples import Sample, ShardReader
+from encoder.images.readers.formats import reader_for
+from encoder.images.samples import Sample
 from encoder.runtime.cores import worker_count
 from encoder.runtime.parallel import ordered_map
 
@@ -23,7 +24,7 @@ BAD_EVERY = 100
 def photos_of(tars: Iterable[Path]) -> Iterator[Sample]:
     """Yield the images of tars."""
     for shard in expand([str(tar) for tar in tars]):
-        yield from (entry for entry in ShardReader(shard) if isinstance(entry, Sample) and entry.reject is None)
+        yield from (image for image in reader_for(shard).images() if image.reject is None)
 
 
 def repeated(tars: Sequence[Path], folder: Path, images: int, *, exactly: bool = False) -> list[Path]:

@@ -344,7 +344,7 @@ def list_code_files(paths: Sequence[Path]) -> list[Path]:
     Raises:
         HashgrainError: `codes-missing` when a path does not exist or there is no code file in it.
     """
-    found: dict[Path, None] = {}
+    listed: dict[Path, None] = {}
     for path in paths:
         files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
         if not files or not files[0].exists():
@@ -352,5 +352,5 @@ def list_code_files(paths: Sequence[Path]) -> list[Path]:
                 Reason.CODES_MISSING,
                 f"no code file (*{SUFFIX}) at {path}; make some with `encoder encode SHARDS --out {path}`",
             )
-        found |= dict.fromkeys(files)
-    return list(found)
+        listed |= dict.fromkeys(files)
+    return list(listed)

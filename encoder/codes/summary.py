@@ -10,7 +10,7 @@ import numpy as np
 from encoder.bits import unpack
 from encoder.codes.file import open_codes
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.shards import ShardKind
+from encoder.images.readers.formats import READERS
 from encoder.levels import Level
 
 HEALTH_ROWS = 200_000
@@ -82,7 +82,7 @@ def summarise(paths: Sequence[Path]) -> CodesSummary:
         precisions=sorted({header.precision for header in headers}),
         levels={level: _health(np.concatenate(parts)) for level, parts in samples.items()},
         damaged={header.shard.path: header.shard.damage for header in headers if header.shard.damage},
-        sequential=[header.shard.path for header in headers if header.shard.kind is ShardKind.TAR_GZ],
+        sequential=[header.shard.path for header in headers if READERS[header.shard.kind].sequential],
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
+from encoder.vectors import unit_rows
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 Reals: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -123,7 +124,8 @@ def count_reals(
     Returns:
         int64[L + 1, nq, nlevels], with nlevels that of the query with most distinct distances.
     """
-    distances = 1 - _unit(queries) @ _unit(database).T
+    units, others = (unit_rows(vectors.astype(np.float64, copy=False)) for vectors in (queries, database))
+    distances = 1 - units @ others.T
     keys = np.rint(distances * 10**decimals).astype(np.int64) << 8 | grades(query_labels, database_labels)
     if own_rows is not None:
         keys[np.arange(len(keys)), own_rows] = np.iinfo(np.int64).max  # to the end, and off it
@@ -139,13 +141,6 @@ def _words(codes: Codes) -> npt.NDArray[np.uint64]:
     """Return the codes as uint64[nwords, n], zeros filling the last word: one instruction then compares 64 bits."""
     padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
     return np.ascontiguousarray(padded.view(np.uint64).T)
-
-
-def _unit(vectors: Reals) -> Scores:
-    """Bring float[n, dim] to length 1; zeros stay zeros."""
-    vectors = vectors.astype(np.float64, copy=False)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths == 0, 1, lengths)
 
 
 def _tally(keys: Integers, ngrades: int, nlevels: int) -> Counts:

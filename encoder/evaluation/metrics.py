@@ -55,24 +55,6 @@ def average_precision(
     return _over(ties.precisions(ties.within(at), ties.size, hits).sum(axis=1), _findable(hits, at, normaliser))
 
 
-def average_precision_bounds(
-    counts: Counts, at: int | None = None, normaliser: Literal["min", "all"] = "min", *, relevant: int = 1
-) -> tuple[Scores, Scores]:
-    """Return AP@R of the worst order of tied items (relevant ones last) and of the best; see `average_precision`.
-
-    Source: moving a relevant item up never lowers the sum of precisions.
-    """
-    hits = _hits(counts, relevant)
-    ties = _Ties.of(counts, hits, hits)
-    at = _whole(counts) if at is None else at
-
-    def score(before: Integers) -> Scores:
-        sums = _ramp(before, np.clip(at - before, 0, hits), ties.hits_before + 1, 1)
-        return _over(sums.sum(axis=1), _findable(hits, at, normaliser))
-
-    return score(ties.before + ties.size - hits), score(ties.before)
-
-
 def precision_at(counts: Counts, k: int, *, relevant: int = 1) -> Scores:
     """Return the relevant share of the top k: [R_d + r_d (k - N_d) / n_d] / k, d the level that holds rank k.
 
@@ -139,18 +121,12 @@ def wap_at(counts: Counts, p: int) -> Scores:
     return _mean_of_found(_Ties.of(counts, _hits(counts, 1), _worth(counts, np.arange(len(counts)))), p)
 
 
-def hp_at(counts: Counts, k: int) -> Scores:
-    """Return HP@k: the similarity of the top k, summed, over that of the best ranking; similarity = grade / (ngrades - 1).
-
-    The similarity is 1 - height of the lowest common ancestor / height of the tree, for a tree of the label columns.
-    Source: Deng et al., Hierarchical semantic indexing for large scale image retrieval, CVPR 2011.
-    """
-    worth = np.arange(len(counts))
-    return _over(_worth_within(counts, worth, k), _worth_within(_best(counts), worth, k))
-
-
 def mahp_at(counts: Counts, at: int) -> Scores:
     """Return the mean of HP@1..HP@R, R at most the number of items; its mean over queries is mAHP@R.
+
+    HP@k is the similarity of the top k, summed, over that of the best ranking; similarity = grade / (ngrades - 1), that is 1 -
+    height of the lowest common ancestor / height of the tree, for a tree of the label columns. Source: Deng et al., Hierarchical
+    semantic indexing for large scale image retrieval, CVPR 2011.
 
     Source: Barz and Denzler, Hierarchy-based image embeddings for semantic image retrieval, WACV 2019. Their code takes
     the trapezoids' area over R, which is this minus (HP@1 + HP@R) / 2R, and 1 - 1/R for a perfect ranking.
@@ -224,7 +200,7 @@ def _hypergeometric(drawn_hits: int, drawn: Integers, hits: Integers, size: Inte
     return np.where(possible, chance, 0)
 
 
-def _ramp(before: Integers, taken: Integers, start: Scores | Integers, step: Scores | int) -> Scores:
+def _ramp(before: Integers, taken: Integers, start: Scores, step: Scores) -> Scores:
     """Return sum_{t=1..taken} (start + step (t - 1)) / (before + t), from the prefix sums H of 1 / t.
 
     With a = start - step it is step * taken + (a - step * before) (H(before + taken) - H(before)).

@@ -200,15 +200,15 @@ def save_distances(
         figure.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 1 + 0.33 * inch), ncols=len(COLOURS))
 
 
-def spread(wanted: Numbers, gap: float, lowest: float = 0.0) -> npt.NDArray[np.float64]:
+def spread(numbers: Numbers, gap: float, lowest: float = 0.0) -> npt.NDArray[np.float64]:
     """Move numbers as little as can be (least squares): in their order, `gap` apart or more, none below `lowest`.
 
     Source: with k gaps taken from the k-th it is isotonic regression, solved by pooling adjacent violators.
     """
-    order = np.argsort(wanted, kind="stable")
+    order = np.argsort(numbers, kind="stable")
     pools: list[list[float]] = []
     for k, index in enumerate(order):
-        pools.append([wanted[index] - k * gap])
+        pools.append([numbers[index] - k * gap])
         while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
             violators = pools.pop()
             pools[-1] += violators

@@ -14,18 +14,19 @@ from encoder.hashing.layer import HashLayer
 from encoder.hashing.methods import fit_layer
 from encoder.hashing.names import HashKind
 from encoder.images.classes import classes_of, field_of
-from encoder.images.decode import RejectedImage, decode_square
-from encoder.images.limits import Limits
-from encoder.images.samples import LateLabels, Sample, ShardReader
+from encoder.images.decode import decode_readable
+from encoder.images.readers.formats import reader_for
+from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard
 from encoder.images.sidecars import Labels
 from encoder.levels import DEFAULT_BITS, DEFAULT_LABELS, STAGE_LEVELS, Level
 from encoder.model.device import fast_dtype
 from encoder.model.model_file import save_model
-from encoder.model.network import EPSILON, HashNetwork
+from encoder.model.network import HashNetwork
 from encoder.model.spec import BackboneSpec, ModelConfig, Pooling
 from encoder.model.weights import load_backbone
 from encoder.runtime.parallel import ordered_map
+from encoder.vectors import unit_rows
 
 SCAN_FACTOR = 20
 """Shards are counted, in random order, until they hold so many times the sample: a large collection is not walked whole."""
@@ -94,7 +95,7 @@ def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Cal
     if images < 2:
         raise HashgrainError(Reason.FIT_IMPOSSIBLE, f"only {images} readable images to fit on; give more shards")
     means = {level: values.mean(axis=0) for level, values in sample.features.items()}
-    units = {level: _unit(values - means[level]) for level, values in sample.features.items()}
+    units = {level: unit_rows(values - means[level]) for level, values in sample.features.items()}
     units[Level.FUSED] = np.concatenate([units[level] for level in STAGE_LEVELS], axis=1)
     fields = {level: field_of(level, settings.labels) for level in settings.bits} if settings.kind.supervised else {}
     classes = {level: classes_of(sample.labels, name) for level, name in fields.items()}
@@ -126,23 +127,21 @@ def pooled_features(
 
     @torch.inference_mode()
     def work(samples: list[Sample]) -> tuple[int, list[Labels], dict[Level, Features]]:
-        decoded = [(sample.labels, _picture(sample, settings.image_size)) for sample in samples]
-        pictures = [picture for _, picture in decoded if picture is not None]
-        images = torch.from_numpy(np.stack(pictures)) if pictures else torch.empty(0, 64, 64, 3, dtype=torch.uint8)
-        pooled = {level: values.numpy() for level, values in network.pooled(images)} if pictures else {}
-        return len(samples), [labels for labels, picture in decoded if picture is not None], pooled
+        readable, pictures = decode_readable(samples, settings.image_size)
+        pooled = network.pooled(torch.from_numpy(pictures)) if readable else ()
+        return len(samples), [sample.labels for sample in readable], {level: rows.numpy() for level, rows in pooled}
 
-    found: dict[Level, list[Features]] = {level: [] for level in STAGE_LEVELS}
+    pooled_parts: dict[Level, list[Features]] = {level: [] for level in STAGE_LEVELS}
     labels: list[Labels] = []
     done = 0
-    for seen, own, pooled in ordered_map(work, _batches(shards, chosen, settings.batch)):
+    for seen, own, pooled in ordered_map(work, batches(_images(shards, chosen), settings.batch)):
         done += seen
         labels += own
         for level, values in pooled.items():
-            found[level].append(values)
+            pooled_parts[level].append(values)
         progress(done, total)
     features = {
-        level: np.concatenate(parts) if parts else np.empty((0, 1), np.float32) for level, parts in found.items()
+        level: np.concatenate(parts) if parts else np.empty((0, 1), np.float32) for level, parts in pooled_parts.items()
     }
     return FitSample(features, labels, done - len(labels))
 
@@ -152,7 +151,7 @@ def _draw(shards: Sequence[Shard], settings: FitSettings) -> tuple[dict[int, set
     rng = np.random.default_rng([settings.seed, len(Level)])
     counts: dict[int, int] = {}
     for position in rng.permutation(len(shards)).tolist():
-        reader = ShardReader(shards[position], wanted=lambda _: False)
+        reader = reader_for(shards[position], wanted=lambda _: False)
         for _ in reader:
             pass
         counts[position] = reader.seen
@@ -167,38 +166,9 @@ def _draw(shards: Sequence[Shard], settings: FitSettings) -> tuple[dict[int, set
     return chosen, len(picked)
 
 
-def _batches(shards: Sequence[Shard], chosen: Mapping[int, set[int]], size: int) -> Iterator[list[Sample]]:
-    """Yield the chosen images; labels that come later in a shard than their image are added to its sample's own."""
-    batch: list[Sample] = []
+def _images(shards: Sequence[Shard], chosen: Mapping[int, set[int]]) -> Iterator[Sample]:
     for position in sorted(chosen):
-        wanted = chosen[position]
-        drawn: dict[str, Labels] = {}
-        for sample in ShardReader(shards[position], wanted=wanted.__contains__):
-            if isinstance(sample, LateLabels):
-                drawn.get(sample.key, {}).update(sample.labels)
-            elif sample.ordinal in wanted:
-                drawn[sample.key] = sample.labels
-                batch.append(sample)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
-
-
-def _picture(sample: Sample, size: int) -> npt.NDArray[np.uint8] | None:
-    if sample.reject is not None:
-        return None
-    try:
-        return decode_square(sample.data, size, Limits())
-    except RejectedImage:
-        return None  # counted by the caller; `encode` names each one
-
-
-def _unit(centred: Features) -> Features:
-    """Bring rows to length 1, as `HashNetwork.centre` does."""
-    unit: Features = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), EPSILON)
-    return unit
+        yield from reader_for(shards[position], wanted=chosen[position].__contains__).images()
 
 
 def _install(network: HashNetwork, means: Mapping[Level, Features], layers: Mapping[Level, HashLayer]) -> None:

@@ -33,8 +33,8 @@ def fit(features: Features, nbits: int, rng: np.random.Generator, classes: Class
     """
     sample = kernel_sample(features, classes, ITEMS, rng)
     axes = whitening(sample.values)
-    found = greedy_bits(sample.values @ axes.T, sample.classes, nbits)
-    directions = np.array([direction for direction, _ in found])
+    bits = greedy_bits(sample.values @ axes.T, sample.classes, nbits)
+    directions = np.array([direction for direction, _ in bits])
     return HashLayer.through(sample.mean, directions @ axes, sample.kernel)
 
 

@@ -5,6 +5,7 @@ import logging
 import re
 import threading
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from PIL.ExifTags import Base
 
 from encoder.errors import Reject
 from encoder.images.limits import Limits
+from encoder.images.samples import Sample
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Allowed by content, whatever a file is called: Pillow also opens EPS, which runs Ghostscript."""
@@ -116,6 +118,21 @@ def square_or_reject(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.u
         return decode_square(data, size, limits)
     except RejectedImage as err:
         return err
+
+
+def decode_readable(samples: Iterable[Sample], size: int) -> tuple[list[Sample], npt.NDArray[np.uint8]]:
+    """Decode the samples that can be and leave out the others, which `encode` names one by one.
+
+    Returns:
+        Those that can be, and uint8[n, size, size, 3], what a network sees of each.
+    """
+    readable, pictures = list[Sample](), list[npt.NDArray[np.uint8]]()
+    for sample in samples:
+        picture = None if sample.reject else square_or_reject(sample.data, size, Limits())
+        if isinstance(picture, np.ndarray):
+            readable.append(sample)
+            pictures.append(picture)
+    return readable, np.stack(pictures) if pictures else np.empty((0, size, size, 3), np.uint8)
 
 
 def allow_pixels(limits: Limits) -> None:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.shards import IMAGE_SUFFIXES, TAR_SUFFIXES, Shard, ShardKind
-from encoder.images.tar_walk import is_gzip
+from encoder.images.readers.formats import ARCHIVE_SUFFIXES, ARCHIVES
+from encoder.images.shards import IMAGE_SUFFIXES, Shard, ShardKind
 from encoder.runtime.files import (
     AHEAD,
     exists,
@@ -48,14 +48,14 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> list
             shards[path], urls[path] = [], None  # its place; what it is takes a request, and many are asked for at once
         elif Path(path).is_dir():
             shards.setdefault(str(Path(path).resolve()), _folder_shards(Path(path), files_per_shard))
-        elif _is_tar(path):
-            shards.setdefault(str(Path(path).resolve()), [_tar_shard(path)])
+        elif _is_archive(path):
+            shards.setdefault(str(Path(path).resolve()), [_archive_shard(path)])
         elif _is_image(path):
             loose[Path(path).as_posix()] = None
         else:
             raise HashgrainError(
                 Reason.SHARD_MISSING,
-                f"{path} is no image shard; give a tar ({', '.join(TAR_SUFFIXES)}), a folder, an image "
+                f"{path} is no image shard; give a tar ({', '.join(ARCHIVE_SUFFIXES)}), a folder, an image "
                 f"({', '.join(sorted(IMAGE_SUFFIXES))}) or @list.txt",
             )
     for url, shard in zip(urls, _remote_shards(urls), strict=True):
@@ -67,8 +67,8 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> list
     return _with_unique_names([*known.values(), *_split("images", Path.cwd(), images, files_per_shard)])
 
 
-def _is_tar(path: str) -> bool:
-    return parts_of(path)[-1].lower().endswith(TAR_SUFFIXES)
+def _is_archive(path: str) -> bool:
+    return parts_of(path)[-1].lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def _is_image(path: str) -> bool:
@@ -119,17 +119,19 @@ def _listed(path: str) -> Iterator[str]:
 def _urls(url: str) -> Iterator[str]:
     """Resolve a URL to those of tars."""
     forget(url)
-    is_file = (_is_tar(url) or _is_image(url)) and (not is_pattern(url) or _is_found(url))
-    found = [url] if is_file else list_files(url)
-    if image := next(filter(_is_image, found), None):
+    is_file = (_is_archive(url) or _is_image(url)) and (not is_pattern(url) or _is_found(url))
+    files = [url] if is_file else list_files(url)
+    if image := next(filter(_is_image, files), None):
         raise HashgrainError(
             Reason.SHARD_MISSING,
-            f"{image} is an image; at a URL only tars are read ({', '.join(TAR_SUFFIXES)}); name those, or copy the images here",
+            f"{image} is an image; at a URL only tars are read ({', '.join(ARCHIVE_SUFFIXES)}); name those, or copy the "
+            "images here",
         )
-    tars = list(filter(_is_tar, found))
+    tars = list(filter(_is_archive, files))
     if not tars:
         raise HashgrainError(
-            Reason.SHARD_MISSING, f"{url} names no tar ({', '.join(TAR_SUFFIXES)}); check the URL and the access to it"
+            Reason.SHARD_MISSING,
+            f"{url} names no tar ({', '.join(ARCHIVE_SUFFIXES)}); check the URL and the access to it",
         )
     yield from tars
 
@@ -164,15 +166,15 @@ def _remote_shards(urls: Iterable[str]) -> list[Shard]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(PROBES) as pool:
-        return list(pool.map(_tar_shard, urls))
+        return list(pool.map(_archive_shard, urls))
 
 
-def _tar_shard(path: str) -> Shard:
-    name = parts_of(path)[-1]
-    stem = next(name[: -len(end)] for end in sorted(TAR_SUFFIXES, key=len, reverse=True) if name.lower().endswith(end))
+def _archive_shard(path: str) -> Shard:
     status = status_of(path) if is_url(path) else None
-    kind = ShardKind.TAR_GZ if is_gzip(path) else ShardKind.TAR
-    return Shard(stem, kind, path if status else str(Path(path).resolve()), status=status)
+    name = parts_of(path)[-1]
+    suffix = max(filter(name.lower().endswith, ARCHIVES), key=len)
+    path, kind = path if status else str(Path(path).resolve()), ARCHIVES[suffix].kind_of(path)
+    return Shard(name[: -len(suffix)], kind, path, status=status)
 
 
 def _folder_shards(folder: Path, files_per_shard: int) -> list[Shard]:
@@ -182,7 +184,7 @@ def _folder_shards(folder: Path, files_per_shard: int) -> list[Shard]:
         folders.sort()
         for name in names:
             path = Path(parent, name)
-            if name.lower().endswith(TAR_SUFFIXES):
+            if name.lower().endswith(ARCHIVE_SUFFIXES):
                 tars.append(path)
             elif path.suffix.lower() in IMAGE_SUFFIXES:
                 files.append(path.relative_to(folder).as_posix())
@@ -190,7 +192,7 @@ def _folder_shards(folder: Path, files_per_shard: int) -> list[Shard]:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise HashgrainError(Reason.SHARD_MISSING, f"folder {folder} holds no tar and no image ({suffixes})")
     root = folder.resolve()
-    return [*map(_tar_shard, map(str, sorted(tars))), *_split(root.name, root, sorted(files), files_per_shard)]
+    return [*map(_archive_shard, map(str, sorted(tars))), *_split(root.name, root, sorted(files), files_per_shard)]
 
 
 def _split(name: str, root: Path, files: list[str], per_shard: int) -> list[Shard]:

@@ -45,20 +45,20 @@ def decode_squares(
         device: where the pictures are wanted.
     """
     allow_pixels(limits)
-    found: dict[int, Picture] = {}
+    decoded: dict[int, Picture] = {}
     group: list[int] = []
     pixels = 0
     for number, data in enumerate(files):
         if not (count := _plain_pixels(data, limits)):
             continue
         if group and pixels + count > MOST_PIXELS:
-            found |= _decoded(group, files, size, device)
+            decoded |= _decoded(group, files, size, device)
             group, pixels = [], 0
         group.append(number)
         pixels += count
-    found |= _decoded(group, files, size, device)
+    decoded |= _decoded(group, files, size, device)
     return [
-        found[number] if number in found else _by_the_one_decode(data, size, limits, device)
+        decoded[number] if number in decoded else _by_the_one_decode(data, size, limits, device)
         for number, data in enumerate(files)
     ]
 

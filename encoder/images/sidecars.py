@@ -6,7 +6,8 @@ from typing import TypeAlias
 LabelValue: TypeAlias = int | str
 Labels: TypeAlias = dict[str, LabelValue]
 
-SIDECARS = frozenset({".json", ".cls", ".txt"})
+LABEL_SIDECARS = (".json", ".cls")
+SIDECARS = (*LABEL_SIDECARS, ".txt")
 MAX_SIDECAR_BYTES = 1 << 20
 MAX_FIELDS = 64
 MAX_CHARS = 1024

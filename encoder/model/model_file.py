@@ -153,11 +153,11 @@ def _network(path: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> Has
         network = HashNetwork(
             Backbone(config.backbone), config.pooling, config.heads, config.normalisation, config.exits
         )
-    wanted = _tensors(network)
-    if odd := sorted(wanted.keys() ^ tensors.keys()):
+    expected = _tensors(network)
+    if odd := sorted(expected.keys() ^ tensors.keys()):
         raise _invalid(path, f"its tensors are not the ones its header asks for (first: {odd[0]})")
     for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape or not torch.isfinite(tensor).all():
+        if tensor.shape != expected[name].shape or not torch.isfinite(tensor).all():
             raise _invalid(path, f"tensor {name} has shape {tuple(tensor.shape)} or values that are not finite")
     network.to_empty(device="cpu")
     with torch.no_grad():

@@ -22,12 +22,11 @@ from encoder.model.backbone import Backbone
 from encoder.model.fold import fold_norms
 from encoder.model.hash_head import HashHead
 from encoder.model.spec import HeadSpec, Normalisation, Pooling
+from encoder.vectors import EPSILON
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Source: torchvision's `ImageClassification` preset, for RGB in 0..1."""
-EPSILON = 1e-12
-"""Keeps the length of an all-zero feature from dividing by zero."""
 
 
 class AttentionPool(nn.Module):
@@ -160,21 +159,21 @@ class HashNetwork(nn.Module):
 
         Stages above the highest level asked for are not computed.
         """
-        wanted = self.levels if levels is None else list(levels)
-        fused = Level.FUSED in wanted
-        found: dict[Level, Tensor] = {}
+        levels = self.levels if levels is None else levels
+        fused = Level.FUSED in levels
+        features: dict[Level, Tensor] = {}
         stages: list[Tensor] = []
         for level, maps in zip(STAGE_LEVELS, self.backbone(self.normalise(images)), strict=True):
-            own = level in wanted
+            own = level in levels
             if fused or (own and level not in self.exits):
                 stages.append(self.centre(level, self.pool(level)(maps)))
             if own:
-                found[level] = self.exits[level](maps) if level in self.exits else stages[-1]
-            if not fused and len(found) == len(wanted):
+                features[level] = self.exits[level](maps) if level in self.exits else stages[-1]
+            if not fused and len(features) == len(levels):
                 break
         if fused:
-            found[Level.FUSED] = torch.cat(stages, dim=1)
-        return {level: found[level] for level in wanted}
+            features[Level.FUSED] = torch.cat(stages, dim=1)
+        return {level: features[level] for level in levels}
 
     def forward(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
         """Return logits, float32[n, nbits], of uint8[n, size, size, 3] for the levels asked for (default: all)."""

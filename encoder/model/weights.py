@@ -105,13 +105,13 @@ def _download(name: str, weights: str) -> dict[str, Tensor]:
 
 def _load(backbone: Backbone, state: dict[str, Tensor], name: str, source: str) -> None:
     """Load every tensor of the trunk; names and shapes must fit exactly, classifier heads are ignored."""
-    wanted = {key: value for key, value in backbone.net.state_dict().items() if not key.endswith(_HEADS[2])}
+    ours = {key: value for key, value in backbone.net.state_dict().items() if not key.endswith(_HEADS[2])}
     state = {key.removeprefix("module."): value for key, value in state.items()}
-    missing = [key for key in wanted if key not in state]
+    missing = [key for key in ours if key not in state]
     surplus = [
-        key for key in state if key not in wanted and not key.startswith(_HEADS[:2]) and not key.endswith(_HEADS[2])
+        key for key in state if key not in ours and not key.startswith(_HEADS[:2]) and not key.endswith(_HEADS[2])
     ]
-    misfits = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    misfits = [key for key in ours if key in state and state[key].shape != ours[key].shape]
     for what, keys in (("lacks", missing), ("has unknown", surplus), ("has other shapes for", misfits)):
         if keys:
             raise HashgrainError(
@@ -119,4 +119,4 @@ def _load(backbone: Backbone, state: dict[str, Tensor], name: str, source: str) 
                 f"weights {source} do not fit {name}: the file {what} {len(keys)} tensors, first {keys[0]!r}; "
                 "check --backbone and --small-stem",
             )
-    backbone.net.load_state_dict({key: state[key].float() for key in wanted}, strict=False)
+    backbone.net.load_state_dict({key: state[key].float() for key in ours}, strict=False)

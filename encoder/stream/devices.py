@@ -65,7 +65,7 @@ def code_on(
     settings: EncodeSettings,
     telemetry: Telemetry,
 ) -> Generator[BatchDone | ShardDone | Notice]:
-    """Code shards on several devices, as `coding.code_shards` does on one; they come in the order in which they are done.
+    """Code shards on several devices, as `shard.code_shards` does on one; they come in the order in which they are done.
 
     Raises:
         HashgrainError: as `code_shards`; `process-died` when a process ends without a word.

@@ -11,8 +11,8 @@ from pathlib import Path
 from encoder.codes.file import SUFFIX, CodeHeader, open_codes
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.duplicates import Seen, SeenCodes, digest, seen_files
-from encoder.images.samples import Sample, ShardReader
-from encoder.images.shards import Shard, ShardKind
+from encoder.images.readers.formats import reader_for
+from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.model.device import resolve_devices
 from encoder.model.image_encoder import ImageEncoder
@@ -40,7 +40,7 @@ def encode(
     """Encode shards into code files, one each; those that are already there and true are kept.
 
     Args:
-        shards: what to encode, from `encoder.images.shards.expand`.
+        shards: what to encode, from `encoder.images.expand.expand`.
         model_path: model file; a copy is left in `out`.
         out: folder of the code files.
         settings: how.
@@ -62,9 +62,9 @@ def encode(
         contents = _contents(bits, settings)
         report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), []
         for shard in shards:
-            if kept := _kept(shard, out, model.fingerprint, bits, settings):
+            if done := _done_before(shard, out, model.fingerprint, bits, settings):
                 report.skipped += 1
-                report.add(*kept)
+                report.add(*done)
                 _remember(contents, shard, out, settings)
             else:
                 todo.append(shard)
@@ -115,9 +115,8 @@ def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
 def _remember(contents: Contents, shard: Shard, out: Path, settings: EncodeSettings) -> None:
     """Take in the contents of a shard that was done before: its files are read again, which is quick beside coding them."""
     if contents.files:
-        entries = ShardReader(shard, settings.limits)
-        found = [digest(entry.data) for entry in entries if isinstance(entry, Sample) and entry.data]
-        contents.files.add_all(found, shard.name)
+        images = reader_for(shard, settings.limits).images()
+        contents.files.add_all([digest(image.data) for image in images if image.data], shard.name)
     if contents.codes:
         with open_codes(out / f"{shard.name}{SUFFIX}", proven=True) as file:
             contents.codes.add_all(list(file.codes(Level.FINE)), shard.name)
@@ -132,7 +131,7 @@ def _follow(
     notify: Callable[[str], None],
 ) -> None:
     """Count what is done, and stop where too much is bad."""
-    done, bytes_total = 0, sum(map(_size, todo))
+    done, bytes_total = 0, sum(reader_for(shard).nbytes() for shard in todo)
     seen, bad = report.seen, report.bad
     for each in coded:
         if isinstance(each, Notice):
@@ -163,7 +162,7 @@ def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: 
         shutil.copyfile(model_path, partial)
 
 
-def _kept(
+def _done_before(
     shard: Shard, out: Path, fingerprint: str, bits: Mapping[Level, int], settings: EncodeSettings
 ) -> tuple[CodeHeader, Counter[Reject]] | None:
     """Return the counts of a shard's code file if it is whole and still what this run would write."""
@@ -192,11 +191,4 @@ def _kept(
             Reason.EXISTS,
             f"{path} has the levels {has}, of which {','.join(bits)} would remain; choose another --out, or give --overwrite",
         )
-    return (header, reasons) if same and header.bits == bits and record.stamp == shard.stamp() else None
-
-
-def _size(shard: Shard) -> int:
-    if shard.kind is not ShardKind.FILES:
-        return shard.tar_status().size
-    files = [Path(shard.path, name) for name in shard.files]
-    return sum(file.stat().st_size for file in files if file.exists())
+    return (header, reasons) if same and header.bits == bits and record.stamp == reader_for(shard).stamp() else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from encoder.codes.file import CodeHeader
 from encoder.errors import Reject
+from encoder.runtime.console import Advance
 from encoder.runtime.telemetry import Stage, Telemetry
 
 
@@ -70,3 +71,8 @@ class EncodeProgress:
     bytes: int
     """Bytes of the images that are done, for a time of arrival."""
     bytes_total: int
+
+    def show(self, advance: Advance) -> None:
+        """Move a progress display."""
+        shards = f"{self.shards}/{self.shards_total} shards"
+        advance(self.bytes, self.bytes_total, f"{shards}, {self.images:,} images, {self.bad:,} rejected")

@@ -16,7 +16,8 @@ from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.decode import RejectedImage
 from encoder.images.duplicates import Seen, digest
 from encoder.images.limits import Limits
-from encoder.images.samples import LateLabels, Sample, ShardReader
+from encoder.images.readers.formats import reader_for
+from encoder.images.samples import LateLabels, Sample, ShardReader, batches
 from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.model.image_encoder import ImageEncoder, Picture
@@ -72,7 +73,7 @@ class _Job:
 
 @dataclass(slots=True)
 class _Batch:
-    """Consecutive entries of one shard; every shard has at least one batch, which may be empty."""
+    """Consecutive entries of one shard; its last batch is empty."""
 
     job: _Job
     entries: list[Sample | LateLabels] = field(default_factory=list)
@@ -109,8 +110,8 @@ def code_shards(
     """
     bits = bits_of(encoder.model.config, settings)
     read = telemetry.each(Stage.READ, _batches(shards, settings, settings.batch or encoder.batch, contents.files))
-    batches = ordered_map(_coder(encoder, tuple(bits), settings.limits, telemetry), read, settings.workers)
-    for job, of_shard in groupby(batches, key=lambda batch: batch.job):
+    coded = ordered_map(_coder(encoder, tuple(bits), settings.limits, telemetry), read, settings.workers)
+    for job, of_shard in groupby(coded, key=lambda batch: batch.job):
         rows: dict[int, int] = {}
         with CodeFileWriter(out, bits) as writer:
             for batch in of_shard:
@@ -145,20 +146,21 @@ def key_prefix(shard: Shard, settings: EncodeSettings) -> str:
     return f"{shard.name}/" if settings.prefix_keys else ""
 
 
-def _batches(shards: Iterable[Shard], settings: EncodeSettings, most: int, files: Seen | None) -> Iterator[_Batch]:
+def _batches(shards: Iterable[Shard], settings: EncodeSettings, count: int, files: Seen | None) -> Iterator[_Batch]:
     for shard in shards:
-        job = _Job(shard, ShardReader(shard, settings.limits), shard.stamp(), key_prefix(shard, settings))
-        batch, size = _Batch(job), 0
-        for entry in job.reader:
-            batch.entries.append(entry)
-            if isinstance(entry, Sample):
-                if files and entry.data and (earlier := files.in_shard(digest(entry.data), shard.name)):
-                    entry.reject, entry.detail, entry.data = Reject.SAME_CONTENT, f"as one in {earlier}", b""
-                size += len(entry.data)
-            if len(batch.entries) >= most or size >= BATCH_BYTES:
-                yield batch
-                batch, size = _Batch(job), 0
-        yield batch
+        reader = reader_for(shard, settings.limits)
+        job = _Job(shard, reader, reader.stamp(), key_prefix(shard, settings))
+        for entries in batches(_skip_same(job, files) if files else reader, count, BATCH_BYTES):
+            yield _Batch(job, entries)
+        yield _Batch(job)  # so that a shard without an image has a batch, too
+
+
+def _skip_same(job: _Job, files: Seen) -> Iterator[Sample | LateLabels]:
+    """Reject the images of a shard whose bytes came before."""
+    for entry in job.reader:
+        if isinstance(entry, Sample) and entry.data and (earlier := files.in_shard(digest(entry.data), job.shard.name)):
+            entry.rejected(Reject.SAME_CONTENT, f"as one in {earlier}")
+        yield entry
 
 
 def _coder(
@@ -187,13 +189,13 @@ def _coder(
 def _skip_near(batch: _Batch, codes: Seen) -> None:
     """Reject the images of a batch whose fine code is near an earlier one's."""
     coded = [entry for entry in batch.entries if isinstance(entry, Sample) and entry.reject is None]
-    kept = []
+    different = []
     for number, entry in enumerate(coded):
         if earlier := codes.in_shard(batch.codes[Level.FINE][number], batch.job.shard.name):
-            entry.reject, entry.detail = Reject.NEAR_CONTENT, f"as one in {earlier}"
+            entry.rejected(Reject.NEAR_CONTENT, f"as one in {earlier}")
         else:
-            kept.append(number)
-    batch.codes = {level: of_level[kept] for level, of_level in batch.codes.items()}
+            different.append(number)
+    batch.codes = {level: of_level[different] for level, of_level in batch.codes.items()}
 
 
 def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int]) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.decode import RejectedImage, decode_square
-from encoder.images.limits import Limits
-from encoder.images.samples import LateLabels, Sample, ShardReader
+from encoder.images.decode import decode_readable
+from encoder.images.readers.formats import reader_for
+from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard
 from encoder.images.sidecars import Labels, LabelValue
 from encoder.levels import Level
@@ -71,25 +71,27 @@ def read_images(
     Raises:
         HashgrainError: `shard-missing`, `write-failed`, `fit-impossible` when an image lacks a field or none is readable.
     """
+
+    def decoded(batch: Sequence[Sample]) -> tuple[list[tuple[str, Labels]], Pictures]:
+        samples, pictures = decode_readable(batch, side)
+        return [(sample.key, sample.labels) for sample in samples], pictures
+
     labels: dict[Level, list[LabelValue]] = {level: [] for level in fields}
     records: list[dict[str, Any]] = []
     rows = seen = 0
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             for shard in shards:
-                reader = ShardReader(shard)
-                late: dict[str, Labels] = {}
-                kept: list[tuple[str, Labels]] = []
-                for samples, pictures in ordered_map(
-                    lambda batch: _decoded(batch, side), _batches(reader, late), alone=False
-                ):
+                reader = reader_for(shard)
+                images: list[tuple[str, Labels]] = []  # labels may come until the shard has ended
+                for part, pictures in ordered_map(decoded, batches(reader.images(), BATCH), alone=False):
                     file.write(pictures.tobytes())
-                    kept += samples
+                    images += part
                     progress(seen + reader.seen)
-                for key, own in kept:
-                    _append_labels(labels, fields, own | late.get(key, {}), f"{shard.name}:{key}")
-                rows, seen = rows + len(kept), seen + reader.seen
-                records.append({"name": shard.name, "sha256": reader.sha256, "images": len(kept)})
+                for key, own in images:
+                    _append_labels(labels, fields, own, f"{shard.name}:{key}")
+                rows, seen = rows + len(images), seen + reader.seen
+                records.append({"name": shard.name, "sha256": reader.sha256, "images": len(images)})
             file.flush()
             if rows < 2:
                 raise HashgrainError(
@@ -101,31 +103,6 @@ def read_images(
             Reason.WRITE_FAILED, f"decoded images could not be kept in {folder} ({err.strerror}); free space there"
         ) from err
     return TrainingImages(pictures, labels, seen - rows, records)
-
-
-def _batches(reader: ShardReader, late: dict[str, Labels]) -> Iterator[list[Sample]]:
-    batch: list[Sample] = []
-    for sample in reader:
-        if isinstance(sample, LateLabels):
-            late[sample.key] = late.get(sample.key, {}) | sample.labels
-        elif sample.reject is None:
-            batch.append(sample)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _decoded(batch: Sequence[Sample], side: int) -> tuple[list[tuple[str, Labels]], Pictures]:
-    kept, pictures = [], []
-    for sample in batch:
-        try:
-            pictures.append(decode_square(sample.data, side, Limits()))
-        except RejectedImage:
-            continue  # counted by the caller; `encode` names each one
-        kept.append((sample.key, sample.labels))
-    return kept, np.stack(pictures) if pictures else np.empty((0, side, side, 3), np.uint8)
 
 
 def _append_labels(labels: dict[Level, list[LabelValue]], fields: Mapping[Level, str], own: Labels, image: str) -> None:

@@ -101,19 +101,19 @@ def compute_features(
         HashgrainError: `write-failed`.
     """
     count = len(batches.chosen)
-    kept: dict[Level, Features] = {}
+    features: dict[Level, Features] = {}
     try:
         for copy, start, pictures in batches.copies(phase, copies):
             for level, values in features_of(pictures).items():
-                if level not in kept:
-                    kept[level] = _unnamed(folder, (copies, count, values.shape[1]))
-                kept[level][copy, start : start + len(values)] = values.numpy()
+                if level not in features:
+                    features[level] = _unnamed(folder, (copies, count, values.shape[1]))
+                features[level][copy, start : start + len(values)] = values.numpy()
             progress(copy * count + start + len(pictures))
     except OSError as err:
         raise HashgrainError(
             Reason.WRITE_FAILED, f"features could not be kept in {folder} ({err.strerror}); free space there"
         ) from err
-    return FeatureBatches(kept, batches.settings.batch, batches.views, batches.settings.seed)
+    return FeatureBatches(features, batches.settings.batch, batches.views, batches.settings.seed)
 
 
 def _unnamed(folder: Path, shape: tuple[int, int, int]) -> Features:

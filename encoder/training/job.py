@@ -30,7 +30,7 @@ from encoder.training.loop import Training, TrainProgress
 from encoder.training.losses.criteria import Criterion, make_criterion
 from encoder.training.losses.names import LossKind
 from encoder.training.settings import TrainSettings
-from encoder.training.split import Parts, divide
+from encoder.training.split import Parts, split_images
 
 CHECKPOINT = ".checkpoint"
 """Suffix of the file beside `out` that a cut training goes on from."""
@@ -104,7 +104,7 @@ def train(
             )
         side = round(settings.image_size * MARGIN) if settings.area else settings.image_size
         images = read_images(shards, side, settings.labels, out.parent, reading)
-        parts = divide(images, settings)
+        parts = split_images(images, settings)
         learner, spec, origin = make_learner(images, parts, settings, dtype)
         if processes > 1:
             share_norms(learner.network)
@@ -174,6 +174,6 @@ def _criteria(settings: TrainSettings, parts: Parts) -> dict[Level, Criterion]:
         rng = np.random.default_rng([settings.seed, 3, number])
         kinds = parts.kinds() if level is Level.FUSED and settings.nested else None
         nclasses = len(parts.names[level])
-        targets = spread_codes(nclasses, nbits, rng) if kinds is None else nested_codes(kinds, nbits, rng)
-        criteria[level] = make_criterion(kind, torch.from_numpy(targets), len(parts.trained))
+        class_codes = spread_codes(nclasses, nbits, rng) if kinds is None else nested_codes(kinds, nbits, rng)
+        criteria[level] = make_criterion(kind, torch.from_numpy(class_codes), len(parts.trained))
     return criteria

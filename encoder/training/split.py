@@ -35,8 +35,8 @@ class Parts:
         return kinds if len(np.unique(kinds)) < len(kinds) else None
 
 
-def divide(images: TrainingImages, settings: TrainSettings) -> Parts:
-    """Divide the images by the seed.
+def split_images(images: TrainingImages, settings: TrainSettings) -> Parts:
+    """Split the images by the seed.
 
     The fused level asks for the class within the kind, so without labels of its own it has the finest of theirs.
 

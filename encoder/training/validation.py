@@ -61,11 +61,11 @@ def held_out_scores(
 
 def _codes(learner: Learner, pictures: Tensor, levels: Sequence[Level]) -> Mapping[Level, Codes]:
     device = next(learner.parameters()).device
-    found: dict[Level, list[Codes]] = {level: [] for level in levels}
+    codes: dict[Level, list[Codes]] = {level: [] for level in levels}
     for part in torch.split(pictures, BATCH):
         for level, values in learner.logits(part.to(device), levels).items():
-            found[level].append(binarize(values.float().cpu().numpy()))
-    return {level: np.concatenate(parts) for level, parts in found.items()}
+            codes[level].append(binarize(values.float().cpu().numpy()))
+    return {level: np.concatenate(parts) for level, parts in codes.items()}
 
 
 def leave_one_out_map(codes: Codes, labels: npt.NDArray[np.int64]) -> float:

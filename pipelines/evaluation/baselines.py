@@ -22,11 +22,12 @@ from encoder.bits import Codes, binarize, pack
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.methods import fit_layer
 from encoder.hashing.names import HashKind
-from encoder.images.decode import RejectedImage, decode_square
-from encoder.images.limits import Limits
-from encoder.images.samples import Sample, ShardReader
+from encoder.images.decode import decode_readable
+from encoder.images.readers.formats import reader_for
+from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard
 from encoder.levels import Level
+from encoder.vectors import unit_rows
 from pipelines.evaluation.copies import Pictures
 from pipelines.evaluation.protocols import Indices
 from pipelines.evaluation.scoring import RADIUS, Features, rows_of
@@ -42,8 +43,6 @@ ROWS = 8192
 """Rows of features worked on at once."""
 STEPS, PENALTY = 200, 10.0
 """Of the classifier: steps at most, and how little large weights cost (the C of liblinear and scikit-learn)."""
-EPSILON = 1e-12
-"""Keeps the length of an all-zero feature from dividing by zero."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,27 +93,21 @@ def read_images(
     network, size = encoder.model.network, encoder.model.config.image_size
 
     @torch.inference_mode()
-    def work(batch: list[Sample]) -> tuple[list[bytes], list[Pictures], dict[Level, Features]]:
-        digests, pictures = list[bytes](), list[Pictures]()
-        for sample in batch:
-            try:
-                pictures.append(decode_square(sample.data, size, Limits()))
-            except RejectedImage:
-                continue  # it has no code either
-            digests.append(hashlib.sha256(sample.data).digest())
-        if not pictures:
-            return [], [], {}
-        found = network.features(torch.from_numpy(np.stack(pictures)).to(encoder.device))
+    def work(batch: Sequence[Sample]) -> tuple[list[bytes], Pictures, dict[Level, Features]]:
+        samples, pictures = decode_readable(batch, size)  # the others have no code either
+        digests = [hashlib.sha256(sample.data).digest() for sample in samples]
+        found = network.features(torch.from_numpy(pictures).to(encoder.device)) if samples else {}
         return digests, pictures, {level: values.float().cpu().numpy() for level, values in found.items()}
 
+    images = (image for shard in shards for image in reader_for(shard).images() if image.reject is None)
     digests: list[bytes] = []
     wanted, keeping = set(kept.tolist()), list[Pictures]()
     dims: dict[Level, int] = {}
     try:
         with ExitStack() as stack:
             files = {level: stack.enter_context(tempfile.TemporaryFile(dir=folder)) for level in network.levels}
-            for found, pictures, features in ordered_map(work, _batches(shards)):
-                keeping += [picture for row, picture in enumerate(pictures, len(digests)) if row in wanted]
+            for found, pictures, features in ordered_map(work, batches(images, BATCH)):
+                keeping += [picture.copy() for row, picture in enumerate(pictures, len(digests)) if row in wanted]
                 digests += found
                 for level, values in features.items():
                     files[level].write(values.tobytes())
@@ -136,26 +129,12 @@ def read_images(
         ) from err
 
 
-def _batches(shards: Sequence[Shard]) -> Iterator[list[Sample]]:
-    batch: list[Sample] = []
-    for shard in shards:
-        for sample in ShardReader(shard):
-            if isinstance(sample, Sample) and sample.reject is None:
-                batch.append(sample)
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
-
-
 def standardise(features: Features, fitting: Indices) -> None:
     """Shift rows by the mean of the fitting ones and bring them to length 1, in place: the form that all baselines read."""
     total = sum(features[rows].sum(axis=0, dtype=np.float64) for rows in _blocks(fitting))
     mean = (total / len(fitting)).astype(np.float32)
     for start in range(0, len(features), ROWS):
-        centred = features[start : start + ROWS] - mean
-        features[start : start + ROWS] = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), EPSILON)
+        features[start : start + ROWS] = unit_rows(features[start : start + ROWS] - mean)
 
 
 def _blocks(rows: Indices) -> Iterator[Indices]:

@@ -20,7 +20,6 @@ from encoder.evaluation.metrics import recall_at
 
 Pictures: TypeAlias = npt.NDArray[np.uint8]
 """uint8[n, size, size, 3], RGB, as the network sees them."""
-Encode: TypeAlias = Callable[[Pictures], Codes]
 
 AREA = (0.75, 0.95)
 """Share of the area that a crop keeps."""
@@ -69,34 +68,6 @@ class CopyRecall:
         """Return the mean over the kinds, by k."""
         found = list(self.by_kind.values())
         return {k: sum(recall[k] for recall in found) / len(found) for k in found[0]}
-
-
-def copy_recall(
-    encode: Encode,
-    pictures: Pictures,
-    rows: Integers,
-    database: Codes,
-    *,
-    seed: int = 0,
-    kinds: Sequence[CopyKind] = tuple(CopyKind),
-) -> CopyRecall:
-    """Make copies of pictures, encode them, and look for the originals, one kind after the other.
-
-    Codes of several levels come out of a network together: there, take `make_copies` and `find_originals` apart.
-
-    Args:
-        encode: uint8[n, size, size, 3] to uint8[n, code_size].
-        pictures: uint8[n, size, size, 3], the originals.
-        rows: int64[n], where their codes stand in the database.
-        database: uint8[nb, code_size], codes of the originals and of the distractors.
-        seed: of the copies; those of one kind are the same whichever other kinds are asked for.
-        kinds: what is done to the pictures, at least one thing.
-    """
-    by_kind = {
-        kind: find_originals(encode(make_copies(pictures, kind, copy_rng(kind, seed))), rows, database)
-        for kind in kinds
-    }
-    return CopyRecall(len(pictures), len(database), by_kind)
 
 
 def find_originals(copies: Codes, rows: Integers, database: Codes, ranks: Sequence[int] = RANKS) -> dict[int, float]:

@@ -140,7 +140,7 @@ def _encode(
 ) -> "EncodeReport":
     from encoder.stream.job import encode
 
-    return encode(shards, model_path, out, how, lambda at: advance(at.bytes, at.bytes_total, f"{at.images:,} images"))
+    return encode(shards, model_path, out, how, lambda at: at.show(advance))
 
 
 def _check_maker(parts: Mapping[str, Part], model_path: Path | None, model: "Model | None") -> None:

@@ -45,14 +45,14 @@ def dpn(logits: Tensor, targets: Tensor, *, margin: float = 1.0) -> Tensor:
 
 
 def orthohash(
-    logits: Tensor, labels: Tensor, centres: Tensor, *, scale: float = 8.0, margin: float = 0.2, smoothing: float = 0.0
+    logits: Tensor, labels: Tensor, codes: Tensor, *, scale: float = 8.0, margin: float = 0.2, smoothing: float = 0.0
 ) -> Tensor:
     """Mean cross-entropy of the classes, scored by scale * (cos(u, o_c) - margin * [c = label]).
 
     Args:
         logits: u, float[n, K].
         labels: int64[n], 0..C-1.
-        centres: o, -1 or +1, float[C, K].
+        codes: o, -1 or +1, float[C, K].
         scale: sharpness of the softmax; a cosine alone is too flat for many classes.
         margin: taken off the cosine with the own class.
         smoothing: share of the target spread evenly over all classes.
@@ -63,6 +63,6 @@ def orthohash(
     Source: Hoe et al., One loss for all: deep hashing with a single cosine similarity based learning objective,
     NeurIPS 2021.
     """
-    cosines = F.normalize(logits, dim=1, eps=EPSILON) @ F.normalize(centres, dim=1).T
-    own = F.one_hot(labels, len(centres))
+    cosines = F.normalize(logits, dim=1, eps=EPSILON) @ F.normalize(codes, dim=1).T
+    own = F.one_hot(labels, len(codes))
     return F.cross_entropy(scale * (cosines - margin * own), labels, label_smoothing=smoothing)

@@ -146,19 +146,19 @@ class Dqn(Criterion):
         return dqn(logits, batch.similar, self.codebooks)
 
 
-def make_criterion(kind: LossKind, targets: Tensor, items: int) -> Criterion:
+def make_criterion(kind: LossKind, class_codes: Tensor, items: int) -> Criterion:
     """Return the loss called `kind`, with the constants of its source.
 
     Args:
         kind: any loss of labels.
-        targets: -1 or +1, float32[C, K], a code of K bits for each of C classes; methods without class codes only look
+        class_codes: -1 or +1, float32[C, K], a code of K bits for each of C classes; methods without class codes only look
             at its shape.
         items: training images, for methods that remember the logits of each.
 
     Raises:
         HashgrainError: `bad-value` for `contrastive-views`, which compares views and knows no labels.
     """
-    nclasses, nbits = targets.shape
+    nclasses, nbits = class_codes.shape
     match kind:
         case LossKind.CONTRASTIVE:
             return Stateless(_contrastive)
@@ -175,11 +175,11 @@ def make_criterion(kind: LossKind, targets: Tensor, items: int) -> Criterion:
         case LossKind.GREEDYHASH:
             return GreedyHash(nclasses, nbits)
         case LossKind.CSQ:
-            return ClassCodes(lambda logits, labels, codes: csq(logits, codes[labels]), targets)
+            return ClassCodes(lambda logits, labels, codes: csq(logits, codes[labels]), class_codes)
         case LossKind.DPN:
-            return ClassCodes(lambda logits, labels, codes: dpn(logits, codes[labels]), targets)
+            return ClassCodes(lambda logits, labels, codes: dpn(logits, codes[labels]), class_codes)
         case LossKind.ORTHOHASH:
-            return ClassCodes(orthohash, targets)
+            return ClassCodes(orthohash, class_codes)
         case LossKind.DQN:
             return Dqn(nbits, items)
         case LossKind.CONTRASTIVE_VIEWS:

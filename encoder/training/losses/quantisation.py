@@ -1,11 +1,10 @@
 """From logits to signs: the threshold as a tensor, its straight-through gradient, and how far logits are from it."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 EPSILON = 1e-6
-"""The least length that anything here divides by: an all-zero row has cosine 0 and a finite gradient."""
+"""The least length that a loss divides by: an all-zero row has cosine 0 and a finite gradient."""
 
 
 def signs(logits: Tensor) -> Tensor:
@@ -31,18 +30,3 @@ def straight_through(logits: Tensor) -> Tensor:
 def gaps(logits: Tensor) -> Tensor:
     """Return u - sgn u, float[n, K]: its size is ||u| - 1|, and at u = 0 it pulls to the side that the bit is on."""
     return logits - signs(logits)
-
-
-def cosine_gap(logits: Tensor) -> Tensor:
-    """Return the mean over images of 1 - cos(u, sgn u): 0 when all logits of an image are of one size.
-
-    Args:
-        logits: float[n, K].
-
-    Returns:
-        float[], 0..1.
-
-    Source: the quantisation error of Hoe et al., One loss for all: deep hashing with a single cosine similarity based
-    learning objective, NeurIPS 2021, which bounds the distance of u from its own signs by this angle.
-    """
-    return (1 - F.cosine_similarity(logits, signs(logits), dim=1, eps=EPSILON)).mean()

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from encoder.errors import Reject
-from encoder.images.decode import RejectedImage, decode, decode_square, square
+from encoder.images.decode import RejectedImage, decode, decode_readable, decode_square, square
 from encoder.images.limits import Limits
+from encoder.images.samples import Sample
 from encoder.images.shards import IMAGE_SUFFIXES
 from tests.support.odd_images import GREY, RED, WHITE, OddImage, chunk, noise, odd_images, plain, png, saved
 
@@ -270,6 +271,17 @@ def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_large_enough(size, mode
 
 def test_other_formats_are_decoded_whole():
     assert decode(saved(plain(size=(400, 300)), "PNG"), at_least=10).size == (400, 300)
+
+
+def test_what_cannot_be_decoded_is_left_out():
+    good, bad, rejected = (Sample(at, str(at), data=saved(noise(), "PNG")) for at in range(3))
+    bad.data = b"no image"
+    rejected.reject = Reject.LINK
+    readable, pictures = decode_readable([bad, good, rejected], 16)
+    assert readable == [good]
+    np.testing.assert_array_equal(pictures, [square(noise(), 16)])
+    readable, pictures = decode_readable([bad, rejected], 16)
+    assert (readable, pictures.shape) == ([], (0, 16, 16, 3))
 
 
 def test_the_square_is_the_centre_of_the_picture():

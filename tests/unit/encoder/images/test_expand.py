@@ -1,11 +1,9 @@
-import os
-
 import pytest
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.expand import expand
 from encoder.images.shards import ShardKind
-from tests.support.pictures import encoded, write_tar
+from tests.support.pictures import write_tar
 
 
 @pytest.fixture
@@ -107,16 +105,3 @@ def test_what_names_nothing_is_refused_in_one_line(here, spec):
         expand([spec])
     assert caught.value.reason is Reason.SHARD_MISSING
     assert "\n" not in str(caught.value)
-
-
-def test_the_stamp_tells_changes_of_files_and_sidecars(here):
-    (here / "set").mkdir()
-    (here / "set/a.jpg").write_bytes(encoded(1))
-    [shard] = expand(["set"])
-    before = shard.stamp()
-    assert shard.stamp() == before
-    (here / "set/a.json").write_text('{"fine": 1}')
-    labelled = shard.stamp()
-    assert labelled != before
-    os.utime(here / "set/a.jpg", ns=(1, 1))
-    assert shard.stamp() not in {before, labelled}

@@ -1,150 +1,57 @@
-import hashlib
-import io
-import json
-import os
-import tarfile
-
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from encoder.errors import Reject
 from encoder.images.expand import expand
-from encoder.images.limits import Limits
-from encoder.images.places import read_image
-from encoder.images.samples import LateLabels, Sample, ShardReader
+from encoder.images.readers.formats import reader_for
+from encoder.images.samples import LateLabels, Sample, batches
 from tests.support.pictures import encoded, write_tar
 
 
-def read(path, **options):
-    reader = ShardReader(expand([str(path)])[0], **options)
-    return list(reader), reader
+@given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 7), st.integers(1, 20))
+def test_batches_hold_all_entries_in_order_and_none_is_over_its_limits(sizes, count, nbytes):
+    entries = [Sample(at, str(at), data=bytes(size)) for at, size in enumerate(sizes)]
+    cut = list(batches(entries, count, nbytes))
+    assert [entry for batch in cut for entry in batch] == entries
+    for number, batch in enumerate(cut):
+        lengths = [len(entry.data) for entry in batch]
+        full = len(batch) == count or sum(lengths) >= nbytes
+        assert full or number == len(cut) - 1
+        assert 1 <= len(batch) <= count
+        assert sum(lengths[:-1]) < nbytes
 
 
-def test_labels_come_from_json_and_cls_wherever_they_stand(tmp_path):
-    members = [
-        ("early.json", b'{"fine": 1}'),
-        ("early.jpg", encoded(0)),
-        ("near.jpg", encoded(1)),
-        ("near.cls", b"7\n"),
-        ("near.txt", b"a caption"),
-        (
-            "near.json",
-            json.dumps({"name": "x", "nested": {}, "list": [1], "float": 1.5, "yes": True, "none": None}).encode(),
-        ),
-        ("far.jpg", encoded(2)),
-        ("last.png", encoded(3, "PNG")),
-        ("far.cls", b"dog"),
+def test_late_labels_take_a_place_in_a_batch():
+    entries: list[Sample | LateLabels] = [Sample(0, "a"), LateLabels("a", {}), Sample(1, "b")]
+    assert list(batches(entries, 2)) == [entries[:2], entries[2:]]
+
+
+MEMBERS = [
+    ("a.jpg", encoded(0)),
+    ("a.json", b'{"near": 1}'),
+    ("b.jpg", encoded(1)),
+    ("a.jpg", encoded(2)),
+    ("c.jpg", encoded(3)),
+    ("a.cls", b"7"),
+    ("b.cls", b"8"),
+]
+
+
+def test_labels_that_come_late_reach_the_image_that_has_the_key(tmp_path):
+    [shard] = expand([str(write_tar(tmp_path / "a.tar", MEMBERS))])
+    images = list(reader_for(shard).images())
+    assert [(image.key, image.reject, image.labels) for image in images] == [
+        ("a", None, {"near": 1, "cls": 7}),
+        ("b", None, {"cls": 8}),
+        ("a", Reject.DUPLICATE_KEY, {}),
+        ("c", None, {}),
     ]
-    entries, reader = read(write_tar(tmp_path / "a.tar", members))
-    samples = {entry.key: entry for entry in entries if isinstance(entry, Sample)}
-    assert {key: sample.labels for key, sample in samples.items()} == {
-        "early": {"fine": 1}, "near": {"cls": 7, "name": "x", "yes": 1}, "far": {}, "last": {},
-    }  # fmt: skip
-    assert [entry for entry in entries if isinstance(entry, LateLabels)] == [LateLabels("far", {"cls": "dog"})]
-    assert (reader.seen, reader.bad_labels, reader.damage) == (4, 0, None)
-    assert reader.sha256 == hashlib.sha256((tmp_path / "a.tar").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize(
-    "content", [b"{", b"[1]", b"\xff", b"3", b"[" * 100_000, json.dumps({str(n): n for n in range(100)}).encode()]
-)
-def test_a_bad_sidecar_costs_the_labels_not_the_image(tmp_path, content):
-    [sample], reader = read(write_tar(tmp_path / "a.tar", [("a.jpg", encoded(0)), ("a.json", content)]))
-    assert (sample.labels, sample.reject, reader.bad_labels) == ({}, None, 1)
-
-
-def test_labels_are_bounded(tmp_path):
-    fields = {"big": 2**70, "long": "x" * 5000, "lone": "\ud800"}
-    [sample], _ = read(write_tar(tmp_path / "a.tar", [("a.jpg", encoded(0)), ("a.json", json.dumps(fields).encode())]))
-    assert sample.labels == {"big": str(2**70), "long": "x" * 1024, "lone": "?"}
-
-
-def special_tar(path):
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-
-        def add(name, type_=tarfile.REGTYPE, data=b"", link=""):
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname, info.size = type_, link, len(data)
-            tar.addfile(info, io.BytesIO(data))
-
-        add("good.jpg", data=encoded(0))
-        add("soft.jpg", tarfile.SYMTYPE, link="/etc/passwd")
-        add("hard.jpg", tarfile.LNKTYPE, link="good.jpg")
-        add("/abs.jpg", data=encoded(1))
-        add("../up.jpg", data=encoded(2))
-        add("a/../../up.jpg", data=encoded(2))
-        add("new\nline.jpg", data=encoded(2))
-        add("fifo.jpg", tarfile.FIFOTYPE)
-        add("folder.jpg", tarfile.DIRTYPE)
-        add("good.png", data=encoded(3))
-        add("big.jpg", data=b"x" * 3000)
-        add("notes.md", data=b"ignored")
-        add("./dot.jpg", data=encoded(4))
-    return path
-
-
-def test_members_that_are_no_plain_images_have_a_reason_each(tmp_path):
-    samples, reader = read(special_tar(tmp_path / "a.tar"), limits=Limits(max_bytes=2500))
-    assert [(sample.key.rpartition("/")[2], sample.reject) for sample in samples] == [
-        ("good", None),
-        ("soft", Reject.LINK),
-        ("hard", Reject.LINK),
-        ("abs", Reject.UNSAFE_NAME),
-        ("up", Reject.UNSAFE_NAME),
-        ("up", Reject.UNSAFE_NAME),
-        ("new\nline", Reject.UNSAFE_NAME),
-        ("fifo", Reject.NOT_A_FILE),
-        ("good", Reject.DUPLICATE_KEY),
-        ("big", Reject.TOO_LARGE),
-        ("dot", None),
-    ]
-    assert reader.seen == len(samples)
-    assert all(sample.data == b"" for sample in samples if sample.reject)
-
-
-def test_a_cut_member_is_rejected_and_the_shard_damaged(tmp_path):
-    path = write_tar(tmp_path / "a.tar", [("a.jpg", encoded(0)), ("b.jpg", encoded(1))])
-    whole = path.read_bytes()
-    path.write_bytes(whole[: 512 + 1024 + 512 + 300])
-    samples, reader = read(path)
-    assert [(sample.key, sample.reject) for sample in samples][-1] == ("b", Reject.TRUNCATED)
-    assert reader.damage is not None
-    assert reader.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_sampling_pass_reads_only_what_is_wanted(tmp_path, mode):
-    path = write_tar(tmp_path / "a.tar", [(f"{n}.jpg", encoded(n)) for n in range(9)], mode)
-    samples, reader = read(path, wanted={2, 5}.__contains__)
-    assert [sample.ordinal for sample in samples if sample.data] == [2, 5]
-    assert [sample.data for sample in samples if sample.data] == [encoded(2), encoded(5)]
-    assert (reader.seen, reader.sha256) == (9, "")
-
-
-@pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_place_leads_back_to_the_bytes(tmp_path, mode):
-    path = write_tar(tmp_path / "a.tar", [(f"{n}.jpg", encoded(n)) for n in range(5)], mode)
-    shard = expand([str(path)])[0]
-    for number, sample in enumerate(ShardReader(shard)):
-        assert isinstance(sample, Sample)
-        assert read_image(shard.kind, shard.path, "", sample.offset, sample.size) == encoded(number)
-
-
-def test_files_of_a_folder_with_sidecars_empty_and_unreadable_ones(tmp_path):
-    folder = tmp_path / "set"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "sub/a.jpg").write_bytes(encoded(0))
-    (folder / "b.jpg").write_bytes(encoded(1))
-    (folder / "b.cls").write_text("3")
-    (folder / "gone.jpg").symlink_to("nowhere")
-    os.mkfifo(folder / "fifo.jpg")
-    (folder / "bad\udcff.jpg").write_bytes(encoded(2))
-    samples, reader = read(folder)
-    found = {sample.key: (sample.reject, sample.labels) for sample in samples}
-    assert found == {
-        "b.jpg": (None, {"cls": 3}),
-        "bad?.jpg": (Reject.UNSAFE_NAME, {}),
-        "fifo.jpg": (Reject.NOT_A_FILE, {}),
-        "gone.jpg": (Reject.UNREADABLE, {}),
-        "sub/a.jpg": (None, {"folder": "sub"}),
-    }
-    assert reader.seen == 5
+@pytest.mark.parametrize("chosen", [{0, 3}, {1}, set()])
+def test_a_sampling_pass_yields_what_is_wanted_alone(tmp_path, chosen):
+    [shard] = expand([str(write_tar(tmp_path / "a.tar", MEMBERS))])
+    images = list(reader_for(shard, wanted=chosen.__contains__).images())
+    assert [image.ordinal for image in images] == sorted(chosen)
+    assert all(image.data for image in images)

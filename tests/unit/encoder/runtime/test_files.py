@@ -12,8 +12,8 @@ import pytest
 from encoder.codes.file import open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.images.expand import expand
-from encoder.images.places import read_image
-from encoder.images.samples import Sample, ShardReader
+from encoder.images.readers.formats import read_image, reader_for
+from encoder.images.samples import Sample
 from encoder.images.shards import ShardKind
 from encoder.runtime.files import AHEAD, exists, open_file, parts_of, status_of
 from encoder.stream.job import encode
@@ -132,7 +132,7 @@ def test_naming_many_urls_reads_three_bytes_of_each(elsewhere, server):
     for number in range(40):
         elsewhere(f"{number}.tar", [])
     shards = expand([server.url("set/{0..39}.tar")])
-    stamps = {shard.stamp() for shard in shards}
+    stamps = {reader_for(shard).stamp() for shard in shards}
     assert (len(shards), len(stamps)) == (40, 1)
     assert sum(command == "GET" for command, _, _ in server.requests) == 40
     assert {size for _, _, size in server.requests} == {"", "bytes=0-2"}
@@ -201,7 +201,7 @@ def test_what_a_driver_remembers_of_files_is_forgotten_first(memory, monkeypatch
 def test_the_same_images_labels_digest_and_damage_come_from_everywhere(elsewhere, mode):
     found = []
     for spec in elsewhere("a.tar", mode=mode):
-        reader = ShardReader(expand([spec])[0])
+        reader = reader_for(expand([spec])[0])
         found.append((list(reader), reader.seen, reader.size, reader.sha256, reader.damage))
     assert found[0] == found[1] == found[2]
     assert found[0][1:2] + found[0][4:] == (12, None)
@@ -216,7 +216,7 @@ def test_damage_is_told_as_of_a_local_tar(elsewhere, memory, server, cut):
     server.files["/set/a.tar"] = data
     found = []
     for spec in specs:
-        reader = ShardReader(expand([spec])[0])
+        reader = reader_for(expand([spec])[0])
         found.append((len(list(reader)), reader.damage, reader.sha256))
     assert found[0][1]
     assert found[0] == found[1] == found[2]
@@ -227,7 +227,7 @@ def test_an_image_is_read_back_from_a_url(elsewhere, server, mode):
     big = ("big.bmp", encoded(1, "BMP", 800))
     for spec in elsewhere("a.tar", [*labelled_members(0, 3), big], mode):
         [shard] = expand([spec])
-        samples = [entry for entry in ShardReader(shard) if isinstance(entry, Sample)]
+        samples = [entry for entry in reader_for(shard) if isinstance(entry, Sample)]
         assert samples[-1].size > 1 << 20
         server.requests.clear()
         for sample in samples:
@@ -243,14 +243,14 @@ def test_a_walk_reads_large_blocks(elsewhere, server):
     on_web = elsewhere("a.tar", noise)[2]
     shard = expand([on_web])[0]
     server.requests.clear()
-    assert sum(len(entry.data) for entry in ShardReader(shard) if isinstance(entry, Sample)) == 21 << 20
+    assert sum(len(entry.data) for entry in reader_for(shard) if isinstance(entry, Sample)) == 21 << 20
     gets = [size for command, _, size in server.requests if command == "GET"]
     assert len(gets) <= (21 << 20) // AHEAD + 1
 
 
 def test_a_sample_is_drawn_from_a_url(elsewhere):
     for spec in elsewhere("a.tar"):
-        samples = list(ShardReader(expand([spec])[0], wanted={2, 5}.__contains__))
+        samples = list(reader_for(expand([spec])[0], wanted={2, 5}.__contains__))
         assert [sample.ordinal for sample in samples if isinstance(sample, Sample) and sample.data] == [2, 5]
 
 
@@ -258,7 +258,7 @@ def test_a_sample_is_drawn_from_a_url(elsewhere):
 def test_a_server_that_fails_midway_is_told_in_one_line(elsewhere, server, fault):
     on_web = elsewhere("a.tar", [(f"{n}.bmp", os.urandom(3 << 20)) for n in range(4)])[2]
     shard = expand([on_web])[0]
-    entries = iter(ShardReader(shard))
+    entries = iter(reader_for(shard))
     said = {
         "dies": "cannot read",
         "no ranges": "range requests",
@@ -383,9 +383,9 @@ def test_local_files_never_load_fsspec(tmp_path):
     write_tar(tmp_path / "a.tar", labelled_members(0, 2))
     program = (
         "import sys\n"
-        "from encoder.images.samples import ShardReader\n"
+        "from encoder.images.readers.formats import reader_for\n"
         "from encoder.images.expand import expand\n"
-        "print(len(list(ShardReader(expand([sys.argv[1]])[0]))), 'fsspec' in sys.modules)\n"
+        "print(len(list(reader_for(expand([sys.argv[1]])[0]))), 'fsspec' in sys.modules)\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "a.tar")],

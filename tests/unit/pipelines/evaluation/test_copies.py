@@ -13,12 +13,12 @@ from pipelines.evaluation.copies import (
     QUALITY,
     STRENGTH,
     CopyKind,
-    copy_recall,
     copy_rng,
     find_originals,
     make_copies,
 )
 from tests.support import oracles
+from tests.support.copies import copy_recall
 from tests.support.pictures import picture
 
 seeds = st.integers(0, 2**32 - 1)

@@ -10,8 +10,8 @@ from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.model.spec import Precision
 from pipelines.evaluation import probes
-from pipelines.evaluation.copies import copy_recall
 from pipelines.evaluation.probes import check_health, logits_of, recall_copies
+from tests.support.copies import copy_recall
 from tests.support.pictures import encoded
 
 COUNT = 12

@@ -18,7 +18,7 @@ from encoder.training.losses.dqn import WORDS, dqn, fit_codebooks, lookup_distan
 from encoder.training.losses.greedyhash import greedyhash
 from encoder.training.losses.names import LossKind
 from encoder.training.losses.pairwise import balance, contrastive, dhn, dpsh, dtsh, hashnet
-from encoder.training.losses.quantisation import cosine_gap, gaps, signs, straight_through
+from encoder.training.losses.quantisation import gaps, signs, straight_through
 from encoder.training.losses.views import contrastive_views, shared_variation
 
 CLASSES, BITS = 4, 16
@@ -178,10 +178,6 @@ def slow_gram(u, labels):
     return np.sum((rows(u) - rows(TEACHER[: len(u)])) ** 2) / len(u) ** 2
 
 
-def slow_cosine_gap(u, labels):
-    return np.mean([1 - cosine(a, sgn(a)) for a in u])
-
-
 def like(values, u):
     return torch.as_tensor(values).to(u.dtype)
 
@@ -212,7 +208,6 @@ LOSSES: dict[str, tuple[Callable[..., torch.Tensor], Callable[..., float]]] = {
     "dqn": (lambda u, y: dqn(u, same(y), like(CODEBOOKS, u)), slow_dqn),
     "views": (lambda u, y: contrastive_views(u, u.flip(1)), slow_views),
     "gram": (lambda u, y: gram_distillation(u, like(TEACHER[: len(u)], u)), slow_gram),
-    "cosine-gap": (lambda u, y: cosine_gap(u), slow_cosine_gap),
 }
 THROUGH_THE_THRESHOLD = ("greedyhash", "views")
 

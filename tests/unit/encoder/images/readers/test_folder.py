@@ -1,0 +1,64 @@
+import os
+
+from encoder.errors import Reject
+from encoder.images.expand import expand
+from encoder.images.readers.formats import read_image, reader_for
+from tests.support.pictures import encoded
+
+
+def reader_of(folder):
+    [shard] = expand([str(folder)])
+    return reader_for(shard)
+
+
+def test_files_of_a_folder_with_sidecars_empty_and_unreadable_ones(tmp_path):
+    folder = tmp_path / "set"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub/a.jpg").write_bytes(encoded(0))
+    (folder / "b.jpg").write_bytes(encoded(1))
+    (folder / "b.cls").write_text("3")
+    (folder / "gone.jpg").symlink_to("nowhere")
+    os.mkfifo(folder / "fifo.jpg")
+    (folder / "bad\udcff.jpg").write_bytes(encoded(2))
+    reader = reader_of(folder)
+    samples = list(reader)
+    found = {sample.key: (sample.reject, sample.labels) for sample in samples}
+    assert found == {
+        "b.jpg": (None, {"cls": 3}),
+        "bad?.jpg": (Reject.UNSAFE_NAME, {}),
+        "fifo.jpg": (Reject.NOT_A_FILE, {}),
+        "gone.jpg": (Reject.UNREADABLE, {}),
+        "sub/a.jpg": (None, {"folder": "sub"}),
+    }
+    assert reader.seen == 5
+
+
+def test_the_stamp_tells_changes_of_files_and_sidecars(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded(1))
+    reader = reader_of(tmp_path)
+    before = reader.stamp()
+    assert reader.stamp() == before
+    (tmp_path / "a.json").write_text('{"fine": 1}')
+    labelled = reader.stamp()
+    assert labelled != before
+    os.utime(tmp_path / "a.jpg", ns=(1, 1))
+    assert reader.stamp() not in {before, labelled}
+
+
+def test_the_size_is_that_of_the_images_that_are_there(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(bytes(70))
+    (tmp_path / "b.jpg").write_bytes(bytes(7))
+    (tmp_path / "b.json").write_text("{}")
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    reader = reader_of(tmp_path)
+    assert reader.nbytes() == 77
+    list(reader)
+    assert reader.size == 77
+
+
+def test_an_image_is_read_back_by_its_name(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/a.jpg").write_bytes(encoded(1))
+    reader = reader_of(tmp_path)
+    [sample] = reader.images()
+    assert read_image(reader.kind, reader.shard.path, sample.key, sample.offset, sample.size) == encoded(1)

@@ -1,0 +1,128 @@
+import hashlib
+import io
+import json
+import tarfile
+
+import pytest
+
+from encoder.errors import Reject
+from encoder.images.expand import expand
+from encoder.images.limits import Limits
+from encoder.images.readers.formats import read_image, reader_for
+from encoder.images.samples import LateLabels, Sample
+from tests.support.pictures import encoded, write_tar
+
+
+def read(path, **options):
+    reader = reader_for(expand([str(path)])[0], **options)
+    return list(reader), reader
+
+
+def test_labels_come_from_json_and_cls_wherever_they_stand(tmp_path):
+    members = [
+        ("early.json", b'{"fine": 1}'),
+        ("early.jpg", encoded(0)),
+        ("near.jpg", encoded(1)),
+        ("near.cls", b"7\n"),
+        ("near.txt", b"a caption"),
+        (
+            "near.json",
+            json.dumps({"name": "x", "nested": {}, "list": [1], "float": 1.5, "yes": True, "none": None}).encode(),
+        ),
+        ("far.jpg", encoded(2)),
+        ("last.png", encoded(3, "PNG")),
+        ("far.cls", b"dog"),
+    ]
+    entries, reader = read(write_tar(tmp_path / "a.tar", members))
+    samples = {entry.key: entry for entry in entries if isinstance(entry, Sample)}
+    assert {key: sample.labels for key, sample in samples.items()} == {
+        "early": {"fine": 1}, "near": {"cls": 7, "name": "x", "yes": 1}, "far": {}, "last": {},
+    }  # fmt: skip
+    assert [entry for entry in entries if isinstance(entry, LateLabels)] == [LateLabels("far", {"cls": "dog"})]
+    assert (reader.seen, reader.bad_labels, reader.damage) == (4, 0, None)
+    assert reader.sha256 == hashlib.sha256((tmp_path / "a.tar").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[1]", b"\xff", b"3", b"[" * 100_000, json.dumps({str(n): n for n in range(100)}).encode()]
+)
+def test_a_bad_sidecar_costs_the_labels_not_the_image(tmp_path, content):
+    [sample], reader = read(write_tar(tmp_path / "a.tar", [("a.jpg", encoded(0)), ("a.json", content)]))
+    assert (sample.labels, sample.reject, reader.bad_labels) == ({}, None, 1)
+
+
+def test_labels_are_bounded(tmp_path):
+    fields = {"big": 2**70, "long": "x" * 5000, "lone": "\ud800"}
+    [sample], _ = read(write_tar(tmp_path / "a.tar", [("a.jpg", encoded(0)), ("a.json", json.dumps(fields).encode())]))
+    assert sample.labels == {"big": str(2**70), "long": "x" * 1024, "lone": "?"}
+
+
+def special_tar(path):
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+
+        def add(name, type_=tarfile.REGTYPE, data=b"", link=""):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = type_, link, len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+        add("good.jpg", data=encoded(0))
+        add("soft.jpg", tarfile.SYMTYPE, link="/etc/passwd")
+        add("hard.jpg", tarfile.LNKTYPE, link="good.jpg")
+        add("/abs.jpg", data=encoded(1))
+        add("../up.jpg", data=encoded(2))
+        add("a/../../up.jpg", data=encoded(2))
+        add("new\nline.jpg", data=encoded(2))
+        add("fifo.jpg", tarfile.FIFOTYPE)
+        add("folder.jpg", tarfile.DIRTYPE)
+        add("good.png", data=encoded(3))
+        add("big.jpg", data=b"x" * 3000)
+        add("notes.md", data=b"ignored")
+        add("./dot.jpg", data=encoded(4))
+    return path
+
+
+def test_members_that_are_no_plain_images_have_a_reason_each(tmp_path):
+    samples, reader = read(special_tar(tmp_path / "a.tar"), limits=Limits(max_bytes=2500))
+    assert [(sample.key.rpartition("/")[2], sample.reject) for sample in samples] == [
+        ("good", None),
+        ("soft", Reject.LINK),
+        ("hard", Reject.LINK),
+        ("abs", Reject.UNSAFE_NAME),
+        ("up", Reject.UNSAFE_NAME),
+        ("up", Reject.UNSAFE_NAME),
+        ("new\nline", Reject.UNSAFE_NAME),
+        ("fifo", Reject.NOT_A_FILE),
+        ("good", Reject.DUPLICATE_KEY),
+        ("big", Reject.TOO_LARGE),
+        ("dot", None),
+    ]
+    assert reader.seen == len(samples)
+    assert all(sample.data == b"" for sample in samples if sample.reject)
+
+
+def test_a_cut_member_is_rejected_and_the_shard_damaged(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [("a.jpg", encoded(0)), ("b.jpg", encoded(1))])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 512 + 1024 + 512 + 300])
+    samples, reader = read(path)
+    assert [(sample.key, sample.reject) for sample in samples][-1] == ("b", Reject.TRUNCATED)
+    assert reader.damage is not None
+    assert reader.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_sampling_pass_reads_only_what_is_wanted(tmp_path, mode):
+    path = write_tar(tmp_path / "a.tar", [(f"{n}.jpg", encoded(n)) for n in range(9)], mode)
+    samples, reader = read(path, wanted={2, 5}.__contains__)
+    assert [sample.ordinal for sample in samples if sample.data] == [2, 5]
+    assert [sample.data for sample in samples if sample.data] == [encoded(2), encoded(5)]
+    assert (reader.seen, reader.sha256) == (9, "")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_place_leads_back_to_the_bytes(tmp_path, mode):
+    path = write_tar(tmp_path / "a.tar", [(f"{n}.jpg", encoded(n)) for n in range(5)], mode)
+    shard = expand([str(path)])[0]
+    for number, sample in enumerate(reader_for(shard)):
+        assert isinstance(sample, Sample)
+        assert read_image(shard.kind, shard.path, "", sample.offset, sample.size) == encoded(number)
