@@ -135,6 +135,13 @@ def query(
     save_html: Annotated[
         Path | None, typer.Option(help="Write a page of the queries and hits with their pictures.")
     ] = None,
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Label that marks hits on the page when it is the query's too (label.fine); repeatable.",
+            show_default="labels that vary",
+        ),
+    ] = None,
 ) -> None:
     """Find the nearest images. Several queries are answered as one batch.
 
@@ -143,6 +150,8 @@ def query(
     from indexer.index import Index
     from indexer.query import STDIN, ask, ask_levels
 
+    if save_html is None:
+        _refuse({"--match": match}, "is for the page; give --save-html, too")
     cap = k or (K if radius is None else rerank or RADIUS_CAP)
     opened = Index(index)
     search = SearchSettings(k=cap, radius=radius, where=where, nprobe=nprobe, recall=recall, exact=exact, engine=engine)
@@ -168,13 +177,11 @@ def query(
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
     if save_html is not None:
-        from indexer.page.page import Known, Section, save_page
+        from indexer.page.page import SCORES, Result, save_page
 
-        known = {name: Known(image) for name, image in given.items()}
-        section = Section(f"level {title}", "", answers)
-        save_page(
-            save_html, opened, [section], title="Queries and hits", summary=f"{opened.ntotal:,} images", known=known
-        )
+        results = [Result(of, {title: hits}, given.get(of)) for of, hits in zip(what, answers, strict=True)]
+        by = "rerank" if rerank else how if levels else ""
+        save_page(save_html, opened, results, match=_fields(match), score=SCORES.get(by, ""))
         notice(f"page written to {save_html}")
 
 
@@ -297,6 +304,10 @@ def _print_hits(title: str, hits: "list[Hit]", survivors: tuple[int, ...], *, ex
         result(f"{hit.rank:4}  {hit.heading:>8}  {hit.key}  {labels}")
         if explain:
             result("      " + "  ".join(f"{level} {distance}" for level, distance in hit.distances.items()))
+
+
+def _fields(match: list[str] | None) -> list[str]:
+    return [name.strip() for text in match or [] for name in text.split(",")]
 
 
 def _refuse(given: "Mapping[str, object]", why: str) -> None:

@@ -28,8 +28,8 @@ from encoder.stream.settings import EncodeSettings
 from indexer.build import build
 from indexer.index import Index
 from indexer.matches import Matches
-from indexer.page.page import Known, Section, save_page
-from indexer.query import ask
+from indexer.page.page import Result, save_page
+from indexer.query import Hit, ask
 from indexer.settings import BuildSettings, IndexKind, Question, SearchSettings
 from pipelines.drawn.collection import draw_shards
 
@@ -38,7 +38,7 @@ SCORED = 500
 """Queries that the scores are taken over, at most."""
 SHOWN = 8
 """Queries on the page."""
-SHOWN_HITS = 7
+SHOWN_HITS = 8
 """Hits of each, a row of them."""
 LABELLED = 5_000
 """Rows that labels are counted over, at most."""
@@ -225,20 +225,17 @@ def _bounds(index: Index, labels: Sequence[Labels], field: str) -> tuple[float, 
 
 
 def _write_page(path: Path, index: Index, questions: Questions) -> None:
-    names = questions.names[:SHOWN]
-    notes = {
-        Level.FINE: "local texture and detail: the same object, print or picture?",
-        Level.MID: "parts: the same class?",
-        Level.COARSE: "global semantics: the same kind of thing?",
-        Level.FUSED: "all three together, the default",
-    }
-    sections = [
-        Section(f"level {level}", note, ask(index, names, Question(level, SearchSettings(SHOWN_HITS, exact=True))))
-        for level, note in notes.items()
+    """Show the first queries at every level, each without itself."""
+    names, answers = questions.names[:SHOWN], dict[Level, list[list[Hit]]]()
+    for level in Level:
+        found = ask(index, names, Question(level, SearchSettings(SHOWN_HITS + 1, exact=True)))
+        others = [[hit for hit in hits if hit.row != row] for hits, row in zip(found, questions.rows, strict=False)]
+        answers[level] = [hits[:SHOWN_HITS] for hits in others]
+    results = [
+        Result(name, {level: of[at] for level, of in answers.items()}, labels=questions.labels[at])
+        for at, name in enumerate(names)
     ]
-    known = {name: Known(labels=labels) for name, labels in zip(names, questions.labels, strict=False)}
-    summary = f"{index.ntotal:,} pictures, {len(names)} queries"
-    save_page(path, index, sections, title="What the demo found", summary=summary, known=known)
+    save_page(path, index, results, title="What the demo found")
 
 
 def main() -> None:
