@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from encoder.levels import Level
-    from indexer.query import Answer, Query
+    from indexer.query import Answer
     from indexer.storage.manifest import LevelRecord
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -142,6 +142,13 @@ def query(
     save_html: Annotated[
         Path | None, typer.Option(help="Write a page of the queries and hits with their pictures.")
     ] = None,
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Label that marks hits on the page when it is the query's too (label.fine); repeatable.",
+            show_default="labels that vary",
+        ),
+    ] = None,
 ) -> None:
     """Find the nearest images. Several queries are answered as one batch.
 
@@ -149,6 +156,8 @@ def query(
     """
     from indexer.index import Index
 
+    if save_html is None:
+        _refuse({"--match": match}, "is for the page; give --save-html, too")
     if levels is None:
         _refuse({"--weights": weights, "--budgets": budgets, "--radii": radii}, "needs --levels")
     else:
@@ -177,7 +186,8 @@ def query(
             "radii": _numbers("radii", radii),
         }
     stdin = sys.stdin.buffer.read() if STDIN in what else b""
-    answers = opened.query_batch([_query(text, stdin) for text in what], **options)
+    queries = [_query(text, stdin) for text in what]
+    answers = opened.query_batch(queries, **options)
     for answer in answers:
         if as_json:
             for hit in answer:
@@ -187,12 +197,11 @@ def query(
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
     if save_html is not None:
-        from indexer.page.page import Known, Section, save_page
+        from indexer.page.page import SCORES, Result, save_page
 
-        known = {STDIN: Known(stdin)} if STDIN in what else {}
-        section = Section(f"level {answers[0].searched}", "", answers)
-        summary = f"{opened.ntotal:,} images"
-        save_page(save_html, opened, [section], title="Queries and hits", summary=summary, known=known)
+        results = [Result(of, {answer.searched: answer}) for of, answer in zip(queries, answers, strict=True)]
+        by = "rerank" if rerank else how if levels else ""
+        save_page(save_html, opened, results, match=_fields(match), score=SCORES.get(by, ""))
         notice(f"page written to {save_html}")
 
 
@@ -295,7 +304,7 @@ def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
         result(f"  {level}: {record.nbits} bits, flat{shared}{lists}")
 
 
-def _query(text: str, stdin: bytes) -> "Query":
+def _query(text: str, stdin: bytes) -> ByImage | ByKey:
     """Return the query that a word of the command line names."""
     if text.startswith(KEY_PREFIX):
         return ByKey(text.removeprefix(KEY_PREFIX))
@@ -313,6 +322,10 @@ def _print_answer(answer: "Answer", *, explain: bool) -> None:
         result(f"{hit.rank:4}  {hit.heading:>8}  {hit.key}  {labels}")
         if explain:
             result("      " + "  ".join(f"{level} {distance}" for level, distance in hit.distances.items()))
+
+
+def _fields(match: list[str] | None) -> list[str]:
+    return [name.strip() for text in match or [] for name in text.split(",")]
 
 
 def _refuse(given: "Mapping[str, object]", why: str) -> None:

@@ -28,7 +28,7 @@ from encoder.stream.settings import EncodeSettings
 from indexer.build import build
 from indexer.index import Index
 from indexer.matches import Matches
-from indexer.page.page import Known, Section, save_page
+from indexer.page.page import Result, save_page
 from indexer.query import KEY_PREFIX, ByImage, ByKey
 from indexer.settings import BuildSettings, IndexKind, SearchSettings
 from pipelines.drawn.collection import draw_shards
@@ -38,7 +38,7 @@ SCORED = 500
 """Queries that the scores are taken over, at most."""
 SHOWN = 8
 """Queries on the page."""
-SHOWN_HITS = 7
+SHOWN_HITS = 8
 """Hits of each, a row of them."""
 LABELLED = 5_000
 """Rows that labels are counted over, at most."""
@@ -222,21 +222,17 @@ def _bounds(index: Index, labels: Sequence[Labels], field: str) -> tuple[float, 
 
 
 def _write_page(path: Path, index: Index, questions: Questions) -> None:
+    """Show the first queries at every level, each without itself."""
     names = questions.names[:SHOWN]
-    notes = {
-        Level.FINE: "local texture and detail: the same object, print or picture?",
-        Level.MID: "parts: the same class?",
-        Level.COARSE: "global semantics: the same kind of thing?",
-        Level.FUSED: "all three together, the default",
-    }
     queries = [ByKey(name.removeprefix(KEY_PREFIX)) if name.startswith(KEY_PREFIX) else ByImage(name) for name in names]
-    sections = [
-        Section(f"level {level}", note, index.query_batch(queries, level=level, k=SHOWN_HITS, exact=True))
-        for level, note in notes.items()
+    answers = {
+        level: index.query_batch(queries, level=level, k=SHOWN_HITS, exact=True, exclude_self=True) for level in Level
+    }
+    results = [
+        Result(query, {level: of[at] for level, of in answers.items()}, questions.labels[at])
+        for at, query in enumerate(queries)
     ]
-    known = {name: Known(labels=labels) for name, labels in zip(names, questions.labels, strict=False)}
-    summary = f"{index.ntotal:,} pictures, {len(names)} queries"
-    save_page(path, index, sections, title="What the demo found", summary=summary, known=known)
+    save_page(path, index, results, title="What the demo found")
 
 
 def main() -> None:

@@ -2,42 +2,55 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from math import ceil
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError
 from encoder.images.sidecars import Labels
+from encoder.levels import Level
 from encoder.runtime.publish import write_bytes
 from indexer.index import Index
-from indexer.query import KEY_PREFIX, Hit
+from indexer.page.labels import compared_fields, query_labels, shared_fields, texts
+from indexer.query import ByCode, ByImage, ByKey, Hit, name_of
+from indexer.settings import Combine
 
-STDIN = "-"
-"""How the image that came on stdin is called."""
+if TYPE_CHECKING:
+    from encoder.images.inputs import ImageLike
+
 THUMBNAIL = 144
-"""Side in pixels of a picture on the page."""
+"""Side in pixels of a picture on the page; it is shown smaller, for screens of more than one pixel per point."""
+WIDE, NARROW = 10, 4
+"""Most hits in a row, on a desktop and on a phone."""
+
+NOTES: Mapping[str, str] = {
+    Level.FINE: "local texture and detail: the same object, print or picture?",
+    Level.MID: "parts: the same class?",
+    Level.COARSE: "global semantics: the same kind of thing?",
+    Level.FUSED: "all three together, the default",
+}
+"""What an answer of that title is about."""
+
+SCORES: Mapping[str, str] = {
+    "rerank": "asymmetric distance, how sure the query is of the bits that differ; smaller is nearer",
+    Combine.SUM: "weighted mean of the distances, each as a share of its bits; smaller is nearer",
+    Combine.RRF: "reciprocal rank fusion of the levels; larger is nearer",
+}
+"""What `Hit.score` is, by what it was made by."""
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """Answers that belong together, as one level's."""
+class Result:
+    """One query and its answers."""
 
-    title: str
-    note: str
-    """One line below the title; may be empty."""
-    answers: Sequence[Sequence[Hit]]
-    """The hits of each query, nearest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the caller knows of a query that the index does not."""
-
-    image: bytes | None = None
-    """Its file, where it cannot be read again, as from stdin."""
-    labels: Labels = field(default_factory=dict)
+    query: ByImage | ByKey | ByCode
+    answers: Mapping[str, Sequence[Hit]]
+    """Hits, nearest first, by the title of the answer, such as its level."""
+    labels: Labels | None = None
+    """None: those of its row, or of the sidecar or folder of its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +62,9 @@ class _Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chip:
-    """One label."""
-
-    text: str
+class _Label:
     field: str
+    text: str
     shared: bool
     """Whether the query has it too."""
 
@@ -66,8 +77,34 @@ class _Card:
     """The query itself, or a hit by how many of the query's labels it shares."""
     picture: _Picture
     heading: str
+    details: Mapping[Level, int]
+    """Distances in bits that the heading does not say, by level."""
     name: str
-    chips: list[_Chip]
+    labels: list[_Label]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    title: str
+    hits: list[_Card]
+
+    @property
+    def wide(self) -> int:
+        """Hits in each row of a desktop."""
+        return _even(len(self.hits), WIDE)
+
+    @property
+    def narrow(self) -> int:
+        """Hits in each row of a phone."""
+        return _even(len(self.hits), NARROW)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A query beside its answers."""
+
+    query: _Card
+    answers: list[_Answer]
 
 
 @dataclass(slots=True)
@@ -75,115 +112,123 @@ class _Cards:
     """Makes the cards of a page; a picture that stands in several places is read and shrunk once."""
 
     index: Index
-    known: Mapping[str, Known]
-    made: dict[str | int, _Picture] = field(default_factory=dict)
+    fields: Sequence[str]
+    """Label fields that are compared."""
+    made: dict[int, _Picture] = field(default_factory=dict)
+    """By row."""
 
-    def answer(self, hits: Sequence[Hit]) -> list[_Card]:
+    def block(self, result: Result, labels: Labels, heading: str) -> _Block:
         """Return the card of a query, then those of its hits."""
-        query = hits[0].query
-        mine = self._query_labels(query)
-        own = _Card("query", self._picture(query), "query", _query_name(query), _chips(mine, set()))
-        return [own, *(self._hit(hit, mine) for hit in hits)]
+        name = _query_name(result.query)
+        own = _Card("query", self._query_picture(result), heading, {}, name, self._labels(labels, set()))
+        answers = [_Answer(title, [self._hit(hit, labels) for hit in hits]) for title, hits in result.answers.items()]
+        return _Block(own, answers)
 
     def _hit(self, hit: Hit, mine: Labels) -> _Card:
-        shared = {name for name, value in hit.labels.items() if name in mine and mine[name] == value}
-        kind: Literal["all", "some", "none"] = "none" if not shared else "all" if len(shared) == len(mine) else "some"
-        return _Card(kind, self._picture(hit.row), hit.heading, hit.key, _chips(hit.labels, shared))
+        shared = shared_fields(self.fields, mine, hit.labels)
+        theirs = [name for name in self.fields if name in mine or f"{name}_name" in mine]
+        kind: Literal["all", "some", "none"] = "none" if not shared else "all" if len(shared) == len(theirs) else "some"
+        return _Card(kind, self._row_picture(hit.row), *_nearness(hit), hit.key, self._labels(hit.labels, shared))
 
-    def _picture(self, of: str | int) -> _Picture:
-        """Return the picture of a query, by its name, or of a row."""
-        if of not in self.made:
-            try:
-                self.made[of] = _Picture(data=_thumbnail(self._bytes(of)))
-            except HashgrainError as err:
-                self.made[of] = _Picture(why=str(err))
-        return self.made[of]
+    def _labels(self, labels: Labels, shared: set[str]) -> list[_Label]:
+        """Return the labels to show, shared ones first: those that are compared, or all where none is."""
+        shown = [
+            _Label(name, text, name in shared)
+            for name, text in texts(labels).items()
+            if not self.fields or name in self.fields
+        ]
+        return sorted(shown, key=lambda label: not label.shared)
 
-    def _bytes(self, of: str | int) -> bytes:
-        if isinstance(of, int):
-            return self.index.image(of)
-        if of in self.known and (image := self.known[of].image) is not None:
-            return image
-        if of.startswith(KEY_PREFIX):
-            return self.index.image(self.index.find(of.removeprefix(KEY_PREFIX)))
-        from encoder.images.inputs import read_file
+    def _query_picture(self, result: Result) -> _Picture:
+        match result.query:
+            case ByKey(key):
+                return self._row_picture(self.index.find(key))
+            case ByImage(image):
+                return _picture(lambda: Path(image) if isinstance(image, str) else image)
+            case _:
+                return _Picture(why="a code has no picture")
 
-        return read_file(Path(of))
-
-    def _query_labels(self, query: str) -> Labels:
-        """Return what is known of a query: from the caller, or the labels of its row if it is one."""
-        if query in self.known:
-            return self.known[query].labels
-        if query.startswith(KEY_PREFIX):
-            return self.index.labels(self.index.find(query.removeprefix(KEY_PREFIX)))
-        return {}
+    def _row_picture(self, row: int) -> _Picture:
+        if row not in self.made:
+            self.made[row] = _picture(lambda: self.index.image(row))
+        return self.made[row]
 
 
 def save_page(
     path: Path,
     index: Index,
-    sections: Sequence[Section],
+    results: Sequence[Result],
     *,
-    title: str,
-    summary: str = "",
-    known: Mapping[str, Known] | None = None,
+    title: str = "Queries and hits",
+    match: Sequence[str] = (),
+    score: str = "",
 ) -> None:
-    """Write the page: a row a query, its hits to the right, those marked that share labels with it.
+    """Write the page: one block per query, its answers side by side, those hits marked that share labels with it.
 
     A picture that cannot be read back, since its shard was moved or is damaged, is a placeholder with the reason.
 
     Args:
         path: HTML file to write; it appears whole or not at all.
         index: the index that answered.
-        sections: what to show.
+        results: what to show, all with answers of the same titles.
         title: of the page.
-        summary: a line below it.
-        known: more about queries, by name.
+        match: label fields to compare (`fine` or `label.fine`); none: those that tell images of this index apart.
+        score: what the scores of the hits are, as in `SCORES`; empty where they have none.
 
     Raises:
-        HashgrainError: `write-failed`.
+        HashgrainError: `write-failed`; `bad-value` for a label field that is not there.
     """
     from jinja2 import Environment, StrictUndefined
 
-    cards = _Cards(index, known or {})
+    labels = [query_labels(index, of.query) if of.labels is None else of.labels for of in results]
+    cards = _Cards(index, compared_fields(index, labels, match))
+    blocks = [
+        cards.block(result, mine, f"query {at}" if len(results) > 1 else "query")
+        for at, (result, mine) in enumerate(zip(results, labels, strict=True), 1)
+    ]
+    kinds = {hit.kind for block in blocks for answer in block.answers for hit in answer.hits}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("indexer.page") / "page.html").read_text("utf-8"))
-    shown = [(section, [cards.answer(hits) for hits in section.answers if hits]) for section in sections]
-    marked = any(card.kind in {"all", "some"} for _, answers in shown for answer in answers for card in answer)
-    html = template.render(title=title, summary=summary, size=THUMBNAIL, sections=shown, marked=marked)
+    html = template.render(
+        title=title, rows=index.ntotal, blocks=blocks, titles=list(results[0].answers) if results else [],
+        notes=NOTES, fields=cards.fields, kinds=kinds, score=score, size=THUMBNAIL,
+    )  # fmt: skip
     write_bytes(path, html.encode(errors="replace"))  # a file name on a command line need not be UTF-8
 
 
-def _thumbnail(data: bytes) -> str:
-    """Return a data URI; imports Pillow only here, since a query without a page needs none."""
+def _picture(read: "Callable[[], ImageLike]") -> _Picture:
+    """Shrink an image; imports Pillow only here, since a query without a page needs none."""
     from PIL import Image
 
-    from encoder.images.decode import RejectedImage, decode_square
+    from encoder.images.inputs import square_of
     from encoder.images.limits import Limits
 
     try:
-        pixels = decode_square(data, THUMBNAIL, Limits())
-    except RejectedImage as err:
-        raise HashgrainError(Reason.IMAGE_REJECTED, f"the picture cannot be decoded ({err})") from err
+        pixels = square_of(read(), THUMBNAIL, Limits())
+    except HashgrainError as err:
+        return _Picture(why=str(err))
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _Picture("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
 
 
-def _query_name(query: str) -> str:
-    if query == STDIN:
-        return "image from stdin"
-    return query.removeprefix(KEY_PREFIX) if query.startswith(KEY_PREFIX) else Path(query).name
+def _query_name(query: ByImage | ByKey | ByCode) -> str:
+    match query:
+        case ByKey(key):
+            return key
+        case ByImage(image=str() | Path() as path):
+            return Path(path).name
+        case _:
+            return name_of(query)
 
 
-def _chips(labels: Labels, shared: set[str]) -> list[_Chip]:
-    """Return labels to show, shared ones first.
+def _nearness(hit: Hit) -> tuple[str, Mapping[Level, int]]:
+    """Return how near a hit is: the number it is ordered by, and its other distances."""
+    if hit.score is None:
+        return "1 bit" if hit.distance == 1 else f"{hit.distance} bits", hit.distances
+    return f"score {hit.score:.4g}", hit.distances or {hit.level: hit.distance}
 
-    A number needs its field beside it to mean anything, and says nothing where its name (`fine_name`) stands there too.
-    """
-    chips = [
-        _Chip(value if isinstance(value, str) else f"{name} {value}", name, name in shared)
-        for name, value in labels.items()
-        if f"{name}_name" not in labels
-    ]
-    return sorted(chips, key=lambda chip: not chip.shared)
+
+def _even(hits: int, most: int) -> int:
+    """Return how many hits a row takes, so that the last row is about as full as the others."""
+    return ceil(hits / ceil(hits / most)) if hits else 1

@@ -297,3 +297,16 @@ def test_a_moved_shard_does_not_break_answers(command, model_path, tmp_path):
     assert code == 0
     assert "pic-001" in out
     assert (tmp_path / "page.html").exists()
+
+
+def test_the_page_marks_hits_by_the_labels_that_are_named(command, index_folder, tmp_path):
+    page, ask = tmp_path / "page.html", ("indexer", "query", "key:pic-001", "--index", index_folder)
+    code, _, err = command(*ask, "--save-html", page, "--match", "label.fine,coarse", "--match", "fine")
+    assert code == 0, err
+    assert "labels compared: <b>fine, coarse</b>" in page.read_text()
+    code, _, err = command(*ask, "--save-html", page, "--match", "label.fien")
+    assert code == 1
+    assert "error: label field 'fien' is not in" in err
+    code, _, err = command(*ask, "--match", "label.fine")
+    assert code == 2
+    assert "--save-html" in err

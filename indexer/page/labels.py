@@ -1,0 +1,112 @@
+"""Labels on a page: which fields are compared, what a query's own labels are, and which of them a hit shares."""
+
+from collections import defaultdict
+from collections.abc import Container, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from encoder.errors import HashgrainError, Reason
+from encoder.images.readers.formats import reader_for
+from encoder.images.shards import Shard, ShardKind
+from encoder.images.sidecars import Labels, LabelValue
+from indexer.filters.expression import label_fields
+from indexer.index import Index
+from indexer.query import ByCode, ByImage, ByKey
+
+SAMPLE = 1000
+"""Rows of the index that are read to see how a field varies, at most."""
+NEARLY_EVERY = 0.9
+"""Different values per row from which on a field is an identifier, which two images never share."""
+PREFIX = "label."
+"""Before a field's name in a filter, and so allowed here."""
+
+
+def compared_fields(index: Index, queries: Sequence[Labels], match: Sequence[str] = ()) -> list[str]:
+    """Return the fields that decide which hits are marked; a number and its name (`fine`, `fine_name`) are one field.
+
+    Args:
+        index: its rows show how each field varies.
+        queries: labels of each query.
+        match: the fields that are wanted, as `fine` or `label.fine`; none: those that some query has, without fields
+            that are constant in the index and fields whose values differ in nearly every row.
+
+    Raises:
+        HashgrainError: `bad-value` for a field that neither the index nor a query has.
+    """
+    names = label_fields(index.manifest.segments)
+    known = dict.fromkeys([*names, *(name for labels in queries for name in labels)])
+    if match:
+        wanted = [name if name in known else name.removeprefix(PREFIX) for name in match]
+        if unknown := [name for name in wanted if name not in known]:
+            raise HashgrainError(
+                Reason.BAD_VALUE,
+                f"label field {unknown[0]!r} is not in {index.path}; it has {', '.join(known) or 'no labels'}",
+            )
+        return list(dict.fromkeys(_base(name, known) for name in wanted))
+    varied = _varied(index)
+    return list(dict.fromkeys(_base(name, known) for name in known if name in varied and _any_has(queries, name)))
+
+
+def _varied(index: Index) -> set[str]:
+    """Return the fields that are neither constant nor an identifier."""
+    chosen = np.random.default_rng(0).choice(index.ntotal, min(index.ntotal, SAMPLE), replace=False)
+    values = defaultdict[str, list[LabelValue]](list)
+    for row in chosen.tolist():
+        for name, value in index.labels(row).items():
+            values[name].append(value)
+    return {name for name, column in values.items() if 1 < len(set(column)) <= NEARLY_EVERY * len(column)}
+
+
+def _any_has(queries: Sequence[Labels], name: str) -> bool:
+    return any(name in labels for labels in queries)
+
+
+def shared_fields(fields: Sequence[str], query: Labels, hit: Labels) -> set[str]:
+    """Return those of the compared fields that a hit has in common with its query, by the number or by its name.
+
+    A field is text in one code file and whole numbers in another where one of them holds text, so values are compared as text.
+    """
+    return {
+        field
+        for field in fields
+        for name in (field, f"{field}_name")
+        if name in query and name in hit and str(query[name]) == str(hit[name])
+    }
+
+
+def texts(labels: Labels) -> dict[str, str]:
+    """Return what is shown for each field: its name where it has one; a number alone needs the field beside it."""
+    shown = {
+        field: labels.get(f"{field}_name", value) for field, value in labels.items() if _base(field, labels) == field
+    }
+    return {field: value if isinstance(value, str) else f"{field} {value}" for field, value in shown.items()}
+
+
+def _base(name: str, names: Container[str]) -> str:
+    """Return `fine` for `fine_name` where both are there."""
+    number = name.removesuffix("_name")
+    return number if number in names else name
+
+
+def query_labels(index: Index, query: ByImage | ByKey | ByCode) -> Labels:
+    """Return what can be known of a query: the labels of its row, or of its image file.
+
+    Of an image file's labels, those are left out that the index has no field for: they cannot be compared.
+    """
+    match query:
+        case ByKey(key):
+            return index.labels(index.find(key))
+        case ByImage(image=str() | Path() as path):
+            fields = label_fields(index.manifest.segments)
+            return {name: value for name, value in file_labels(Path(path)).items() if name in fields}
+        case _:
+            return {}
+
+
+def file_labels(path: Path) -> Labels:
+    """Return the labels that encoding an image file would give it: those of its sidecar, else its folder's name."""
+    path = path.absolute()
+    shard = Shard("query", ShardKind.FILES, str(path.parent.parent), (f"{path.parent.name}/{path.name}",))
+    (sample,) = reader_for(shard).images()
+    return sample.labels
