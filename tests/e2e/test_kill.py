@@ -144,7 +144,9 @@ def test_killed_build(kills, codes_folder, tmp_path):
             continue
         killed += 1
         if (index / "CURRENT").exists():
-            assert verify(index, lambda *_: None).ntotal == 60  # the generation before, or the new one: whole either way
+            assert (
+                verify(index, lambda *_: None).ntotal == 60
+            )  # the generation before, or the new one: whole either way
         finish(*arguments, index)
         folder = verify(index, lambda *_: None).folder  # not the index itself: an open one holds its generation
         found = contents(folder, "*.faiss") | contents(folder, "*.npy")
