@@ -1,54 +1,60 @@
-# Every command that the README and the project's check use. `make` alone lists them.
+# Every command of the project: the README, the checks of a change, and the hooks of pre-commit call these targets.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+UV      = $(shell uv --version >/dev/null 2>&1 && echo uv)
 # On machines with many cores BLAS and OpenMP pools of every test process would fight for them.
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2)
+# The tests of `make test-fast`, as arguments of pytest.
+FAST   ?= tests/contract tests/unit -m "not slow and not gpu" -x
 
 OUT    ?= codes
 INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo encode test test-slow test-gpu lint format evaluate builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search clean
+.PHONY: help setup demo encode evaluate check lint format test test-fast test-slow test-gpu builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search clean
 
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+##@ Use
 
-setup: $(READY) ## make .venv and install everything (uv if there is one, else venv and pip)
+help: ## list these targets
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv and install everything there: about 7 GB (by uv if there is one, else venv and pip)
+
+INSTALL = $(if $(UV),uv pip install --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check) --editable
 
 $(READY): pyproject.toml
-	@if command -v uv >/dev/null 2>&1; then \
-	  test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
-	  uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'; \
-	else \
-	  test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
-	    command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && rm -rf $(VENV) && apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); \
-	  } || { echo "error: $(PYTHON) cannot make a virtual environment; install python3-venv (apt install python3-venv) or uv" >&2; exit 1; }; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; \
-	fi
-	@touch $(READY)
-
-$(READY)-bench: $(READY)
-	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(BIN)/python --editable '.[bench]'; \
-	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'; fi
+	@echo "setup: about 7 GB into $(VENV), most of it torch and faiss with their CUDA libraries (a GPU is not needed)."
+	@echo "setup: 1 to 3 minutes with uv and a fast network, up to 10 with pip; this is $(if $(UV),uv,pip)."
+	@test -x $(BIN)/$(if $(UV),python,pip) || { $(if $(UV),uv venv --quiet --clear --python $(PYTHON) $(VENV),$(PYTHON) -c 'import ensurepip' 2>/dev/null && $(PYTHON) -m venv $(VENV)); } || { \
+	  rm -rf $(VENV); \
+	  echo "error: $(PYTHON) cannot make a virtual environment; $(if $(UV),name another one (make PYTHON=python3.12),install python3-venv (apt install python3-venv) or uv), and run make again" >&2; \
+	  exit 1; }
+	$(if $(UV),,@echo "setup: pip says nothing while it unpacks, after 'Installing collected packages': a few minutes.")
+	$(INSTALL) '.[dev]'
 	@touch $@
 
-demo: $(READY) ## draw pictures (or SHARDS=... WEIGHTS=...), encode, build, ask, show: demo/page.html
+$(READY)-bench: $(READY)
+	$(INSTALL) '.[bench]'
+	@touch $@
+
+demo: $(READY) ## draw pictures (or SHARDS=... WEIGHTS=...), encode, build, search, show: demo/page.html
 	$(BIN)/python -m pipelines.demo --out $(DEMO) $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(SHARDS)
 
 encode: $(READY) ## encode SHARDS='...' into OUT=codes (MODEL=..., ARGS=... for more options)
 	$(BIN)/encoder encode $(SHARDS) --out $(OUT) $(if $(MODEL),--model '$(MODEL)') $(ARGS)
 
-test: $(READY) ## run the tests: no GPU, no network
-	$(PYTEST)
+evaluate: OUT = evaluation
+evaluate: $(READY) ## score MODEL on TEST='...' (and TRAIN='...' or INDEX=...) by PRESET=full|test-only|unseen-classes
+	$(BIN)/python -m pipelines.evaluate $(or $(PRESET),full) --out '$(OUT)' $(if $(MODEL),--model '$(MODEL)') \
+	  $(foreach spec,$(TEST),--test '$(spec)') $(foreach spec,$(TRAIN),--train '$(spec)') \
+	  $(if $(filter-out file,$(origin INDEX)),--database '$(INDEX)') $(ARGS)
 
-test-slow: $(READY) ## run the tests that take minutes: kill -9 at random moments, large inputs
-	$(BIN)/python -m pytest -m slow
+##@ Check
 
-test-gpu: $(READY) ## run the tests that need a CUDA device
-	$(BIN)/python -m pytest -m gpu
+check: lint test-fast ## before each commit: lint and the fast tests, about a minute
 
 lint: $(READY) ## ruff, format, mypy strict, import directions
 	$(BIN)/ruff check .
@@ -60,11 +66,22 @@ format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-evaluate: OUT = evaluation
-evaluate: $(READY) ## score MODEL on TEST='...' (and TRAIN='...' or INDEX=...) by PRESET=full|test-only|unseen-classes
-	$(BIN)/python -m pipelines.evaluate $(or $(PRESET),full) --out '$(OUT)' $(if $(MODEL),--model '$(MODEL)') \
-	  $(foreach spec,$(TEST),--test '$(spec)') $(foreach spec,$(TRAIN),--train '$(spec)') \
-	  $(if $(filter-out file,$(origin INDEX)),--database '$(INDEX)') $(ARGS)
+test: $(READY) ## all tests that need no GPU and no network, a few minutes (WORKERS=2)
+	$(PYTEST)
+
+test-fast: $(READY) ## the tests of single modules and of documents
+	$(PYTEST) $(FAST)
+
+test-slow: $(READY) ## the tests that take minutes: kill -9 at random moments, large inputs
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(READY) ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+clean: ## remove what the targets made (not codes/ and index/)
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+##@ Measure
 
 builtin-model: $(READY) ## train the built-in model: CIFAR='train-*.tar' (about 100 minutes on 2 cores)
 	$(BIN)/encoder train $(CIFAR) --loss mid=orthohash --half --overwrite --out encoder/model/builtin.safetensors
@@ -86,6 +103,3 @@ bench-encode: $(READY) ## encoding against its roofline and against loops of a u
 
 bench-search: $(READY)-bench ## every search over the same codes, 1 M and 10 M, against FAISS, usearch and LanceDB (hours; ARGS=...)
 	$(BIN)/python -m benchmarks.search $(ARGS)
-
-clean: ## remove what the targets made (not codes/ and index/)
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

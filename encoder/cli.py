@@ -277,15 +277,18 @@ def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
 
 
 def _print_report(report: "EncodeReport", out: Path) -> None:
-    rate = f" at {report.encoded / report.seconds:.1f} images/s" if report.encoded else ""
     result(
         f"{report.seen:,} images seen = {report.rows:,} rows + {report.rejects.total():,} rejects, in {report.shards:,} "
-        f"shards ({report.skipped:,} already done){rate}; code files in {out}"
+        f"shards ({report.skipped:,} already done); code files in {out}"
     )
     if report.encoded:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares().items())
         gpu = "" if report.gpu is None else f"; GPU {report.gpu:.0%} busy"
-        result(f"  {report.bytes / report.seconds / 1e6:,.1f} MB/s; time of {report.threads} threads: {shares}{gpu}")
+        result(
+            f"  this run: {report.encoded:,} images from shard to code file in {report.seconds:.1f} s, "
+            f"{report.encoded / report.seconds:.1f} images/s, {report.bytes / report.seconds / 1e6:,.1f} MB/s of image files"
+        )
+        result(f"  time of {report.threads} threads: {shares}{gpu}")
     for reject, count in report.rejects.most_common():
         result(f"  rejected {count:,}: {reject}")
     if report.bad_labels:
@@ -302,10 +305,10 @@ def _print_summary(summary: "CodesSummary") -> None:
     for reject, count in summary.rejects.items():
         result(f"  rejected {count:,}: {reject}")
     result(f"fingerprint {', '.join(print_[:12] for print_ in summary.fingerprints)}; {', '.join(summary.precisions)}")
-    result("level    bits  ones  most lopsided bit  distinct codes")
+    result("level    bits  ones of all bits  ones of the most lopsided bit  distinct codes per row")
     for level, health in summary.levels.items():
         result(
-            f"{level:7} {health.nbits:5} {health.mean_balance:5.1%} {health.worst_balance:18.1%} {health.distinct:15.1%}"
+            f"{level:7} {health.nbits:5} {health.mean_balance:17.1%} {health.worst_balance:30.1%} {health.distinct:23.1%}"
         )
     for name, count in summary.labels.items():
         result(f"label {name}: {count:,} rows")

@@ -36,9 +36,8 @@ def run(app: "typer.Typer", name: str, remedies: Mapping[Reason, str] = MappingP
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # a file name need not be text, nor the terminal's letters UTF-8
+        # a file name need not be text, nor the terminal's letters UTF-8; a pipe gets each line when it is written
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         app(prog_name=name)
     except HashgrainError as err:
@@ -92,10 +91,16 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(title: str) -> Iterator[Advance]:
-    """Show progress on stderr: a bar with the time left on a terminal, a plain line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _plain(title)
-        return
+    """Show progress on stderr: a bar with the time left on a terminal, a plain line now and then elsewhere.
+
+    Work that is left without an error ends at 100 %, whatever was reported last: a training may stop before its last epoch.
+    """
+    with _bar(title) if sys.stderr.isatty() else _lines(title) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -103,33 +108,41 @@ def progress(title: str) -> Iterator[Advance]:
         TextColumn(title),
         BarColumn(),
         TaskProgressColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, detail="")
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None, detail="")
 
         def advance(done: float, total: float, detail: str) -> None:
             bar.update(task, completed=done, total=total, detail=detail)
 
         yield advance
+        if (total := bar.tasks[0].total) is None:
+            bar.remove_task(task)  # there was nothing to do
+        else:
+            bar.update(task, completed=total)
 
 
-def _plain(title: str) -> Advance:
+@contextmanager
+def _lines(title: str) -> Iterator[Advance]:
     shown = time.monotonic()
     first: tuple[float, float] | None = None  # when, and what an earlier run had done by then
+    any_shown, last = False, ""  # lines, and what the one at the end will say
 
     def advance(done: float, total: float, detail: str) -> None:
-        nonlocal shown, first
-        now = time.monotonic()
+        nonlocal shown, first, any_shown, last
+        now, last = time.monotonic(), detail
         if done and not first:
             first = now, done
-        if now - shown < PLAIN_SECONDS:
+        if now - shown < PLAIN_SECONDS or done >= total:
             return
-        shown = now
+        shown, any_shown = now, True
         left = ""
         if first and first[1] < done < total:
             left = f", {(now - first[0]) * (total - done) / (done - first[1]):.0f} s left"
-        notice(f"{title} {done / total if total else 1:.0%}{left}  {detail}")
+        notice(f"{title} {done / total:.0%}{left}  {detail}")
 
-    return advance
+    yield advance
+    if any_shown:
+        notice(f"{title} 100%  {last}")

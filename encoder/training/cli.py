@@ -118,6 +118,10 @@ def train(
         f"trained on {report.images:,} images ({report.held_out:,} held out, {report.rejects:,} rejected) by {chosen}; "
         f"held-out scores: {scores or 'none'}; model {out}, fingerprint {report.fingerprint[:12]}"
     )
+    if report.scores:
+        result(
+            "  scores: mAP of held-out images against each other; without labels, how often a second view finds its image"
+        )
 
 
 def _losses(text: str | None) -> dict[Level, LossKind]:

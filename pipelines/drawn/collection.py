@@ -1,14 +1,14 @@
 """A small picture collection for the demo: kinds of things, classes inside them, several views of each thing.
 
-Everything comes from the seed, so the same call draws the same bytes. Labels: `coarse` the kind, `fine` the class,
-`instance` the thing.
+Everything comes from the seed, so the same call draws the same bytes. Labels: `kind`, `class`, and
+`instance`, the thing.
 """
 
 import io
 import json
 import math
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,23 +37,30 @@ class Picture:
 
 def draw_collection(seed: int = 0, instances: int = INSTANCES, views: int = VIEWS) -> Iterator[Picture]:
     """Draw every view of every instance of every class, class by class."""
-    fine = thing = 0
+    number = thing = 0  # of the class, over all kinds, and of the thing, over all classes
     for kind, (name, classes) in enumerate(KINDS.items()):
         for draw_class in classes:
             for instance in range(instances):
-                drawn = draw_thing(draw_class, np.random.default_rng([seed, fine, instance]))
+                drawn = draw_thing(draw_class, np.random.default_rng([seed, number, instance]))
                 labels: Labels = {
-                    "fine": fine, "fine_name": draw_class.__name__, "coarse": kind, "coarse_name": name, "instance": thing,
+                    "class": number, "class_name": draw_class.__name__, "kind": kind, "kind_name": name, "instance": thing,
                 }  # fmt: skip
                 for view in range(views):
                     key = f"{name}/{draw_class.__name__}-{instance:02d}-{view}"
-                    image = _view(drawn, np.random.default_rng([seed, fine, instance, view + 1]))
+                    image = _view(drawn, np.random.default_rng([seed, number, instance, view + 1]))
                     yield Picture(key, labels, view, image)
                 thing += 1
-            fine += 1
+            number += 1
 
 
-def draw_shards(shards: Path, queries: Path, seed: int = 0, instances: int = INSTANCES, views: int = VIEWS) -> None:
+def draw_shards(
+    shards: Path,
+    queries: Path,
+    seed: int = 0,
+    instances: int = INSTANCES,
+    views: int = VIEWS,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> None:
     """Draw the collection, keep the first view of each instance out as a query, and pack the others into tar shards.
 
     Args:
@@ -62,8 +69,13 @@ def draw_shards(shards: Path, queries: Path, seed: int = 0, instances: int = INS
         seed: of everything.
         instances: things of each class.
         views: pictures of each thing, at least 2.
+        progress: called with the pictures drawn so far, and how many there will be.
     """
-    pictures = list(draw_collection(seed, instances, views))
+    total = instances * views * sum(map(len, KINDS.values()))
+    pictures = list[Picture]()
+    for picture in draw_collection(seed, instances, views):
+        pictures.append(picture)
+        progress(len(pictures), total)
     for picture in pictures:
         if picture.view == 0:
             path = queries / f"{picture.key}.jpg"

@@ -11,6 +11,15 @@ from encoder.cli import app as encoder_app
 from indexer.cli import app as indexer_app
 
 ROOT = Path(__file__).parents[2]
+MADE_BY_EXAMPLES = {
+    "encoder/hashing/pcarr.py",
+    "encoder/images/readers/",
+    "encoder/images/readers/formats.py",
+    "encoder/images/readers/zip.py",
+    "indexer/engines/plain.py",
+    "tests/unit/encoder/images/readers/test_zip.py",
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @pytest.mark.parametrize("app", [encoder_app, indexer_app], ids=["encoder", "indexer"])
@@ -40,4 +49,29 @@ def test_make_targets_of_the_readme_exist():
 
 
 def test_one_version():
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == version("hashgrain")
+    assert PROJECT["version"] == version("hashgrain")
+    versions = re.findall(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[:1] == [PROJECT["version"]]
+
+
+def test_every_package_of_the_wheel_is_typed():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+        "packages"
+    ]
+    assert packages
+    assert all((ROOT / package / "py.typed").is_file() for package in packages)
+
+
+def test_the_licence_is_the_one_that_the_metadata_name():
+    assert [(ROOT / name).read_text().split()[0] for name in PROJECT["license-files"]] == [PROJECT["license"]]
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "SECURITY.md", ".pre-commit-config.yaml", ".ci/run"])
+def test_what_a_document_names_exists(document):
+    text = (ROOT / document).read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(r"(?:`|: |^)make ([a-z-]+)", text, re.MULTILINE)
+    assert set(named) <= targets
+    paths = re.findall(r"`((?:encoder|indexer|pipelines|tests|docs)/[\w./-]*|[A-Z]+\.md)`", text)
+    assert named or paths
+    assert [path for path in paths if path not in MADE_BY_EXAMPLES and not (ROOT / path).exists()] == []

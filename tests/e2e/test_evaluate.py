@@ -28,6 +28,8 @@ from pipelines.evaluation.subject import Source
 from tests.support import oracles
 
 BITS = 16
+FIELDS = ("class", "kind")
+"""Labels of the drawn pictures."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def run_evaluate(monkeypatch, capsys):
     """Run the command line: `run_evaluate(arguments...)` -> (exit code, stdout, stderr)."""
 
     def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["evaluate", *map(str, arguments)])
+        monkeypatch.setattr("sys.argv", ["evaluate", "--label", "mid=class,coarse=kind", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
             evaluate.main()
         out, err = capsys.readouterr()
@@ -65,13 +67,13 @@ def run_evaluate(monkeypatch, capsys):
 
 
 def rows_of(folder):
-    """Return codes by level and (fine, coarse) labels of a folder of code files."""
+    """Return codes by level and (class, kind) labels of a folder of code files."""
     codes: dict[Level, list[np.ndarray]] = {level: [] for level in Level}
     labels: list[tuple[int, int]] = []
     for path in list_code_files([folder]):
         with open_codes(path) as file:
-            fine, coarse = (np.asarray(file.label(name).values) for name in ("fine", "coarse"))
-            labels += zip(fine.tolist(), coarse.tolist(), strict=True)
+            classes, kinds = (np.asarray(file.label(name).values) for name in FIELDS)
+            labels += zip(classes.tolist(), kinds.tolist(), strict=True)
             for level in Level:
                 codes[level].append(file.codes(level))
     return {level: np.concatenate(parts) for level, parts in codes.items()}, labels
@@ -106,21 +108,22 @@ def check_figures(content, queries, database, *, leave_one_out):
     (asked, of_queries), (found, of_database) = queries, database
     for row in (row for row in content["rows"] if row["method"] == "model"):
         distances = oracles.hamming(asked[Level(row["level"])], found[Level(row["level"])]).tolist()
-        fine, coarse, graded = [], [], []
+        by_class, by_kind, graded = [], [], []
         for number, (of_query, label) in enumerate(zip(distances, of_queries, strict=True)):
             kept = [item for item in range(len(found[Level.FINE])) if not (leave_one_out and item == number)]
             near, others = [of_query[item] for item in kept], [of_database[item] for item in kept]
             same, kind = [other[0] == label[0] for other in others], [other[1] == label[1] for other in others]
-            fine += [average_precision(near, same)] if any(same) else []
-            coarse += [average_precision(near, kind)] if any(kind) else []
+            by_class += [average_precision(near, same)] if any(same) else []
+            by_kind += [average_precision(near, kind)] if any(kind) else []
             graded += [ndcg(near, [2 if one else int(two) for one, two in zip(same, kind, strict=True)])]
         means = row["scores"]["means"]
-        for group, name, expected in (("fine", "mAP", fine), ("coarse", "mAP", coarse), ("graded", "NDCG@100", graded)):
+        figures = (("class", "mAP", by_class), ("kind", "mAP", by_kind), ("graded", "NDCG@100", graded))
+        for group, name, expected in figures:
             if expected:
                 assert means[group][name] == pytest.approx(float(sum(expected) / len(expected))), (row["level"], name)
         assert row["scores"]["unanswerable"] == {
-            "fine": len(of_queries) - len(fine),
-            "coarse": len(of_queries) - len(coarse),
+            "class": len(of_queries) - len(by_class),
+            "kind": len(of_queries) - len(by_kind),
         }
 
 
@@ -141,7 +144,7 @@ def test_full_reports_every_level_and_every_baseline_with_figures_a_slow_count_a
     assert methods == learned | {("random", None), ("class-id", "fused")}
     report = (tmp_path / "report.md").read_text()
     for row in content["rows"]:
-        figure = f"{row['scores']['means']['fine']['mAP']:.3f}"
+        figure = f"{row['scores']['means']['class']['mAP']:.3f}"
         assert figure in out
         assert figure in report
     for level in Level:
@@ -153,7 +156,9 @@ def test_full_reports_every_level_and_every_baseline_with_figures_a_slow_count_a
     for plot in ("precision-recall", "precision-at-k", "map-by-bits", "distances"):
         assert f"]({plot}.svg)" in report
         assert (tmp_path / f"{plot}.svg").read_text().startswith("<?xml")
-    scores = {row["method"]: row["scores"]["means"]["fine"]["mAP"] for row in content["rows"] if row["level"] != "fine"}
+    scores = {
+        row["method"]: row["scores"]["means"]["class"]["mAP"] for row in content["rows"] if row["level"] != "fine"
+    }
     assert scores["random"] < scores["lsh"] < scores["class-id"]
 
 
@@ -179,7 +184,7 @@ def test_test_only_leaves_each_query_out(run_evaluate, encoded, tmp_path):
 def test_queries_that_nothing_can_answer_are_told(run_evaluate, encoded, tmp_path):
     code, out, _ = run_evaluate("test-only", "--queries", encoded / "test", "--out", tmp_path)
     assert code == 0  # one picture a class: no other one of it
-    assert "24 queries have no image of their `fine` to find" in out
+    assert "24 queries have no image of their `class` to find" in out
 
 
 @pytest.fixture
@@ -207,7 +212,7 @@ def test_unseen_classes_asks_and_finds_only_those(run_evaluate, drawn, trained, 
     assert code == 0
     content = json.loads((tmp_path / "out" / "report.json").read_text())
     assert content["counted"]["queries"] == content["counted"]["database"] == 15
-    assert content["counted"]["classes"]["fine"] == 3
+    assert content["counted"]["classes"]["class"] == 3
     assert any("21 classes" in row["note"] for row in content["rows"] if row["method"] == "class-id")
     assert any("trained on 1 of the 1 training shards" in note for note in content["notes"])
 
@@ -229,7 +234,7 @@ def test_that_an_index_does_not_name_its_shards_is_told(run_evaluate, drawn, tra
         (["unseen-classes", "--test", "{drawn}/test"], "needs classes that the model was not trained on"),
         (["full", "--test", "{drawn}/test"], "0 images to find"),
         (["full", "--test", "{drawn}/test", "--label", "mid=name"], "has no label 'name'"),
-        (["full", "--test", "{drawn}/test", "--label", "fine=fine"], "names no class"),
+        (["full", "--test", "{drawn}/test", "--label", "fine=class"], "names no class"),
         (["full"], "nothing to ask with"),
         (["full", "--queries", "{drawn}/codes/test"], "is not the model that made the codes"),
     ],
@@ -255,6 +260,7 @@ def test_the_flow_is_callable_and_its_seed_decides_every_figure(drawn, encoded, 
             Preset.FULL,
             test=Source(codes=[encoded / "test"]),
             train=Source(codes=[encoded / "train"]),
+            labels=FIELDS,
             out=tmp_path / str(number),
             seed=seed,
         )

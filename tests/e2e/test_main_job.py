@@ -115,7 +115,10 @@ def test_a_trace_has_every_stage_of_every_process(command, shards_folder, model_
         "--devices", devices, "--profile", tmp_path / "trace.json",
     )  # fmt: skip
     assert code == 0, err
-    assert re.search(r"MB/s; time of \d+ threads: decode \d+%, forward \d+%, waiting \d+%, read \d+%, write \d+%", out)
+    assert re.search(
+        r"this run: 60 images from shard to code file in [\d.]+ s, [\d.]+ images/s, [\d.]+ MB/s of image files", out
+    )
+    assert re.search(r"time of \d+ threads: decode \d+%, forward \d+%, waiting \d+%, read \d+%, write \d+%", out)
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert min(event["ts"] for event in events) == 0 <= min(event["dur"] for event in events)
     for process in {

@@ -25,8 +25,8 @@ def test_every_class_every_instance_every_view():
     classes = sum(len(of_kind) for of_kind in KINDS.values())
     assert len(pictures) == classes * 2 * 3 == len({picture.key for picture in pictures})
     assert {picture.image.size for picture in pictures} == {(SIZE, SIZE)}
-    assert len({picture.labels["fine"] for picture in pictures}) == classes
-    assert {picture.labels["coarse_name"] for picture in pictures} == set(KINDS)
+    assert len({picture.labels["class"] for picture in pictures}) == classes
+    assert {picture.labels["kind_name"] for picture in pictures} == set(KINDS)
     assert len({picture.labels["instance"] for picture in pictures}) == classes * 2
 
 
@@ -34,7 +34,7 @@ def test_views_of_a_thing_are_more_alike_than_things_of_other_kinds():
     """By nothing but the pixels' colours: otherwise no network could find them."""
     pictures = list(draw_collection(3, 2, 4))
     small = np.stack([np.asarray(picture.image.resize((8, 8)), dtype=np.float32).ravel() for picture in pictures])
-    kinds = np.array([picture.labels["coarse"] for picture in pictures])
+    kinds = np.array([picture.labels["kind"] for picture in pictures])
     distances = ((small[:, None] - small[None]) ** 2).sum(axis=2)
     np.fill_diagonal(distances, np.inf)
     same_kind = kinds[distances.argmin(axis=1)] == kinds
@@ -46,7 +46,7 @@ def test_the_likest_other_thing_is_of_the_same_class():
     pictures = list(draw_collection(5, 4, 2))
     small = np.stack([np.asarray(picture.image.resize((8, 8)), dtype=np.float32).ravel() for picture in pictures])
     small /= np.linalg.norm(small, axis=1, keepdims=True)
-    classes, things = (np.array([picture.labels[field] for picture in pictures]) for field in ("fine", "instance"))
+    classes, things = (np.array([picture.labels[field] for picture in pictures]) for field in ("class", "instance"))
     likeness = np.where(things[:, None] == things, -1, small @ small.T)
     assert (classes[likeness.argmax(axis=1)] == classes).mean() > 0.6
 
@@ -87,4 +87,4 @@ def test_shards_hold_all_views_but_the_queries(tmp_path):
     assert {name[-5] for name in views} == {"1", "2"}
     for name in views:
         labels = json.loads(members[name.replace(".jpg", ".json")])
-        assert name.startswith(f"{labels['coarse_name']}/{labels['fine_name']}-")
+        assert name.startswith(f"{labels['kind_name']}/{labels['class_name']}-")
