@@ -15,6 +15,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import STAGE_LEVELS, Level
@@ -26,6 +27,7 @@ from encoder.runtime.publish import publish, sha256_of
 FORMAT, VERSION = "hashgrain-model", 1
 METADATA_KEY = "hashgrain"
 MAX_IMAGE_SIZE = 2048
+INITIALISERS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_})
 MAX_LAYERS, MAX_WIDTH, MAX_ANCHORS = 8, 4096, 65_536
 
 
@@ -80,6 +82,16 @@ def load_model(path: Path) -> Model:
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise _invalid(path, f"its header cannot be read ({err})") from err
     return Model(config, _network(path, config, tensors), sha256_of(path))
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Modules are built without initial values, for which torch imports its compiler on the device `meta`: a file has others."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Skip what only sets values."""
+        return args[0] if func in INITIALISERS else func(*args, **(kwargs or {}))
 
 
 def _invalid(path: Path, why: str) -> HashgrainError:
@@ -149,7 +161,7 @@ def _widths(values: list[int]) -> tuple[int, ...]:
 
 
 def _network(path: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> HashNetwork:
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutValues():
         network = HashNetwork(
             Backbone(config.backbone), config.pooling, config.heads, config.normalisation, config.exits
         )
@@ -159,7 +171,8 @@ def _network(path: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> Has
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape or not torch.isfinite(tensor).all():
             raise _invalid(path, f"tensor {name} has shape {tuple(tensor.shape)} or values that are not finite")
-    network.to_empty(device="cpu")
+    # `to_empty`, but for its `empty_like`, for which torch imports sympy
+    network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
     with torch.no_grad():
         for name, target in _tensors(network).items():
             target.copy_(tensors[name])
