@@ -54,7 +54,7 @@ evaluate: $(READY) ## score MODEL on TEST='...' (and TRAIN='...' or INDEX=...) b
 
 ##@ Check
 
-check: lint test-fast ## before each commit: lint and the fast tests, about a minute
+check: lint test-fast ## before each commit: lint and the fast tests
 
 lint: $(READY) ## ruff, format, mypy strict, import directions
 	$(BIN)/ruff check .
