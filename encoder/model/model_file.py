@@ -172,7 +172,7 @@ def _network(path: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> Has
         if tensor.shape != expected[name].shape or not torch.isfinite(tensor).all():
             raise _invalid(path, f"tensor {name} has shape {tuple(tensor.shape)} or values that are not finite")
     # `to_empty`, but for its `empty_like`, for which torch imports sympy
-    network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))
+    network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
     with torch.no_grad():
         for name, target in _tensors(network).items():
             target.copy_(tensors[name])
