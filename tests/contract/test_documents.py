@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.generate_cli import PAGE, reference
 from encoder.cli import app as encoder_app
 from indexer.cli import app as indexer_app
 
@@ -21,6 +22,10 @@ def test_every_command_has_help_with_an_example_and_stands_in_the_readme(app):
         documentation = command.callback.__doc__ or ""
         assert f"Example: {name} {command.callback.__name__}" in documentation
         assert f"{name} {command.callback.__name__}" in readme
+
+
+def test_the_reference_of_the_commands_is_what_their_help_says():
+    assert PAGE.read_text() == reference(), "docs/CLI.md is stale: run `make docs`"
 
 
 def test_every_room_stands_in_the_architecture():

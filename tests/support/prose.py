@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("encoder", "indexer", "pipelines")
-LOG = "LOG.md"
-"""A diary, which is not rewritten."""
+APART = frozenset({"CLI.md", "LOG.md"})
+"""Written by the commands, whose texts are checked where they stand; and a diary, which is not rewritten."""
 PRINTERS = frozenset({"HashgrainError", "notice", "result"})
 """Functions whose strings a user reads, beside what is raised."""
 
@@ -51,7 +51,7 @@ def clumsy(texts: Iterable[Text]) -> list[str]:
 
 
 def documents() -> Iterator[Text]:
-    """Yield the paragraphs and table rows of README, ARCHITECTURE, model card and docs/, without the log."""
+    """Yield the paragraphs and table rows of README, ARCHITECTURE, model card and docs/."""
     paths = [
         ROOT / "README.md",
         ROOT / "ARCHITECTURE.md",
@@ -59,7 +59,7 @@ def documents() -> Iterator[Text]:
         *(ROOT / "docs").glob("*.md"),
     ]
     for path in paths:
-        if path.name == LOG:
+        if path.name in APART:
             continue
         number = 1
         for paragraph in re.split(r"(\n\s*\n)", path.read_text()):
