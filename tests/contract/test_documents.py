@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.chart import times
 from docs.generate_cli import PAGE, reference
 from encoder.cli import app as encoder_app
 from indexer.cli import app as indexer_app
@@ -56,3 +57,10 @@ def test_links_of_the_documents_lead_somewhere():
 
 def test_one_version():
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == version("hashgrain")
+
+
+def test_the_chart_of_the_readme_shows_the_figures_of_the_benchmarks():
+    drawn = re.findall(r"<!-- (.+?) -->", (ROOT / "docs/speed.svg").read_text())
+    figures = [time for panel in times().values() for systems in panel.values() for time in systems.values()]
+    assert len(figures) == 12
+    assert [time for time in figures if f"{time:.1f}" not in drawn] == [], "run `python benchmarks/chart.py`"
