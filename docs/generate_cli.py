@@ -17,7 +17,7 @@ WIDTH = 110
 """Of a line of help, in characters."""
 HEADER = """# Commands
 
-What `--help` prints, written by `python docs/generate_cli.py`.
+What `--help` prints, written by `python docs/generate_cli.py`. [GUIDE.md](GUIDE.md) shows the commands at work.
 
 Results go to stdout, progress and notices to stderr. Exit codes: 0 fine, 1 an error reported in one line, 2 wrong usage, 128 + n
 stopped by signal n (the same command goes on from there).

@@ -51,8 +51,15 @@ def test_make_targets_of_the_documents_exist():
 
 def test_links_of_the_documents_lead_somewhere():
     for document in DOCUMENTS:
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+        for link, heading in re.findall(r"\]\(([^)#:]+)(?:#([^)]*))?\)", document.read_text()):
             assert (document.parent / link).exists(), f"{document.name}: {link}"
+            assert not heading or heading in anchors(document.parent / link), f"{document.name}: {link}#{heading}"
+
+
+def anchors(document: Path) -> set[str]:
+    """Return what the headings of a document are linked by, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_one_version():
