@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.collection import blocks, draw_collection
 
-DOCUMENTS = ["docs/GUIDE.md", "docs/MODELS.md"]
+DOCUMENTS = ["README.md", "docs/GUIDE.md", "docs/MODELS.md"]
 
 SMALLER = {
     "--weights IMAGENET1K_V2": "--backbone alexnet --weights none",
@@ -19,6 +19,7 @@ SMALLER = {
 """What the documents give for real collections, and what stands for it here: no download, few pictures."""
 
 SKIPPED = {
+    r"\. \.venv/bin/activate": "sets up a shell",
     r"make ": "make targets run these same commands, and the project's own checks run them",
     r"torchrun ": "needs two processes and a GPU",
     r".*--devices all|.*--engine gpu": "needs a GPU",

@@ -43,6 +43,14 @@ def test_every_room_stands_in_the_architecture():
     assert [room.name for room in rooms if f"`{room.name}/`" not in text] == []
 
 
+@pytest.mark.parametrize("package", ["encoder", "indexer"])
+def test_the_layers_of_the_architecture_are_those_of_the_lint(package):
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == [package]]
+    chain = " > ".join(f"`{layer}`" for layer in layers if layer != "__main__")
+    assert f"\n{chain}\n" in (ROOT / "ARCHITECTURE.md").read_text()
+
+
 def test_make_targets_of_the_documents_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in DOCUMENTS:
