@@ -31,7 +31,7 @@ def main() -> None:
     for ranked in index.combine(codes, CombineSettings(Combine.SUM, levels, SearchSettings(k=3))):
         print("by sum:", [index.key(row) for row in ranked.rows.tolist()], ranked.scores)
 
-    # An index may be asked from several threads at once.
+    # Several threads may search an index at once.
     with ThreadPoolExecutor() as pool:
         each = pool.map(
             lambda row: index.search(Level.FUSED, index.codes(Level.FUSED, row[None]), SearchSettings(k=1)), rows

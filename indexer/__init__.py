@@ -6,7 +6,7 @@
     found = index.search(indexer.Level.FINE, codes, indexer.SearchSettings(k=5, where="label.fine = 3"))
     found[0].rows, found[0].distances
 
-An index may be asked from several threads at once. Importing this loads neither FAISS nor numba nor torch.
+Several threads may search an index at once. Importing this loads neither FAISS nor numba nor torch.
 """
 
 from os import PathLike

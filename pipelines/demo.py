@@ -71,7 +71,7 @@ def demo(
         ),
     ] = None,
     bits: Annotated[
-        str | None, typer.Option(help="With --weights: of every level (32) or by level (fine=64,fused=128).")
+        str | None, typer.Option(help="With --weights: bits of every level (32) or by level (fine=64,fused=128).")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of everything the demo makes.")] = Path("demo"),
 ) -> None:
@@ -93,7 +93,7 @@ def demo(
     result(f"   {report.seen:,} images seen = {report.rows:,} rows + {rejects:,} rejects, {rate:.0f} images/s")
     if not report.rows:
         raise HashgrainError(Reason.BAD_VALUE, f"{' '.join(shards)} hold no image that can be coded; give others")
-    result("4. building a flat and an IVF index a level")
+    result("4. building a flat and an IVF index per level")
     built = build(_code_files(shards, out / "codes"), out / "index", BuildSettings(kind=IndexKind.IVF, overwrite=True))
     result(f"   {built.rows:,} rows, {built.bytes / 1e6:.1f} MB in {out / 'index'}")
     index = Index(out / "index")
@@ -192,7 +192,7 @@ def _some_rows(index: Index) -> list[int]:
 
 
 def _ask(index: Index, level: Level, questions: Questions, *, exact: bool) -> tuple[list[Matches], float]:
-    """Return the top ten of each question, without itself, and milliseconds a query."""
+    """Return the top ten of each question, without itself, and milliseconds per query."""
     settings = SearchSettings(K + 1, exact=exact)
     index.search(
         level, questions.codes[level], settings

@@ -1,6 +1,6 @@
 """Images of a shard, one after another, with their labels and places: no decoding, nothing written to disk.
 
-A tar is read once from front to back in constant memory (apart from its keys, about 100 bytes an image, which duplicate
+A tar is read once from front to back in constant memory (apart from its keys, about 100 bytes per image, which duplicate
 detection and late sidecars need). Every image-named member is *seen*: it comes out with its bytes or with a `Reject`.
 """
 
@@ -61,7 +61,7 @@ class ShardReader:
     wanted: Callable[[int], bool] | None = None
     seen: int = 0
     bad_labels: int = 0
-    """Sidecars that were no valid labels; their images are kept."""
+    """Sidecars that were not valid labels; their images are kept."""
     damage: str | None = None
     """Why the shard is not whole, or None."""
     sha256: str = ""
