@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(shards: list[Shard], settings: TrainSettings, rounds: int, steps: int) -> dict[str, list[float]]:
-    """Return images a second of each round, of training and of the bare passes."""
+    """Return images per second of each round, of training and of the bare passes."""
     _, dtype = Machine().resolve()
     phase = settings.phases[0]
     rates: dict[str, list[float]] = {"training": [], "bare": []}

@@ -58,7 +58,7 @@ Label = Annotated[
 ]
 Bits = Annotated[
     str | None,
-    typer.Option(help="Of every level (128) or by level (fine=64,fused=128).", show_default="64, fused=128"),
+    typer.Option(help="Bits of every level (128) or by level (fine=64,fused=128).", show_default="64, fused=128"),
 ]
 ImageSize = Annotated[int, typer.Option(min=16, max=2048, help="Side in pixels of the square the network sees.")]
 FilesPerShard = Annotated[int, typer.Option(min=1, help="Files of a folder that make one shard.")]
@@ -90,7 +90,7 @@ def fit(
     ] = False,
     pooling: Annotated[Pooling, typer.Option(help="plain: mean(F*A); mean: no attention.")] = Pooling.ATTENTION,
     sample: Annotated[int, typer.Option(min=2, help="Images to fit on, at most.")] = 5_000,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     files_per_shard: FilesPerShard = 10_000,
     overwrite: Overwrite = False,
 ) -> None:
@@ -126,7 +126,7 @@ def fit(
 @app.command(no_args_is_help=True)
 def encode(
     shards: Shards,
-    out: Annotated[Path, typer.Option(help="Folder of the code files, one a shard.")] = Path("codes"),
+    out: Annotated[Path, typer.Option(help="Folder of the code files, one per shard.")] = Path("codes"),
     model: Annotated[
         Path | None,
         typer.Option(
@@ -154,7 +154,7 @@ def encode(
             min=1, help="Images the network sees at once.", show_default="32, on a GPU what its memory allows"
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads.", show_default="one a core")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads.", show_default="one per core")] = None,
     device: Annotated[
         str, typer.Option("--device", "--devices", help="auto, cpu, cuda, cuda:N; several (cuda:0,cuda:1) or all.")
     ] = "auto",

@@ -20,7 +20,7 @@ class Reason(StrEnum):
     TOO_MANY_BAD = "too-many-bad"
     """More images were rejected than `--max-bad` allows."""
     IMAGE_REJECTED = "image-rejected"
-    """A single image asked for by the user cannot be decoded."""
+    """A single image that the user named cannot be decoded."""
     WEIGHTS_UNAVAILABLE = "weights-unavailable"
     """Weights could not be read, downloaded, or do not fit the backbone."""
     MODEL_INVALID = "model-invalid"
@@ -58,7 +58,7 @@ class Reason(StrEnum):
     WRITE_FAILED = "write-failed"
     """The disk did not take what was written."""
     EXISTS = "exists"
-    """Something would be overwritten that was not asked to be."""
+    """Something exists already that may not be overwritten."""
 
 
 class HashgrainError(Exception):
@@ -86,7 +86,7 @@ class Reject(StrEnum):
     TOO_MANY_SCANS = "too-many-scans"
     """A progressive JPEG with more scans than any encoder writes: a decompression bomb."""
     UNKNOWN_FORMAT = "unknown-format"
-    """The bytes are no image format that is accepted, whatever the name says."""
+    """The bytes are not of an image format that is accepted, whatever the name says."""
     UNSUPPORTED = "unsupported"
     """An accepted format with pixels that have no defined 8-bit RGB rendering."""
     TRUNCATED = "truncated"

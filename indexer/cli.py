@@ -26,7 +26,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 
 DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
 IndexPath = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 
 STDIN = "-"
 RADIUS_CAP = 1000
@@ -51,7 +51,7 @@ def main_help(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Build Hamming-search indexes from code files, and ask them."""
+    """Build Hamming-search indexes from code files, and search them."""
 
 
 @app.command()
@@ -70,7 +70,7 @@ def build(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index that is there.")] = False,
 ) -> None:
-    """Build an index from code files, one FAISS binary index a level.
+    """Build an index from code files, one FAISS binary index per level.
 
     Example: indexer build codes --out index --kind ivf
     """
@@ -107,15 +107,15 @@ def query(
     level: Annotated[
         str | None, typer.Option(help="fine, mid, coarse or fused.", show_default="fused, or the only one")
     ] = None,
-    k: Annotated[int | None, typer.Option("-k", min=1, help="Most hits a query.", show_default="10")] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, help="Most hits per query.", show_default="10")] = None,
     radius: Annotated[int | None, typer.Option(min=0, help="Largest distance in bits, inclusive.")] = None,
     where: Annotated[
         str | None, typer.Option(help="Only rows that pass, e.g. 'label.fine in (3, 7) and shard ~ \"train-*\"'.")
     ] = None,
-    levels: Annotated[str | None, typer.Option(help="Ask several levels (coarse,mid,fine) instead of one.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Search several levels (coarse,mid,fine) instead of one.")] = None,
     how: Annotated[Combine, typer.Option("--combine", help="How --levels become one order.")] = Combine.CASCADE,
     weights: Annotated[
-        str | None, typer.Option(help="Of each of --levels, for sum and rrf (1,2,4).", show_default="1 each")
+        str | None, typer.Option(help="Weight of each of --levels, for sum and rrf (1,2,4).", show_default="1 each")
     ] = None,
     budgets: Annotated[
         str | None, typer.Option(help="Rows each level of a cascade but the last leaves over (1000,100).")
@@ -128,12 +128,12 @@ def query(
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the distance at every level.")] = False,
     exclude_self: Annotated[bool, typer.Option("--exclude-self", help="A key:KEY does not find itself.")] = False,
-    nprobe: Annotated[int | None, typer.Option(min=1, help="Inverted lists to look into.")] = None,
+    nprobe: Annotated[int | None, typer.Option(min=1, help="Inverted lists to probe.")] = None,
     recall: Annotated[
         float | None,
         typer.Option(help="Share of the nearest to find (0.95), as `indexer tune` measured it for up to its k."),
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Look at every code, also where there is an IVF.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare every code, also where there is an IVF.")] = False,
     engine: Annotated[
         Engine, typer.Option(help="faiss, our own scan, or whichever is quicker; they find the same.")
     ] = Engine.AUTO,
@@ -216,7 +216,8 @@ def tune(
         typer.Option(min=1, help="Numbers of lists to try beside the one there is.", show_default=False),
     ] = None,
     queries: Annotated[
-        list[Path] | None, typer.Option(help="Code files whose rows ask.", show_default="rows of the index, held out")
+        list[Path] | None,
+        typer.Option(help="Code files whose rows are the queries.", show_default="rows of the index, held out"),
     ] = None,
     sample: Annotated[int, typer.Option(min=1, help="Most queries.")] = 1000,
     plot: Annotated[Path | None, typer.Option(help="Draw recall by time (.svg or .png).")] = None,
@@ -241,7 +242,7 @@ def tune(
         for point in curve.points:
             probed = "every code" if point.nprobe is None else f"{point.nprobe:,}"
             mark = "  <- chosen" if point is curve.chosen else ""
-            result(f"  {probed:>10}  {point.recall:.4f}  {point.milliseconds:.4f} ms a query{mark}")
+            result(f"  {probed:>10}  {point.recall:.4f}  {point.milliseconds:.4f} ms per query{mark}")
     if plot is not None:
         from encoder.evaluation.plots import Curve, save_recall_by_time
 
@@ -297,7 +298,7 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
 def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
     for level, record in levels.items():
         probed = (
-            f"nprobe {record.nprobe}" if record.nprobe else "probed only when asked: looking at every code is quicker"
+            f"nprobe {record.nprobe}" if record.nprobe else "probed only on request: comparing every code is quicker"
         )
         lists = f", ivf of {record.nlist:,} lists ({probed})" if record.ivf else ""
         shared = ", rows share codes" if record.postings else ""

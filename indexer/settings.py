@@ -1,4 +1,4 @@
-"""What building and searching can be told, in plain data. No numpy, no faiss: `--help` is quick."""
+"""Settings of building and searching, in plain data. No numpy, no faiss: `--help` is quick."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,9 +13,9 @@ class IndexKind(StrEnum):
     AUTO = "auto"
     """flat below a measured size, else ivf."""
     FLAT = "flat"
-    """Every code is looked at: exact."""
+    """Every code is compared: exact."""
     IVF = "ivf"
-    """The nearest lists are looked at; the flat codes stay beside it, for exact answers and codes by row."""
+    """The nearest lists are probed; the flat codes stay beside it, for exact answers and codes by row."""
 
 
 class Engine(StrEnum):
@@ -73,7 +73,7 @@ class BuildSettings:
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """What to look for, and how hard."""
+    """What to search for, and with how much effort."""
 
     k: int | None = 10
     """Most rows a query returns; None: no limit (with a radius)."""
@@ -85,9 +85,9 @@ class SearchSettings:
     """Lists to probe; None: the index's own choice."""
     recall: float | None = None
     """Share of the nearest rows that are to be found, 0..1: as many lists are probed as that took when the index was tuned. For
-    more rows than the k it was tuned for, and for all within a radius, every code is looked at."""
+    more rows than the k it was tuned for, and for all within a radius, every code is compared."""
     exact: bool = False
-    """Look at every code even where there is an IVF."""
+    """Compare every code even where there is an IVF."""
     engine: Engine = Engine.AUTO
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class SearchSettings:
 
     @property
     def effort(self) -> dict[str, object]:
-        """Return what was said of how hard to look, by name."""
+        """Return the settings of effort that were given, by name."""
         effort = {"recall": self.recall, "nprobe": self.nprobe, "exact": self.exact or None}
         return {name: value for name, value in effort.items() if value is not None}
 
@@ -131,7 +131,7 @@ class TuneSettings:
 
 @dataclass(frozen=True, slots=True)
 class LevelSettings:
-    """What to look for at one level."""
+    """What to search for at one level."""
 
     level: Level = Level.FUSED
     search: SearchSettings = field(default_factory=SearchSettings)
@@ -142,7 +142,7 @@ class LevelSettings:
 
     def __post_init__(self) -> None:
         if self.rerank is not None and self.search.k is not None and self.rerank < self.search.k:
-            raise _bad("rerank", self.rerank, f"at least the {self.search.k} hits that are wanted")
+            raise _bad("rerank", self.rerank, f"at least the {self.search.k} hits that are requested")
 
 
 class Combine(StrEnum):
@@ -153,12 +153,12 @@ class Combine(StrEnum):
     SUM = "sum"
     """By the weighted sum of distances, each as a share of its bits; exact over all rows."""
     RRF = "rrf"
-    """By the sum of weight / (60 + rank) over the levels, each asked for its own nearest rows: reciprocal rank fusion."""
+    """By the sum of weight / (60 + rank) over the levels, each with its own nearest rows: reciprocal rank fusion."""
 
 
 @dataclass(frozen=True, slots=True)
 class CombineSettings:
-    """What to look for at several levels."""
+    """What to search for at several levels."""
 
     how: Combine
     levels: tuple[Level, ...]
@@ -190,7 +190,7 @@ class CombineSettings:
                 )
         effort = self.search.effort
         if effort and self.how is Combine.SUM:
-            raise _bad(" and ".join(effort), ", ".join(map(str, effort.values())), "left out: a sum looks at every row")
+            raise _bad(" and ".join(effort), ", ".join(map(str, effort.values())), "left out: a sum compares every row")
         if self.radii and effort.keys() - {"exact"}:
             raise _bad(" and ".join(effort), ", ".join(map(str, effort.values())), "left out: radii are found exactly")
         if self.budgets and self.radii:

@@ -1,6 +1,6 @@
 """How many lists to probe: recall and time are measured on held-out queries, and the finding is kept in the index.
 
-Queries are rows of the index, or codes from elsewhere. Rows that ask do not count as answers, so that no query finds itself.
+Queries are rows of the index, or codes from elsewhere. Query rows do not count as answers, so that no query finds itself.
 Recall@k is the share of the k answers that are no farther than the k-th exact one, which is fair to ties.
 """
 
@@ -42,7 +42,7 @@ class Point:
     """What some effort finds, and what it takes."""
 
     nprobe: int | None
-    """None: every code is looked at."""
+    """None: every code is compared."""
     recall: float
     milliseconds: float
     """A query, in a batch of all of them."""
@@ -76,7 +76,7 @@ def tune(
     queries: Mapping[Level, Codes],
     progress: Callable[[float, str], None] = lambda *_: None,
 ) -> list[Curve]:
-    """Measure the lists of an index, build others if asked, and keep in the index what is quickest at a recall.
+    """Measure the lists of an index, build others on request, and keep in the index what is quickest at a recall.
 
     Args:
         index: folder of the index.
@@ -161,8 +161,8 @@ def _hold(index: Snapshot, level: Level, settings: TuneSettings, given: Codes | 
     if counts.sum() < settings.k or not len(codes):
         raise HashgrainError(
             Reason.BAD_VALUE,
-            f"{len(codes):,} queries at level {level} ask {counts.sum():,} rows of {index.path} for {settings.k}; give a smaller "
-            "-k, more rows, or queries",
+            f"{len(codes):,} queries at level {level} search {counts.sum():,} rows of {index.path} for {settings.k}; give a "
+            "smaller -k, more rows, or queries",
         )
     rows = row_set(counts)
     return _Held(
@@ -202,7 +202,7 @@ def _measure(sub: LevelIndex, level: Level, held: _Held, settings: TuneSettings)
 
 
 def _time(sub: LevelIndex, held: _Held, effort: SearchSettings) -> float:
-    """Return milliseconds a query, all rows counting: leaving out those that ask is not what is to be timed."""
+    """Return milliseconds per query, all rows counting: leaving out the queries is not what is to be timed."""
     times = []
     for _ in range(REPEATS):
         started = time.perf_counter()

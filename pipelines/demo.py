@@ -74,7 +74,7 @@ def demo(
         ),
     ] = None,
     bits: Annotated[
-        str | None, typer.Option(help="With --weights: of every level (32) or by level (fine=64,fused=128).")
+        str | None, typer.Option(help="With --weights: bits of every level (32) or by level (fine=64,fused=128).")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of everything the demo makes.")] = Path("demo"),
 ) -> None:

@@ -45,7 +45,7 @@ SHOWN = 1_000
 REAL_QUERIES = 1_000
 """Queries that real-valued features are scored on, at most: each may have as many distances as the database has rows."""
 CLASS_LEVELS = (Level.MID, Level.COARSE)
-"""The levels whose labels are asked for, the finest first."""
+"""The levels that are scored by labels, the finest first."""
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
@@ -65,9 +65,9 @@ class EvaluateSettings:
     bits: tuple[int, ...] = ()
     """Lengths that label-free hash functions are fitted at, beside each level's own."""
     at: int | None = None
-    """Ranks that mean average precision looks at; None: the whole database."""
+    """Ranks that mean average precision counts; None: the whole database."""
     with_train: bool = False
-    """`unseen-classes`: training images of those classes ask and are found, too."""
+    """`unseen-classes`: training images of those classes are queries and database, too."""
     prefix_keys: bool = False
     """Put "SHARD/" before each key, for shards whose keys start over."""
     device: str = "auto"
@@ -252,7 +252,7 @@ def _notes(trial: _Trial, rows: Sequence[Row]) -> list[str]:
 
 @app.command()
 def main_command(  # noqa: PLR0913, PLR0917 - one argument an option
-    preset: Annotated[Preset, typer.Argument(help="Who asks whom.")],
+    preset: Annotated[Preset, typer.Argument(help="Which images are queries, and which are the database.")],
     model: Annotated[
         Path | None, typer.Option(help="Model file.", show_default="with codes, the copy beside them")
     ] = None,
@@ -271,7 +271,7 @@ def main_command(  # noqa: PLR0913, PLR0917 - one argument an option
     ] = False,
     prefix_keys: Annotated[bool, typer.Option("--prefix-keys", help='Put "SHARD/" before each key.')] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
     """Score a model's codes and their baselines by a protocol that refuses leaks.
 

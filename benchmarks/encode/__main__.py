@@ -4,7 +4,7 @@ usage: python -m benchmarks.encode SHARDS... [--weights FILE] [--only roofline,m
                                    [--images 20000] [--large 600] [--rounds 3] [--device cpu] [--folder bench-encode]
 
 roofline  `encode` over the shards, repeated up to --images photos, and over --large JPEGs of 12 megapixels made of them. On a CPU
-          against cores / (CPU seconds an image of the bare forward + of the bare decode), on a GPU against the slower of the two
+          against cores / (CPU seconds per image of the bare forward + of the bare decode), on a GPU against the slower of the two
 memory    resident memory against images done, 1 % of them bad, over --memory-images photos: the slope after the first fifth, the peak
 peers     a torchvision and DataLoader loop over files, and one over tars as clip-retrieval and open_clip read them: images/s of --peer-images
 start     seconds from the command to the first code file of 256 and of 64 photos; seconds of `--help`

@@ -2,7 +2,7 @@
 
 Forward is the backbone alone, folded and in the precision of the run, on normalised tensors in memory; decode is JPEG bytes in memory
 to the network's square. On a CPU both are measured in CPU seconds with every core busy, since cores share caches and clock, and the
-forward in both ways of using the cores (a thread a batch; all threads one batch), of which the cheaper counts.
+forward in both ways of using the cores (one thread per batch; all threads on one batch), of which the cheaper counts.
 """
 
 import itertools
@@ -27,7 +27,7 @@ WIDE = Limits()
 
 
 def cpu_limits(model: Path, tar: Path) -> dict[str, float]:
-    """Return CPU seconds an image of forward and decode, images/s that they allow, and bytes/s of the bare read."""
+    """Return CPU seconds per image of forward and decode, images/s that they allow, and bytes/s of the bare read."""
     encoder, cores = ImageEncoder(load_model(model), "cpu"), worker_count()
     size, network = encoder.model.config.image_size, encoder.model.network
     files = [sample.data for sample in itertools.islice(photos_of([tar]), encoder.batch)]
@@ -56,7 +56,7 @@ def cpu_limits(model: Path, tar: Path) -> dict[str, float]:
 
 
 def gpu_limits(model: Path, tar: Path, device: str) -> dict[str, float]:
-    """Return seconds an image of the compiled forward and of the decode on a GPU, images/s of the slower, bytes/s of the bare read."""
+    """Return seconds per image of the compiled forward and of the decode on a GPU, images/s of the slower, bytes/s of the bare read."""
     torch.set_num_threads(1)  # as in the threads that code batches, for which the network was compiled
     loaded = load_model(model)
     levels = tuple(loaded.config.bits)
@@ -75,7 +75,7 @@ def gpu_limits(model: Path, tar: Path, device: str) -> dict[str, float]:
 
 
 def _cpu_seconds(work: Callable[[], int], threads: int, intra: int) -> float:
-    """Return CPU seconds an image of `work` (which returns its images) run by several threads at once."""
+    """Return CPU seconds per image of `work` (which returns its images) run by several threads at once."""
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(intra,)) as pool:
         list(pool.map(lambda _: work(), range(threads)))  # warm up
         started = time.process_time()

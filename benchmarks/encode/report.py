@@ -25,7 +25,7 @@ def _roofline(cases: dict[str, Any]) -> str:
         reached = [f"{limits['images']:.1f}", f"{rate:.1f}", f"**{rate / limits['images']:.1%}**"]
         rows.append([name, f"{case['images']:,}", *milliseconds, *reached, f"{limits['read'] / 1e6:,.0f}", shares])
     header = ["network, photos", "images", "forward, ms", "decode, ms", "roofline, images/s", "encode", "reaches"]
-    return "### Against the roofline (CPU ms an image; images/s)\n\n" + _table(
+    return "### Against the roofline (CPU ms per image; images/s)\n\n" + _table(
         [*header, "bare read, MB/s", "time of threads"], rows
     )
 

@@ -3,7 +3,7 @@
 usage: python -m benchmarks.search [--rows 1000000,10000000] [--bits 64,128,256] [--only exact,lists,peers,growth,start]
                                    [--folder bench-search] [--avx2] [--graph-rows 1000000]
 
-exact    every code is looked at: this engine, FAISS in both modes, a bare read of the memory, and, up to --graph-rows codes, the
+exact    every code is compared: this engine, FAISS in both modes, a bare read of the memory, and, up to --graph-rows codes, the
          exhaustive searches of usearch and LanceDB; batches of 1, 64 and 1,000, k 10 and 100
 lists    the same inverted lists searched by this engine and by FAISS, at the fewest lists probed (a power of two) that reach
          recall@10 0.95

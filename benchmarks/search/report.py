@@ -47,7 +47,7 @@ def _row(*cells: object) -> str:
 
 
 def _exact(cases: list[Any]) -> Iterator[str]:
-    yield "### Exact, every code looked at (ms a query)"
+    yield "### Exact, every code looked at (ms per query)"
     yield from _table(
         "codes", "bits", "k", "batch", "hashgrain", "FAISS heap", "FAISS counting", "times", "share of bare read"
     )
@@ -76,7 +76,7 @@ def _exact(cases: list[Any]) -> Iterator[str]:
 
 
 def _lists(cases: list[Any]) -> Iterator[str]:
-    yield f"### The same inverted lists (ms a query), recall@{K} of {ENOUGH} or, where no number of lists up to half has it, the most"
+    yield f"### The same inverted lists (ms per query), recall@{K} of {ENOUGH} or, where no number of lists up to half has it, the most"
     yield from _table("codes", "bits", "nlist", "nprobe", "recall", "batch", "hashgrain", "FAISS", "times")
     for case in cases:
         ours, theirs = case["ms"]["hashgrain IVF"], case["ms"]["FAISS IVF"]
@@ -87,7 +87,7 @@ def _lists(cases: list[Any]) -> Iterator[str]:
 
 
 def _peers(cases: list[Any]) -> Iterator[str]:
-    yield f"### Other systems at recall@{K} of {ENOUGH} (ms a query; hashgrain: the quicker of flat and lists)"
+    yield f"### Other systems at recall@{K} of {ENOUGH} (ms per query; hashgrain: the quicker of flat and lists)"
     yield from _table("codes", "bits", "system", "effort", "recall", "batch", "system", "hashgrain", "by", "times")
     for case in cases:
         for batch, ms in case["ms"].items():
@@ -101,7 +101,7 @@ def _peers(cases: list[Any]) -> Iterator[str]:
 
 
 def _growth(cases: list[Any]) -> Iterator[str]:
-    yield "### Growth: 64 bits, clustered (ms a query)"
+    yield "### Growth: 64 bits, clustered (ms per query)"
     yield from _table(
         "codes",
         "nlist",
@@ -111,7 +111,7 @@ def _growth(cases: list[Any]) -> Iterator[str]:
         "lists, 1",
         "flat, 64",
         "lists, 64",
-        "bytes a code, flat",
+        "bytes per code, flat",
         "lists",
     )
     for case in sorted(cases, key=lambda case: case["rows"]):
@@ -153,7 +153,7 @@ def _plot(cases: list[Any], path: Path) -> None:
         for kind in ("flat", "IVF")
         for batch in ("1", "64")
     ]
-    save_time_by_rows(path, curves, "Time a query by codes (64 bits, clustered)")
+    save_time_by_rows(path, curves, "Time per query by codes (64 bits, clustered)")
 
 
 def _start(cases: list[Any]) -> Iterator[str]:

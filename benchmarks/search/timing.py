@@ -38,7 +38,7 @@ def milliseconds(
     k: int,
     more: Mapping[str, Callable[[Codes], object]] | None = None,
 ) -> dict[str, float]:
-    """Return the median milliseconds a query takes each system at its effort, asked in batches.
+    """Return the median milliseconds per query takes each system at its effort, asked in batches.
 
     Args:
         systems: what is asked, and the effort.

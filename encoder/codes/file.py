@@ -293,7 +293,7 @@ class CodeFile:
             raise _damaged(self.path, f"it has no {name} of its own")
         dataset = self._file[name]
         if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual or dataset.chunks:
-            raise _damaged(self.path, f"{name} is no contiguous dataset of this file")
+            raise _damaged(self.path, f"{name} is not a contiguous dataset of this file")
         if dataset.dtype != dtype or dataset.shape != shape:
             raise _damaged(
                 self.path, f"{name} is {dataset.dtype}{dataset.shape}, its header says {np.dtype(dtype)}{shape}"

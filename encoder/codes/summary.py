@@ -27,7 +27,7 @@ class LevelHealth:
     worst_balance: float
     """Share of ones of the most lopsided bit."""
     distinct: float
-    """Distinct codes / rows looked at."""
+    """Distinct codes / rows compared."""
 
 
 @dataclass(frozen=True, slots=True)

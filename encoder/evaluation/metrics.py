@@ -83,7 +83,7 @@ def empty_balls(counts: Counts, radius: int) -> Flags:
 def precision_recall(counts: Counts, *, relevant: int = 1) -> tuple[Scores, Scores]:
     """Return precision and recall within every radius, float64[nlevels] each, as means over answerable queries.
 
-    One point a radius and nothing in between: inside a tie there is no order to cut. An empty ball has precision 0.
+    One point per radius and nothing in between: inside a tie there is no order to cut. An empty ball has precision 0.
     """
     answered = counts[:, answerable(counts, relevant=relevant)]
     hits = _hits(answered, relevant).cumsum(axis=1)

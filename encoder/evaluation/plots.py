@@ -81,7 +81,7 @@ class Curve:
 
 
 def save_precision_recall(path: Path, curves: Sequence[Curve], title: str = "Precision and recall") -> None:
-    """Draw a line a method through its points, one point a Hamming radius.
+    """Draw one line per method through its points, one point per Hamming radius.
 
     Args:
         path: `.svg` or `.png`.
@@ -136,14 +136,14 @@ def save_recall_by_time(path: Path, curves: Sequence[Curve], title: str) -> None
 
     Args:
         path: `.svg` or `.png`.
-        curves: milliseconds a query as x and recall as y, 0..1; one point for a search that knows no other.
+        curves: milliseconds per query as x and recall as y, 0..1; one point for a search that knows no other.
         title: what stands above.
 
     Raises:
         HashgrainError: `bad-value` for another suffix, `write-failed`.
     """
     with _figure(path) as figure:
-        axes = _axes(figure, title, "Time a query (ms, logarithmic)", "Recall (share of the nearest found)")
+        axes = _axes(figure, title, "Time per query (ms, logarithmic)", "Recall (share of the nearest found)")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         _draw(axes, curves)
@@ -154,14 +154,14 @@ def save_time_by_rows(path: Path, curves: Sequence[Curve], title: str) -> None:
 
     Args:
         path: `.svg` or `.png`.
-        curves: codes as x and milliseconds a query as y, both above 0.
+        curves: codes as x and milliseconds per query as y, both above 0.
         title: what stands above.
 
     Raises:
         HashgrainError: `bad-value` for another suffix, `write-failed`.
     """
     with _figure(path) as figure:
-        axes = _axes(figure, title, "Codes (logarithmic)", "Time a query (ms, logarithmic)")
+        axes = _axes(figure, title, "Codes (logarithmic)", "Time per query (ms, logarithmic)")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -172,7 +172,7 @@ def save_time_by_rows(path: Path, curves: Sequence[Curve], title: str) -> None:
 def save_distances(
     path: Path, levels: Mapping[str, Mapping[str, Numbers]], title: str = "Distances of pairs (dotted: mean)"
 ) -> None:
-    """Draw how far apart the codes of pairs are, one panel a level, one hill and its mean a group of pairs.
+    """Draw how far apart the codes of pairs are: one panel per level, in it a hill with its mean per group of pairs.
 
     Args:
         path: `.svg` or `.png`.

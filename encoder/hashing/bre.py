@@ -10,7 +10,7 @@ from encoder.hashing.layer import HashLayer
 from encoder.hashing.pairs import Residual, kernel_sample, signs
 
 ITEMS = 1000
-"""Images whose pairs are looked at: the order of the source's."""
+"""Images whose pairs are used: the order of the source's."""
 ANCHORS_A_BIT = 50
 ROUNDS = 4
 """Measured on a part of the Grocery Store training photos: the fifth round lowers the objective by less than a thousandth."""
@@ -25,7 +25,7 @@ def fit(features: Features, nbits: int, rng: np.random.Generator, classes: Class
     Args:
         features: float32[n, dim].
         nbits: K, any number.
-        rng: draws anchors, the images whose pairs are looked at, and the first weights.
+        rng: draws anchors, the images whose pairs are used, and the first weights.
         classes: int64[n], none without a label.
 
     Raises:

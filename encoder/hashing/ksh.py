@@ -10,7 +10,7 @@ from encoder.hashing.layer import HashLayer
 from encoder.hashing.pairs import Residual, kernel_sample, signs
 
 ITEMS = 2000
-"""Images whose pairs are looked at. Source: Liu et al., the authors' code; 1,000 to 5,000 in the paper."""
+"""Images whose pairs are used. Source: Liu et al., the authors' code; 1,000 to 5,000 in the paper."""
 TRIALS = 100
 """Steps tried on the way up from each bit's first direction. The authors' code takes 500, of a method without a line search."""
 FLAT = 1e-8
@@ -23,7 +23,7 @@ def fit(features: Features, nbits: int, rng: np.random.Generator, classes: Class
     Args:
         features: float32[n, dim].
         nbits: K, any number.
-        rng: draws the anchors and the images whose pairs are looked at.
+        rng: draws the anchors and the images whose pairs are used.
         classes: int64[n], none without a label.
 
     Raises:

@@ -24,7 +24,7 @@ class KernelSample:
     mean: Reals
     """float64[m], mean of k over the sample."""
     values: Reals
-    """float64[n, m], k - mean, of the images whose pairs are looked at."""
+    """float64[n, m], k - mean, of the images whose pairs are used."""
     classes: Classes
     """int64[n], of the same images."""
 
@@ -35,7 +35,7 @@ def kernel_sample(features: Features, classes: Classes, items: int, rng: np.rand
     Args:
         features: float32[n, dim].
         classes: int64[n], none without a label.
-        items: images whose pairs are looked at, at most.
+        items: images whose pairs are used, at most.
         rng: draws both.
 
     Raises:

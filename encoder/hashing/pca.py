@@ -58,7 +58,7 @@ def leading_axes(features: Features, most: int) -> Pca:
 
     Args:
         features: float32[n, dim].
-        most: number of axes asked for.
+        most: number of axes.
 
     Raises:
         HashgrainError: `fit-impossible`.

@@ -23,7 +23,7 @@ class SeenCodes:
 
     A code is cut into radius + 1 parts. Two codes within the radius agree in at least one of them, so only codes that share a part
     are compared. Source: Norouzi et al., Fast exact search in Hamming space with multi-index hashing, TPAMI 2014. Takes about
-    30 bytes a code and part.
+    30 bytes per code and part.
 
     Args:
         nbits: of a code, a multiple of 8.

@@ -25,7 +25,7 @@ from encoder.runtime.files import (
 
 FILES_PER_SHARD = 10_000
 PROBES = 16
-"""URLs asked for at a time: an answer takes tens of milliseconds, and a collection has thousands."""
+"""URLs requested at a time: an answer takes tens of milliseconds, and a collection has thousands."""
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
@@ -33,7 +33,7 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> list
     """Return the shards that the specs name, each once, in the order given (folders and globs sorted).
 
     Args:
-        specs: tar files, folders, images, `@list.txt` (one spec a line), globs, brace ranges `a-{000..127}.tar`. A URL
+        specs: tar files, folders, images, `@list.txt` (one spec per line), globs, brace ranges `a-{000..127}.tar`. A URL
             may be a tar, and where its file system can list them, a glob or folder of tars.
         files_per_shard: how many files of a folder (or loose images) make one shard.
 
@@ -55,7 +55,7 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> list
         else:
             raise HashgrainError(
                 Reason.SHARD_MISSING,
-                f"{path} is no image shard; give a tar ({', '.join(ARCHIVE_SUFFIXES)}), a folder, an image "
+                f"{path} is not an image shard; give a tar ({', '.join(ARCHIVE_SUFFIXES)}), a folder, an image "
                 f"({', '.join(sorted(IMAGE_SUFFIXES))}) or @list.txt",
             )
     for url, shard in zip(urls, _remote_shards(urls), strict=True):
@@ -106,7 +106,7 @@ def _listed(path: str) -> Iterator[str]:
     specs = [spec for line in lines if (spec := line.strip()) and not spec.startswith("#")]
     if not specs:
         raise HashgrainError(
-            Reason.SHARD_MISSING, f"the list {path} names nothing; give one tar, folder or image a line"
+            Reason.SHARD_MISSING, f"the list {path} names nothing; give one tar, folder or image per line"
         )
     for spec in specs:
         if spec.startswith("@"):

@@ -42,7 +42,7 @@ def decode_squares(
         files: image files of any format.
         size: side of the square in pixels.
         limits: what an image may be.
-        device: where the pictures are wanted.
+        device: where the pictures are to be.
     """
     allow_pixels(limits)
     decoded: dict[int, Picture] = {}

@@ -70,7 +70,7 @@ class ShardReader(ABC):
     wanted: Callable[[int], bool] | None = None
     seen: int = 0
     bad_labels: int = 0
-    """Sidecars that were no valid labels; their images are kept."""
+    """Sidecars that were not valid labels; their images are kept."""
     damage: str | None = None
     """Why the shard is not whole, or None."""
     sha256: str = ""

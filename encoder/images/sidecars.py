@@ -18,14 +18,14 @@ def parse_labels(suffix: str, data: bytes) -> Labels:
 
     Args:
         suffix: `.json`: the integers and strings of a flat object, other values are left out; `.cls`: one class,
-            as label `cls`; `.txt`: a caption, which is no label.
+            as label `cls`; `.txt`: a caption, which is not a label.
         data: content of the file.
 
     Returns:
         Field names with int64 values or strings, both cut to 1,024 characters; an integer outside int64 as a string.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: the content is of another form.
     """
     if suffix == ".txt":
         return {}

@@ -217,7 +217,7 @@ def open_tar(path: str, *, hasher: "_Hash | None" = None) -> Iterator[TarWalk]:
 
 
 def is_gzip(path: str) -> bool:
-    """Tell whether a file begins as gzip does (RFC 1952: magic number, deflate), whatever its name.
+    """Return whether a file begins as gzip does (RFC 1952: magic number, deflate), whatever its name.
 
     Raises:
         HashgrainError: `shard-missing` if the file cannot be opened.

@@ -21,7 +21,7 @@ BACKBONES = (*RESNETS, *CONV_STAGE_ENDS, "threeblock")
 
 
 class Backbone(nn.Module):
-    """Yields the feature maps of three stages, each computed only when it is asked for.
+    """Yields the feature maps of three stages, each computed only when it is needed.
 
     Args:
         spec: which network; its weights are random until a state dict is loaded into `net`.

@@ -30,7 +30,7 @@ from encoder.runtime.parallel import ordered_map
 
 CPU_BATCH: Final = 32
 MOST_BATCH: Final = 512
-"""More is no faster on any GPU we know figures of, and late to begin."""
+"""More is not faster on any GPU we know figures of, and late to begin."""
 GPU_TURNS: Final = 2
 """Batches that a GPU has at a time: one computes, the next is there when it ends."""
 PROBE: Final = 16

@@ -74,7 +74,7 @@ def load_model(path: Path) -> Model:
     except FileNotFoundError:
         raise _invalid(path, "it does not exist") from None
     except (safetensors.SafetensorError, OSError) as err:
-        raise _invalid(path, f"it is no readable safetensors file ({err})") from err
+        raise _invalid(path, f"it is not a readable safetensors file ({err})") from err
     if METADATA_KEY not in metadata:
         raise _invalid(path, "it holds tensors only, no hashgrain header; `--weights` takes plain weights")
     try:

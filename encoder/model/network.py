@@ -157,7 +157,7 @@ class HashNetwork(nn.Module):
     def features(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
         """Return what the hash layers read, float32[n, dim], of uint8[n, size, size, 3] by level (default: all).
 
-        Stages above the highest level asked for are not computed.
+        Stages above the highest level requested are not computed.
         """
         levels = self.levels if levels is None else levels
         fused = Level.FUSED in levels
@@ -176,5 +176,5 @@ class HashNetwork(nn.Module):
         return {level: features[level] for level in levels}
 
     def forward(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
-        """Return logits, float32[n, nbits], of uint8[n, size, size, 3] for the levels asked for (default: all)."""
+        """Return logits, float32[n, nbits], of uint8[n, size, size, 3] for the levels requested (default: all)."""
         return {level: self.head(level)(values) for level, values in self.features(images, levels).items()}

@@ -136,7 +136,7 @@ def list_files(url: str) -> list[str]:
     if (scheme := _scheme(url)) in _WEB:
         raise HashgrainError(
             Reason.SHARD_MISSING,
-            f"{url} is no tar, and {scheme}:// cannot be listed; name each tar, a range a-{{000..127}}.tar or @list.txt",
+            f"{url} is not a tar, and {scheme}:// cannot be listed; name each tar, a range a-{{000..127}}.tar or @list.txt",
         )
     system, inside = _file_system(url)
     with _told("list", url):

@@ -1,4 +1,4 @@
-"""How busy GPUs are, as their driver tells it."""
+"""How busy GPUs are, as their driver reports it."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ class Utilisation:
 def watching(
     devices: Sequence[str], ask: Callable[[str], float] | None = None, every: float = EVERY
 ) -> Iterator[Utilisation]:
-    """Ask CUDA devices how busy they are as long as the block runs; without NVML's bindings nothing is known, which is no error.
+    """Measure how busy CUDA devices are as long as the block runs; without NVML's bindings nothing is known.
 
     Args:
         devices: as torch names them; others than CUDA's are left alone.

@@ -1,8 +1,8 @@
 """Batches through worker threads, results in order, memory bounded.
 
-One thread a core, each running decode and forward of whole batches on one intra-op thread: Pillow and torch release the
+One thread per core, each running decode and forward of whole batches on one intra-op thread: Pillow and torch release the
 interpreter lock, no core ever waits for another at a layer's end, and reading overlaps both. Source: measured, a
-ResNet-50 in bf16 costs 15-20 % less processor time an image this way than with two intra-op threads (docs/LOG.md).
+ResNet-50 in bf16 costs 15-20 % less processor time per image this way than with two intra-op threads (docs/LOG.md).
 """
 
 from collections import deque
@@ -24,7 +24,7 @@ AHEAD = 2
 def ordered_map(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None, *, alone: bool = True
 ) -> Iterator[Result]:
-    """Yield work(item) for each item in order, computed by `workers` threads (default: one a core).
+    """Yield work(item) for each item in order, computed by `workers` threads (default: one per core).
 
     `alone` says that no other thread computes with torch meanwhile: its intra-op threads are a setting of the process.
     Items are drawn in the calling thread, at most `AHEAD` per worker before their results are taken. An exception of

@@ -87,7 +87,7 @@ def in_use(folder: Path) -> Iterator[None]:
 
 
 def remove_unused(folder: Path) -> None:
-    """Remove a folder unless somebody reads it; whatever cannot be removed stays, and is no error."""
+    """Remove a folder unless somebody reads it; whatever cannot be removed stays, which is not an error."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -110,7 +110,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as err:
         raise HashgrainError(
-            Reason.WRITE_FAILED, f"{folder} is no folder that can be written to ({err.strerror}); choose another one"
+            Reason.WRITE_FAILED, f"{folder} is not a folder that can be written to ({err.strerror}); choose another one"
         ) from err
     try:
         try:

@@ -1,4 +1,4 @@
-"""Several devices on one machine: a process each, which asks for the next shard when it has read the last.
+"""Several devices on one machine: one process each, which takes the next shard when it has read the last.
 
 Each process writes the code files of its shards itself, so that one that dies takes no finished shard along, and the same command
 goes on where the run stopped.

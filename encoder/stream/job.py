@@ -107,7 +107,7 @@ def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
     if not 0 <= settings.near_radius < bits[Level.FINE]:
         raise HashgrainError(
             Reason.BAD_VALUE,
-            f"--near-radius {settings.near_radius} is no number of bits of a fine code; give 0 to {bits[Level.FINE] - 1}",
+            f"--near-radius {settings.near_radius} is not a number of bits of a fine code; give 0 to {bits[Level.FINE] - 1}",
         )
     return Contents(seen_files(), Seen(SeenCodes(bits[Level.FINE], settings.near_radius)))
 

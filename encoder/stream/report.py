@@ -31,7 +31,7 @@ class EncodeReport:
     threads: int = 1
     """That decode and compute; each device has one more, which reads and writes."""
     gpu: float | None = None
-    """Share of time in which the GPUs were busy, where their driver tells it."""
+    """Share of time in which the GPUs were busy, where their driver reports it."""
     telemetry: Telemetry = field(default_factory=Telemetry)
     """Where the time went."""
 

@@ -46,7 +46,7 @@ class MaxBad:
             share = -1.0
         if not 0 <= share <= 1:
             raise HashgrainError(
-                Reason.BAD_VALUE, f"--max-bad {text!r} is no limit; give a count (100) or a share (1% or 0.01)"
+                Reason.BAD_VALUE, f"--max-bad {text!r} is not a limit; give a count (100) or a share (1% or 0.01)"
             )
         return cls(share=share)
 
@@ -69,7 +69,7 @@ class EncodeSettings:
     batch: int | None = None
     """Images the network sees at once; None: as `ImageEncoder.batch` says."""
     workers: int | None = None
-    """Threads; None: one a core, shared among the devices."""
+    """Threads; None: one per core, shared among the devices."""
     device: str = "auto"
     """One, several with commas between, or `all`."""
     precision: Precision = Precision.AUTO

@@ -31,7 +31,7 @@ def load_checkpoint(path: Path, digest: str, device: torch.device) -> dict[str, 
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         found = content["digest"]
     except Exception as err:
-        raise _unusable(path, f"is no readable checkpoint ({type(err).__name__})") from err
+        raise _unusable(path, f"is not a readable checkpoint ({type(err).__name__})") from err
     if found != digest:
         raise _unusable(path, "is of a training with other images or settings")
     return content

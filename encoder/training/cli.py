@@ -42,16 +42,16 @@ def train(
     ] = None,
     loss: Annotated[
         str | None,
-        typer.Option(help="Of every level with labels (csq) or by level (mid=dpsh).", show_default="the recipe's"),
+        typer.Option(help="Loss of every level with labels (csq) or by level (mid=dpsh).", show_default="the recipe's"),
     ] = None,
     bits: Annotated[
-        str | None, typer.Option(help="Of every level (64) or by level (fine=64,fused=128).", show_default="64")
+        str | None, typer.Option(help="Bits of every level (64) or by level (fine=64,fused=128).", show_default="64")
     ] = None,
     epochs: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Of the longest phase; others in proportion.", show_default="the recipe's"),
+        typer.Option(min=0.01, help="Epochs of the longest phase; others in proportion.", show_default="the recipe's"),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="Images a step.", show_default="the recipe's")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Images per step.", show_default="the recipe's")] = None,
     held_out: Annotated[
         float, typer.Option(min=0, max=0.5, help="Share of the images that choose the epoch instead of training.")
     ] = 0.02,
@@ -61,7 +61,7 @@ def train(
     leave_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of the classes left out, for the protocol unseen-classes.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[Precision, typer.Option(help="Arithmetic of the convolutions.")] = Precision.AUTO,
     half: Annotated[bool, typer.Option("--half", help="Store 16-bit weights.")] = False,

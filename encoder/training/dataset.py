@@ -65,7 +65,7 @@ def read_images(
         shards: in the order of the rows.
         side: in pixels.
         fields: the JSON field of each level that has labels.
-        folder: where the unnamed file is made; it holds 3 side^2 bytes an image.
+        folder: where the unnamed file is made; it holds 3 side^2 bytes per image.
         progress: called with the images seen so far.
 
     Raises:

@@ -94,7 +94,7 @@ def compute_features(
         copies: of each; even for views, which are made in twos.
         levels: whose features.
         features_of: float32[n, dim] by level of pictures [n, size, size, 3].
-        folder: where the unnamed files are made; they hold 4 copies dim bytes a picture and level.
+        folder: where the unnamed files are made; they hold 4 copies dim bytes per picture and level.
         progress: called with the copies done so far.
 
     Raises:

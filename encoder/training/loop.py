@@ -37,7 +37,7 @@ class TrainProgress:
     loss: float | None
     """Mean of the epoch so far; None while features are computed."""
     rate: float
-    """Images a second."""
+    """Images per second."""
     score: float | None
     """Last held-out score."""
 

@@ -159,7 +159,7 @@ class IvfIndex:
         Args:
             queries: uint8[nq, nbits / 8].
             bounds: k and radius.
-            nprobe: lists to look into.
+            nprobe: lists to probe.
         """
         with _threads_for(len(queries)):
             return self._search(queries, bounds, nprobe)
@@ -256,7 +256,7 @@ def _beyond(radius: int, nbits: int) -> int:
 
 @contextmanager
 def _threads_for(queries: int) -> Iterator[None]:
-    """Let FAISS use a thread a query at most: a range search wakes all it has, and waits long for them on busy cores."""
+    """Let FAISS use one thread per query at most: a range search wakes all it has, and waits long for them on busy cores."""
     most = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(min(queries, most) or 1)  # a setting of the thread that calls
     try:

@@ -48,7 +48,7 @@ def passing(condition: Condition, table: RowTable, shards: Sequence[ShardSpan]) 
         bool[table.rows]; rows of which it is false or unknown (a label is missing) are False.
 
     Raises:
-        HashgrainError: `index-damaged` when a column of text is no such thing.
+        HashgrainError: `index-damaged` when a column of text is not text.
     """
     passes = np.empty(table.rows, dtype=np.bool_)
     for start in range(0, table.rows, BLOCK):
@@ -125,13 +125,14 @@ def _text(column: TextColumn, start: int, stop: int, valid: Column | None, what:
         strings.validate(full=True)  # Arrow believes offsets: ones that lie would have it read anywhere
     except pa.ArrowInvalid as err:
         raise HashgrainError(
-            Reason.INDEX_DAMAGED, f"column of {what}, rows {start} to {stop}, is no text ({err}); build the index again"
+            Reason.INDEX_DAMAGED,
+            f"column of {what}, rows {start} to {stop}, is not text ({err}); build the index again",
         ) from err
     return strings
 
 
 def _strings_of(strings: Iterable[str]) -> Column:
-    """Return strings as a column; what is no Unicode in them becomes `?`, as in the filter."""
+    """Return strings as a column; what is not Unicode in them becomes `?`, as in the filter."""
     return pa.array([string.encode(errors="replace") for string in strings], pa.large_binary()).cast(pa.large_string())
 
 

@@ -52,8 +52,8 @@ def parse(text: str, labels: LabelFields) -> Condition:
     """Read a filter.
 
     Args:
-        text: in the language above. What is no Unicode (lone surrogates) counts as `?`.
-        labels: `label_fields` of the index that is asked.
+        text: in the language above. What is not Unicode (lone surrogates) counts as `?`.
+        labels: `label_fields` of the index that is searched.
 
     Returns:
         The condition; every field is one that the index has, every value of its field's type.

@@ -1,4 +1,4 @@
-"""Several levels asked as one: a cascade, a weighted sum of distances, or reciprocal rank fusion."""
+"""Several levels searched as one: a cascade, a weighted sum of distances, or reciprocal rank fusion."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from indexer.settings import Combine, CombineSettings, SearchSettings
 RRF_CONSTANT: Final = 60
 """Source: Cormack, Clarke and Buettcher, Reciprocal Rank Fusion outperforms Condorcet, SIGIR 2009."""
 RRF_DEPTH: Final = 10
-"""Rows that each level is asked for, as multiples of k; at least `RRF_LEAST`."""
+"""Rows that each level returns, as multiples of k; at least `RRF_LEAST`."""
 RRF_LEAST: Final = 100
 NARROWING: Final = 10
 """How many times as many rows a level of a cascade leaves over as the next one."""

@@ -33,7 +33,7 @@ IN_LISTS: Final = 2
 128 bits among 10 M), but it looks into them twice, the second time for ties."""
 LISTED: Final = LOADING // 64
 """What a query of lists counts at least, so that the 65th is the scan's: in short lists it takes a tenth of FAISS's time (0.008 ms
-a query where FAISS takes 0.07, 480 at once among 2,400 codes)."""
+per query where FAISS takes 0.07, 480 at once among 2,400 codes)."""
 
 Compare = Callable[[Codes, Bounds], list[Matches]]
 """Queries and bounds to entries."""
@@ -144,9 +144,9 @@ class LevelIndex:
 
         Args:
             queries: uint8[nq, nbits / 8].
-            settings: k, radius and engine; effort is not looked at.
+            settings: k, radius and engine; effort is not used.
             rows: those that are eligible; None: all.
-            nprobes: lists to probe in each segment that has any; None: look at every code.
+            nprobes: lists to probe in each segment that has any; None: compare every code.
         """
         entries = self._entries_of(rows)
         compare = self._compare(len(queries), settings.engine, nprobes, entries)

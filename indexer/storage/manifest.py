@@ -24,7 +24,7 @@ _GENERATION = re.compile(r"gen-\d{6,}")
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What was measured of inverted lists."""
+    """What was measured of inverted lists: an operating point per number of lists probed."""
 
     k: int
     recalls: dict[int, float]
@@ -42,11 +42,11 @@ class LevelRecord:
     """File name of the IndexBinaryIVF over the same codes, if there is one."""
     nlist: int | None
     nprobe: int | None
-    """Lists probed when the query does not say; None: every code is looked at."""
+    """Lists probed when the query does not say; None: every code is compared."""
     tuned: Tuned | None = None
     """What `indexer tune` measured of the lists."""
     postings: str | None = None
-    """What the names of the files begin with that say which rows share an entry, if any do."""
+    """What the names of the files with the postings begin with, which hold the rows of each entry; None: an entry is a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def read_current(index: Path) -> tuple[Path, Manifest]:
         raise _damaged(index / POINTER, f"it names no generation ({err})") from err
     folder = index / generation
     if not _GENERATION.fullmatch(generation):
-        raise _damaged(index / POINTER, f"{generation!r} is no generation")
+        raise _damaged(index / POINTER, f"{generation!r} is not a generation")
     try:
         if sha256_of(folder / MANIFEST) != expected:
             raise _damaged(folder / MANIFEST, "its bytes do not match the pointer's SHA-256")
@@ -230,19 +230,19 @@ def _inside(name: object) -> str:
     """Return a path that stays in its folder."""
     path = PurePosixPath(_text(name))
     if not path.parts or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{name!r} is no file of a generation")
+        raise ValueError(f"{name!r} is not a file of a generation")
     return str(path)
 
 
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{value!r} is not a count")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or "\0" in value:
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return value
 
 

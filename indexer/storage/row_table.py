@@ -62,7 +62,7 @@ class RowTable:
         """Return the row of a key, by binary search over the sorted hashes; None when it is not there."""
         try:
             wanted = hash_keys([key])[0]
-        except UnicodeEncodeError:  # as a command line gives bytes that are no text; no key holds any
+        except UnicodeEncodeError:  # as a command line gives bytes that are not text; no key holds any
             return None
         at = int(np.searchsorted(self.sorted_hashes, wanted))
         while at < self.rows and self.sorted_hashes[at] == wanted:

@@ -54,7 +54,7 @@ class Postings:
         return Matches(self.rows[places].astype(np.int64), np.repeat(matches.distances, sizes))
 
     def out_of_range(self) -> bool:
-        """Tell whether any number leads out of the arrays: cheap, asked before the numbers are followed."""
+        """Return whether any number leads out of the arrays: cheap, asked before the numbers are followed."""
         return bool(
             self.starts[0]
             or self.starts[-1] != len(self.rows)

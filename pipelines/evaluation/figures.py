@@ -64,7 +64,7 @@ def _name(row: Row) -> str:
 
 
 def _by_bits(rows: Sequence[tuple[Row, Scores]], field: str) -> list[Curve]:
-    """Return a line a method and level through its code lengths."""
+    """Return one line per method and level through its code lengths."""
     points: dict[str, list[tuple[int | None, float]]] = {}
     for row, scores in rows:
         mean_ap = next(iter(scores.means[field].values()))

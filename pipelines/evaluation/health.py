@@ -31,7 +31,7 @@ class CodeHealth:
     worst_balance: float
     """p of the most lopsided bit, 0..1."""
     mean_entropy: float
-    """Mean of -p log2 p - (1 - p) log2 (1 - p), 0..1 bits a bit. Source: Shannon 1948."""
+    """Mean of -p log2 p - (1 - p) log2 (1 - p), 0..1 bits per bit. Source: Shannon 1948."""
     mean_correlation: float
     """Mean |Pearson correlation| of two bits, 0..1, over pairs of bits that vary; 0 without such a pair."""
     max_correlation: float

@@ -1,4 +1,4 @@
-"""Who asks and who is asked: the protocols by name, and the checks that refuse a leak."""
+"""Queries and database: the protocols by name, and the checks that refuse a leak."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,12 @@ class Preset(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """Who asks whom."""
+    """Which images are queries, and which are the database."""
 
     says: str
     """In one sentence, for the report."""
     leave_one_out: bool
-    """The queries are the database, and each is asked without itself."""
+    """The queries are the database, and each is left out of its own answer."""
     unseen: bool
     """Only images of classes that the model was not trained on take part."""
 
@@ -180,7 +180,7 @@ def twins(digests: Sequence[bytes], given: Split) -> int:
 
     Args:
         digests: of each image file, by row of the pool.
-        given: who asks whom.
+        given: queries and database.
     """
     copies = Counter(digests[row] for row in given.database.tolist())
     own = 0 if given.own_rows is None else 1

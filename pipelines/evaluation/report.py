@@ -63,7 +63,7 @@ class Report:
     """Fields, the finest first."""
     counted: Counted
     r: int
-    """Ranks that average precision looks at."""
+    """Ranks that average precision counts."""
     seed: int
     ties: str
     formulas: dict[str, str]

@@ -170,7 +170,7 @@ def counted(values: Codes | Features, classes: Indices, split: Split) -> Iterato
     Args:
         values: uint8[n, code_size], ranked by Hamming distance, or float32[n, dim], by cosine distance; one row an image.
         classes: int64[n, fields], the finest field first.
-        split: who asks whom.
+        split: queries and database.
     """
     coded = values.dtype == np.uint8
     count: Callable[..., Counts] = levelcounts.count_codes if coded else levelcounts.count_reals

@@ -64,7 +64,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """What is evaluated, before it is known who asks whom."""
+    """What is evaluated, before queries and database are split."""
 
     test: Part
     train: Part | None
@@ -126,9 +126,7 @@ def open_subject(
         if files:
             parts[name] = read_codes(files, fields)
     if "test" not in parts:
-        raise HashgrainError(
-            Reason.BAD_VALUE, "nothing to ask with; give --test SHARDS and --model, or --queries CODES"
-        )
+        raise HashgrainError(Reason.BAD_VALUE, "no queries; give --test SHARDS and --model, or --queries CODES")
     model = load_model(model_path) if model_path else None
     _check_maker(parts, model_path, model)
     encoder = ImageEncoder(model, how.device, how.precision) if model and not given else None

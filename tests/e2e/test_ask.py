@@ -95,7 +95,7 @@ def test_rerank_orders_by_how_sure_the_query_is_of_each_bit(asking, index_folder
     ("options", "says"),
     [
         (["--rerank", 20], "rerank needs the logits of an image"),
-        (["--rerank", 5], "rerank: 5; expected at least the 10 hits that are wanted"),
+        (["--rerank", 5], "rerank: 5; expected at least the 10 hits that are requested"),
         (["--levels", "coarse,fine", "--radii", "1"], "radii: (1,); expected 2 whole numbers"),
         (["--levels", "coarse,nowhere"], "nowhere"),
         (["--levels", "coarse,fine", "--radius", "1"], "radius: 1; expected left out"),

@@ -235,7 +235,7 @@ def test_that_an_index_does_not_name_its_shards_is_told(run_evaluate, drawn, tra
         (["full", "--test", "{drawn}/test"], "0 images to find"),
         (["full", "--test", "{drawn}/test", "--label", "mid=name"], "has no label 'name'"),
         (["full", "--test", "{drawn}/test", "--label", "fine=class"], "names no class"),
-        (["full"], "nothing to ask with"),
+        (["full"], "no queries"),
         (["full", "--queries", "{drawn}/codes/test"], "is not the model that made the codes"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,

@@ -49,12 +49,12 @@ ERRORS = {
         "nowhere.safetensors cannot be used: it does not exist",
     ),
     "encoder encode shards --model photo.jpg --out out": (1, "photo.jpg cannot be used"),
-    "encoder encode shards --model model.safetensors --out file": (1, "file is no folder that can be written to"),
+    "encoder encode shards --model model.safetensors --out file": (1, "file is not a folder that can be written to"),
     "encoder encode shards --model model.safetensors --out out --device cuda:99": (
         1,
         "device 'cuda:99' is not available",
     ),
-    "encoder encode shards --model model.safetensors --out out --max-bad lots": (1, "--max-bad 'lots' is no limit"),
+    "encoder encode shards --model model.safetensors --out out --max-bad lots": (1, "--max-bad 'lots' is not a limit"),
     "encoder encode shards --batch 0": (2, "batch"),
     "encoder encode shards --model": (2, "model"),
     "encoder encode photo.jpg text.jpg --model model.safetensors --out out --max-bad 0": (
@@ -74,7 +74,7 @@ ERRORS = {
         1,
         "no level is called 'ultra'; the levels are fine, mid, coarse, fused",
     ),
-    "indexer build codes --out file": (1, "file is no folder that can be written to"),
+    "indexer build codes --out file": (1, "file is not a folder that can be written to"),
     "indexer build codes --out out --kind hnsw": (2, "hnsw"),
     "indexer build codes --out out --nlist 0": (2, "nlist"),
     "indexer query photo.jpg --index nowhere": (

@@ -15,7 +15,7 @@ PRINTERS = frozenset({"HashgrainError", "notice", "result"})
 
 UNITS = (
     "ms|milliseconds|images|pictures|bytes|bits|seconds|rows|lists|one|threads?|codes?|quer(?:y|ies)|hits?|index|panel|"
-    "line|hill|process|layer|time|point|core|loop|dim"
+    "line|hill|process|layer|time|point|core|loop|dim|files?|extent|object|spec"
 )
 EACH = (
     "query|second|code|image|shard|level|list|segment|row|core|batch|bit|line|method|stage|picture|class|step|epoch|"
@@ -26,7 +26,9 @@ CLUMSY = {
     "is not, not is no": re.compile(r"(?<!there )\b(?:is|are|was|were) no (?!longer\b|more\b|farther\b)"),
 }
 """What the documents, messages and docstrings avoid, by the rule it breaks."""
-ALLOWED = re.compile(r"(?:hits|rows) a query (?:shows|returns)|rows a level of a cascade leaves|ms a query takes")
+ALLOWED = re.compile(
+    r"(?:hits|rows) a query (?:shows|returns)|rows a level of a cascade leaves|ms a query takes", re.IGNORECASE
+)
 """Relative clauses, which look the same to `CLUMSY`."""
 
 

@@ -25,7 +25,7 @@ class LossKind(StrEnum):
     DPN = "dpn"
     """Each logit on its class code's side, by a hinge."""
     ORTHOHASH = "orthohash"
-    """The class told by the cosine of logits and class codes."""
+    """The class by the cosine of logits and class codes."""
     DQN = "dqn"
     """Cosines of pairs, for product quantisation: words of codebooks, not a Hamming code."""
     CONTRASTIVE_VIEWS = "contrastive-views"

@@ -14,7 +14,7 @@ class Extents:
     """Codes of one size in any number of pieces of memory."""
 
     table: Words
-    """uint64[s, STRETCH_FIELDS], see `kernels`."""
+    """uint64[s, EXTENT_FIELDS], see `kernels`."""
     code_size: int
     """Bytes of a code."""
     rows: int
@@ -30,9 +30,9 @@ class Lists:
     """Inverted lists of any number of segments."""
 
     centroids: Extents
-    """An extent a segment; the row of a centroid is the number of its list in the segment."""
+    """One extent per segment; the row of a centroid is the number of its list in the segment."""
     members: Extents
-    """An extent a list, segment after segment."""
+    """One extent per list, segment after segment."""
 
 
 def extents(table: Words, code_size: int, owners: tuple[object, ...]) -> Extents:

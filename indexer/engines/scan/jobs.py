@@ -44,7 +44,7 @@ def flat_jobs(extents: Extents, queries: int, piece: int) -> Jobs:
 
 
 def list_jobs(members: Extents, probed: Words, first: int, last: int) -> Jobs:
-    """Let every query see lists first:last of those it probes, uint64[nq, lists a query].
+    """Let every query see lists first:last of those it probes, uint64[nq, lists per query].
 
     A job is a list, for all queries that probe it.
     """

@@ -624,7 +624,7 @@ def copy_levels(planes: Words, levels: LevelCodes, segment: Word, start: Word, r
 
 @compiled
 def any_eligible(mask: Words, extent: Words, start: Word, rows: Word) -> bool:
-    """Tell whether any of the rows start:start + rows is eligible."""
+    """Return whether any of the rows start:start + rows is eligible."""
     for first in range(start, start + rows, SIXTY_FOUR):
         if eligible(mask, extent, Word(first), low_bits(start + rows - Word(first))):
             return True

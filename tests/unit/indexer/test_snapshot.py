@@ -293,7 +293,7 @@ def test_a_newer_index_says_upgrade(built):
 def test_the_pointer_cannot_lead_out_of_the_index(built, generation):
     path, _ = built
     (path / POINTER).write_text(json.dumps({"generation": generation, "manifest_sha256": ""}))
-    with pytest.raises(HashgrainError, match="is no generation") as caught:
+    with pytest.raises(HashgrainError, match="is not a generation") as caught:
         Index(path)
     assert caught.value.reason is Reason.INDEX_DAMAGED
 

@@ -151,7 +151,7 @@ def test_a_path_that_is_no_unicode_is_matched_with_question_marks(tmp_path):
 def test_a_damaged_column_of_text_is_noticed(tmp_path, text, offsets):
     table, _ = table_of(tmp_path, ROWS[:3])
     table.keys = TextColumn(np.frombuffer(text, np.uint8), np.array(offsets, np.uint64))
-    with pytest.raises(HashgrainError, match=r"^column of keys, rows 0 to 3, is no text \(.*\); build") as caught:
+    with pytest.raises(HashgrainError, match=r"^column of keys, rows 0 to 3, is not text \(.*\); build") as caught:
         passing(parse("key = 'a'", {}), table, spans_of([("/a", 3)]))
     assert caught.value.reason is Reason.INDEX_DAMAGED
 
