@@ -71,6 +71,6 @@ def _check_bits(text: str) -> int:
         return int(text)
     raise HashgrainError(
         Reason.BAD_VALUE,
-        f"--bits {text!r} is not a number of bits; give a multiple of 8 from 8 to {MAX_BITS}, "
+        f"bits {text!r} is not a number of bits; give a multiple of 8 from 8 to {MAX_BITS}, "
         "for every level (128) or by level (fine=64,fused=128)",
     )

@@ -229,7 +229,7 @@ def _check_seal(path: Path) -> None:
 
 def _damaged(path: Path, why: str) -> HashgrainError:
     return HashgrainError(
-        Reason.CODES_DAMAGED, f"code file {path} is damaged: {why}; delete it and run `encoder encode` again"
+        Reason.CODES_DAMAGED, f"code file {path} is damaged: {why}; delete it and encode its shard again"
     )
 
 
@@ -350,7 +350,7 @@ def list_code_files(paths: Sequence[Path]) -> list[Path]:
         if not files or not files[0].exists():
             raise HashgrainError(
                 Reason.CODES_MISSING,
-                f"no code file (*{SUFFIX}) at {path}; make some with `encoder encode SHARDS --out {path}`",
+                f"no code file (*{SUFFIX}) at {path}; encode some shards",
             )
         listed |= dict.fromkeys(files)
     return list(listed)

@@ -53,13 +53,13 @@ def check_classes(classes: Classes, *, all_labelled: bool = True) -> None:
         raise HashgrainError(
             Reason.FIT_IMPOSSIBLE,
             f"{len(classes) - len(labelled)} of {len(classes)} images have no label, and this hash function reads one of "
-            "each; name another field with --label, or give --hash ssh, which needs only some",
+            "each; name another field, or take ssh, which needs only some",
         )
     if (found := len(np.unique(labelled))) < 2:
         raise HashgrainError(
             Reason.FIT_IMPOSSIBLE,
             f"{len(labelled)} labelled images are of {found} class{'' if found == 1 else 'es'}, and labels must tell "
-            "two apart; give more images, or name another field with --label",
+            "two apart; give more images, or name another field",
         )
 
 

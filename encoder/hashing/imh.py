@@ -38,7 +38,7 @@ def fit(features: Features, nbits: int, rng: np.random.Generator) -> HashLayer:
         raise HashgrainError(
             Reason.FIT_IMPOSSIBLE,
             f"{nbits} bits need more than {nbits} centres, and {len(features)} images have {len(centres)} "
-            f"(never more than {CENTRES}); give more images, fewer bits, or --hash lsh",
+            f"(never more than {CENTRES}); give more images, fewer bits, or take lsh",
         )
     neighbours = min(NEIGHBOURS, len(centres))
     distances = np.sqrt(squared_distances(features.astype(np.float64), centres))

@@ -32,7 +32,7 @@ class Kernel:
             raise HashgrainError(
                 Reason.MODEL_INVALID,
                 f"a hash layer's anchors are {self.anchors.dtype} {self.anchors.shape}, expected finite float32 (m, dim); "
-                "fit the model again with `encoder fit`",
+                "fit the model again",
             )
 
     @property

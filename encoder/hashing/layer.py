@@ -70,6 +70,4 @@ class HashLayer:
 
 
 def _invalid(found: str) -> HashgrainError:
-    return HashgrainError(
-        Reason.MODEL_INVALID, f"a hash layer's weight and bias have {found}; fit the model again with `encoder fit`"
-    )
+    return HashgrainError(Reason.MODEL_INVALID, f"a hash layer's weight and bias have {found}; fit the model again")

@@ -49,6 +49,7 @@ def fit_layer(
         return FITS[kind](features, nbits, rng)
     if classes is None:
         raise HashgrainError(
-            Reason.FIT_IMPOSSIBLE, f"hash function {kind} is fitted with labels, and none were given; give --hash itq"
+            Reason.FIT_IMPOSSIBLE,
+            f"hash function {kind} is fitted with labels, and none were given; give labels, or take itq",
         )
     return LABELLED_FITS[kind](features, nbits, rng, classes)

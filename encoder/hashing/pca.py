@@ -47,7 +47,7 @@ def check_rank(pca: Pca, features: Features, ndims: int) -> None:
         raise HashgrainError(
             Reason.FIT_IMPOSSIBLE,
             f"{ndims} bits need {ndims} principal axes, and {images} images with {dim} features have {rank} "
-            f"(never more than {min(dim, images - 1)}); give more images, fewer bits, or --hash lsh",
+            f"(never more than {min(dim, images - 1)}); give more images, fewer bits, or take lsh",
         )
 
 

@@ -21,7 +21,7 @@ def parse_label_map(text: str) -> dict[Level, str]:
         name, equals, field = part.partition("=")
         if not equals or not field.strip():
             raise HashgrainError(
-                Reason.BAD_VALUE, f"--label {text!r} is not LEVEL=FIELD; give for example mid=fine,coarse=coarse"
+                Reason.BAD_VALUE, f"label {text!r} is not LEVEL=FIELD; give for example mid=fine,coarse=coarse"
             )
         fields[parse_level(name)] = field.strip()
     return fields
@@ -42,8 +42,7 @@ def classes_of(labels: Sequence[Labels], field: str) -> npt.NDArray[np.int64]:
         found = ", ".join(sorted(set().union(*labels))) or "none"
         raise HashgrainError(
             Reason.FIT_IMPOSSIBLE,
-            f"none of {len(labels)} images has a label {field!r} (labels found: {found}); give --label LEVEL=FIELD with a "
-            "field that they have",
+            f"none of {len(labels)} images has a label {field!r} (labels found: {found}); name a field that they have",
         )
     return class_indices([own.get(field) for own in labels])[0]
 

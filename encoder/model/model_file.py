@@ -76,7 +76,7 @@ def load_model(path: Path) -> Model:
     except (safetensors.SafetensorError, OSError) as err:
         raise _invalid(path, f"it is not a readable safetensors file ({err})") from err
     if METADATA_KEY not in metadata:
-        raise _invalid(path, "it holds tensors only, no hashgrain header; `--weights` takes plain weights")
+        raise _invalid(path, "it holds tensors only, no hashgrain header; plain weights are what a model is fitted on")
     try:
         config = _config(json.loads(metadata[METADATA_KEY]))
     except (ValueError, KeyError, TypeError, AttributeError) as err:
@@ -97,7 +97,7 @@ class _WithoutValues(TorchFunctionMode):
 def _invalid(path: Path, why: str) -> HashgrainError:
     return HashgrainError(
         Reason.MODEL_INVALID,
-        f"model file {path} cannot be used: {why}; make one with `encoder fit SHARDS --out {path.name}`",
+        f"model file {path} cannot be used: {why}; fit or train one",
     )
 
 

@@ -19,9 +19,7 @@ from encoder.model.vision import torchvision_models
 from encoder.runtime.publish import sha256_of
 
 NO_WEIGHTS = "none"
-WAYS_OUT = (
-    "give a local state dict (--weights FILE.safetensors or FILE.pth), or --weights none for an untrained network"
-)
+WAYS_OUT = "give a local state dict (a .safetensors or .pth file), or none for an untrained network"
 STRIDE = "stride_in_1x1"
 """Key of a weights file's metadata."""
 _HEADS = ("fc.", "classifier.", "num_batches_tracked")
@@ -117,6 +115,6 @@ def _load(backbone: Backbone, state: dict[str, Tensor], name: str, source: str) 
             raise HashgrainError(
                 Reason.WEIGHTS_UNAVAILABLE,
                 f"weights {source} do not fit {name}: the file {what} {len(keys)} tensors, first {keys[0]!r}; "
-                "check --backbone and --small-stem",
+                "check the backbone and its stem",
             )
     backbone.net.load_state_dict({key: state[key].float() for key in ours}, strict=False)

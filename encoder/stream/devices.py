@@ -151,5 +151,5 @@ def _died(process: SpawnProcess) -> HashgrainError:
     return HashgrainError(
         Reason.PROCESS_DIED,
         f"the process of device {process.name} {how}, perhaps for want of memory; what is done is kept: run the same command "
-        "again, with a smaller --batch or fewer devices",
+        "again, with a smaller batch or fewer devices",
     )

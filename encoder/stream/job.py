@@ -95,19 +95,19 @@ def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
     if len(resolve_devices(settings.device)) > 1:
         raise HashgrainError(
             Reason.BAD_VALUE,
-            f"--skip-duplicates {settings.skip} compares all images of a run, and processes of several devices do not see each "
-            "other's; give one --device",
+            f"skipping {settings.skip} duplicates compares all images of a run, and processes of several devices do not see each "
+            "other's; give one device",
         )
     if settings.skip is SkipDuplicates.EXACT:
         return Contents(seen_files())
     if Level.FINE not in bits:
         raise HashgrainError(
-            Reason.LEVEL_UNKNOWN, "--skip-duplicates near compares fine codes; add fine to --levels, or give exact"
+            Reason.LEVEL_UNKNOWN, "near duplicates are found by fine codes; add the level fine, or take exact"
         )
     if not 0 <= settings.near_radius < bits[Level.FINE]:
         raise HashgrainError(
             Reason.BAD_VALUE,
-            f"--near-radius {settings.near_radius} is not a number of bits of a fine code; give 0 to {bits[Level.FINE] - 1}",
+            f"near_radius {settings.near_radius} is not a number of bits of a fine code; give 0 to {bits[Level.FINE] - 1}",
         )
     return Contents(seen_files(), Seen(SeenCodes(bits[Level.FINE], settings.near_radius)))
 
@@ -156,7 +156,7 @@ def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: 
     if copy.exists() and not overwrite:
         raise HashgrainError(
             Reason.MODEL_MISMATCH,
-            f"{out} holds codes of another model than {model_path}; choose another --out, or --overwrite to redo them",
+            f"{out} holds codes of another model than {model_path}; choose another folder, or overwrite them",
         )
     with publish(copy) as partial:
         shutil.copyfile(model_path, partial)
@@ -178,7 +178,7 @@ def _done_before(
     if record.path != shard.path and not settings.overwrite and exists(record.path):
         raise HashgrainError(
             Reason.SHARD_CLASH,
-            f"{path} holds the codes of {record.path}; encode {shard.path} into another folder (--out), or give --overwrite",
+            f"{path} holds the codes of {record.path}; encode {shard.path} into another folder, or overwrite it",
         )
     same = (
         header.fingerprint == fingerprint
@@ -189,6 +189,6 @@ def _done_before(
         has = ",".join(header.bits)
         raise HashgrainError(
             Reason.EXISTS,
-            f"{path} has the levels {has}, of which {','.join(bits)} would remain; choose another --out, or give --overwrite",
+            f"{path} has the levels {has}, of which {','.join(bits)} would remain; choose another folder, or overwrite it",
         )
     return (header, reasons) if same and header.bits == bits and record.stamp == reader_for(shard).stamp() else None

@@ -46,7 +46,7 @@ class MaxBad:
             share = -1.0
         if not 0 <= share <= 1:
             raise HashgrainError(
-                Reason.BAD_VALUE, f"--max-bad {text!r} is not a limit; give a count (100) or a share (1% or 0.01)"
+                Reason.BAD_VALUE, f"max_bad {text!r} is not a limit; give a count (100) or a share (1% or 0.01)"
             )
         return cls(share=share)
 
@@ -58,7 +58,7 @@ class MaxBad:
             limit = f"{self.count:,}" if self.count is not None else f"{self.share:.2%}"
             raise HashgrainError(
                 Reason.TOO_MANY_BAD,
-                f"{rejects:,} of {seen:,} images were rejected, --max-bad allows {limit}; `encoder inspect --rejects` names them",
+                f"{rejects:,} of {seen:,} images were rejected, {limit} may be; the rejects of the code files name them",
             )
 
 

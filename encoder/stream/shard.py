@@ -135,9 +135,7 @@ def bits_of(config: ModelConfig, settings: EncodeSettings) -> dict[Level, int]:
     for level in settings.levels or ():
         if level not in bits:
             has = ", ".join(bits)
-            raise HashgrainError(
-                Reason.LEVEL_UNKNOWN, f"the model has no level {level} (has: {has}); name those in --levels"
-            )
+            raise HashgrainError(Reason.LEVEL_UNKNOWN, f"the model has no level {level} (has: {has}); name those")
     return {level: bits[level] for level in settings.levels or bits}
 
 

@@ -38,4 +38,4 @@ def load_checkpoint(path: Path, digest: str, device: torch.device) -> dict[str, 
 
 
 def _unusable(path: Path, why: str) -> HashgrainError:
-    return HashgrainError(Reason.EXISTS, f"{path} {why}; delete it to train from the start, or choose another --out")
+    return HashgrainError(Reason.EXISTS, f"{path} {why}; delete it to train from the start, or choose another file")

@@ -111,7 +111,7 @@ def _append_labels(labels: dict[Level, list[LabelValue]], fields: Mapping[Level,
             found = ", ".join(sorted(own)) or "none"
             raise HashgrainError(
                 Reason.FIT_IMPOSSIBLE,
-                f"image {image} has no label {name!r} for level {level} (its labels: {found}); give --label {level}=FIELD "
+                f"image {image} has no label {name!r} for level {level} (its labels: {found}); name a field for {level} "
                 "with a field that every image has",
             )
         labels[level].append(own[name])

@@ -168,8 +168,8 @@ def _criteria(settings: TrainSettings, parts: Parts) -> dict[Level, Criterion]:
         if level not in parts.classes:
             raise HashgrainError(
                 Reason.FIT_IMPOSSIBLE,
-                f"level {level} is to learn by {kind} but has no labels; give --label {level}=FIELD or "
-                f"--loss {level}={LossKind.CONTRASTIVE_VIEWS}",
+                f"level {level} is to learn by {kind} but has no labels; name a field for it, or "
+                f"the loss {LossKind.CONTRASTIVE_VIEWS}",
             )
         rng = np.random.default_rng([settings.seed, 3, number])
         kinds = parts.kinds() if level is Level.FUSED and settings.nested else None

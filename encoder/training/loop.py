@@ -128,7 +128,7 @@ class Training:
                     raise HashgrainError(
                         Reason.TRAINING_DIVERGED,
                         f"the loss of {name} is {value} at step {state.step:,} of phase {number + 1}; "
-                        "train with another --loss, a larger --batch or --precision fp32",
+                        "train with another loss, a larger batch or precision fp32",
                     )
                 state.sums[name] = state.sums.get(name, 0.0) + value
             state.step += 1

@@ -51,7 +51,7 @@ def split_images(images: TrainingImages, settings: TrainSettings) -> Parts:
     if settings.classes_left_out:
         if Level.FUSED not in numbered:
             raise HashgrainError(
-                Reason.FIT_IMPOSSIBLE, "classes can be left out only of images with labels; give --label"
+                Reason.FIT_IMPOSSIBLE, "classes can be left out only of images with labels; name a field"
             )
         indices, names = numbered[Level.FUSED]
         order = np.random.default_rng([settings.seed, 1]).permutation(len(names))
