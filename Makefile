@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo encode evaluate check lint format test test-fast test-slow test-gpu builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search clean
+.PHONY: help setup demo encode evaluate check lint format test test-fast test-slow test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search clean
 
 ##@ Use
 
@@ -77,6 +77,13 @@ test-slow: $(READY) ## the tests that take minutes: kill -9 at random moments, l
 
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+docs: $(READY) ## write docs/CLI.md from the commands, and draw docs/speed.svg from docs/BENCHMARKS.md
+	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python benchmarks/chart.py
+
+page-picture: $(READY) ## take docs/page.png, the README's picture, from the demo's page (needs chromium or chrome)
+	$(BIN)/python docs/page_picture.py $(DEMO)/page.html docs/page.png
 
 clean: ## remove what the targets made (not codes/ and index/)
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""Write docs/CLI.md from the commands themselves: `python docs/generate_cli.py`.
+"""Write docs/CLI.md from the commands themselves: `make docs`.
 
 A test compares the file with what this writes, so a changed option shows up.
 """
@@ -17,7 +17,7 @@ WIDTH = 110
 """Of a line of help, in characters."""
 HEADER = """# Commands
 
-What `--help` prints, written by `python docs/generate_cli.py`. [GUIDE.md](GUIDE.md) shows the commands at work.
+What `--help` prints, written by `make docs`. [GUIDE.md](GUIDE.md) shows the commands at work.
 
 Results go to stdout, progress and notices to stderr. Exit codes: 0 fine, 1 an error reported in one line, 2 wrong usage, 128 + n
 stopped by signal n (the same command goes on from there).

@@ -1,4 +1,4 @@
-"""What an index is asked for, and what it answers, in plain data: queries by image, key or code, and hits."""
+"""Queries of an index and its answers, in plain data: queries by image, key or code, and hits."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,7 @@ class ByCode:
 
 
 Query: TypeAlias = "ByImage | ByKey | ByCode | Path | bytes | Image | np.ndarray[Any, np.dtype[np.uint8]]"
-"""What an index is asked for; the last four are images."""
+"""A query of an index; the last four are images."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,11 +140,11 @@ def _follow(
         if isinstance(each, ShardDone):
             report.add(each.header, each.reasons)
             done += 1
-            continue
-        report.encoded += each.images
-        report.bytes += each.bytes
-        seen, bad = seen + each.images, bad + each.bad
-        max_bad.check(seen, bad, final=False)
+        else:
+            report.encoded += each.images
+            report.bytes += each.bytes
+            seen, bad = seen + each.images, bad + each.bad
+            max_bad.check(seen, bad, final=False)
         progress(EncodeProgress(done, len(todo), report.encoded, bad, report.bytes, bytes_total))
 
 

@@ -11,9 +11,9 @@ from encoder.errors import Reason
 from indexer.cli import REMEDIES as INDEXER
 
 ROOT = Path(__file__).parents[2]
-LIBRARY = [
+LIBRARY = sorted(
     path for package in ("encoder", "indexer") for path in (ROOT / package).rglob("*.py") if path.name != "cli.py"
-]
+)
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))

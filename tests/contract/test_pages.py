@@ -18,7 +18,7 @@ DOCUMENTS = [
 
 
 def test_the_reference_of_the_commands_is_what_their_help_says():
-    assert PAGE.read_text() == reference(), "docs/CLI.md is stale: run `python docs/generate_cli.py`"
+    assert PAGE.read_text() == reference(), "docs/CLI.md is stale: run `make docs`"
 
 
 @pytest.mark.parametrize("package", ["encoder", "indexer"])
@@ -52,4 +52,4 @@ def test_the_chart_of_the_readme_shows_the_figures_of_the_benchmarks():
     drawn = re.findall(r"<!-- (.+?) -->", (ROOT / "docs/speed.svg").read_text())
     figures = [time for panel in times().values() for systems in panel.values() for time in systems.values()]
     assert len(figures) == 12
-    assert [time for time in figures if f"{time:.1f}" not in drawn] == [], "run `python benchmarks/chart.py`"
+    assert [time for time in figures if f"{time:.1f}" not in drawn] == [], "run `make docs`"

@@ -70,7 +70,7 @@ def test_an_image_that_others_opened_is_turned_upright_and_flattened(photo):
         (b"no image", Reason.IMAGE_REJECTED, "image of 8 bytes cannot be used (unknown-format"),
         (Path("nowhere.png"), Reason.SHARD_MISSING, "image nowhere.png could not be read (No such file"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_what_cannot_be_used_is_one_line(image, reason, says):
     with pytest.raises(HashgrainError) as caught:
