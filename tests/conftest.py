@@ -30,6 +30,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 FINGERPRINT = "f" * 64
 
 
+def pytest_configure(config):
+    if os.environ.get("CI") and config.option.durations is None:
+        config.option.durations = 10
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)

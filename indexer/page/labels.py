@@ -76,11 +76,12 @@ def shared_fields(fields: Sequence[str], query: Labels, hit: Labels) -> set[str]
 
 
 def texts(labels: Labels) -> dict[str, str]:
-    """Return what is shown for each field: its name where it has one; a number alone needs the field beside it."""
+    """Return what is shown for each field, words first: its name where it has one; a number needs the field beside it."""
     shown = {
         field: labels.get(f"{field}_name", value) for field, value in labels.items() if _base(field, labels) == field
     }
-    return {field: value if isinstance(value, str) else f"{field} {value}" for field, value in shown.items()}
+    in_words = {field: value for field, value in shown.items() if isinstance(value, str)}
+    return in_words | {field: f"{field} {value}" for field, value in shown.items() if field not in in_words}
 
 
 def _base(name: str, names: Container[str]) -> str:

@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,24 +13,15 @@ import pytest
 from encoder.codes.file import open_codes
 from indexer.index import Index
 from indexer.verify import verify
-
-
-def start(*arguments):
-    environment = os.environ | {"PYTHONPATH": ":".join(sys.path)}
-    return subprocess.Popen(
-        [sys.executable, "-m", *map(str, arguments)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+from tests.support.processes import start
 
 
 def finish(*arguments):
-    process = start(*arguments)
-    _, err = process.communicate()
-    assert process.returncode == 0, err.decode()
-
-
-def seconds_of(*arguments):
+    """Run to the end; return the seconds from when the process was there."""
+    run = start(*arguments)
     started = time.monotonic()
-    finish(*arguments)
+    code, err = run.finish()
+    assert code == 0, err
     return time.monotonic() - started
 
 
@@ -43,19 +33,16 @@ def contents(folder, pattern):
 
 def kill_within(seconds, *arguments):
     """Start, kill -9 after a random part of `seconds`, and return whether it was still running."""
-    process = start(*arguments)
+    run = start(*arguments)
     time.sleep(random.uniform(0.3, 1.0) * seconds)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
+    run.process.kill()
+    return run.finish()[0] == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
 @pytest.mark.parametrize("kills", [2, pytest.param(15, marks=pytest.mark.slow)])
-def test_killed_encode(kills, devices, shards_folder, model_path, tmp_path):
+def test_killed_encode(command, kills, devices, shards_folder, model_path, tmp_path):
     random.seed(kills)
-    finish("encoder", "encode", shards_folder, "--model", model_path, "--batch", "4", "--out", tmp_path / "whole")
-    expected = contents(tmp_path / "whole", "*.h5")
     arguments = (
         "encoder",
         "encode",
@@ -68,7 +55,9 @@ def test_killed_encode(kills, devices, shards_folder, model_path, tmp_path):
         devices,
         "--out",
     )
-    seconds = seconds_of(*arguments, tmp_path / "again")
+    assert command(*arguments[:-3], "--out", tmp_path / "whole")[0] == 0
+    expected = contents(tmp_path / "whole", "*.h5")
+    seconds = finish(*arguments, tmp_path / "again")
     assert contents(tmp_path / "again", "*.h5") == expected
     assert len(expected) == 3
     killed = 0
@@ -88,33 +77,21 @@ def test_killed_encode(kills, devices, shards_folder, model_path, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_device_whose_process_dies_ends_the_run_in_one_line_and_keeps_what_is_done(
-    shards_folder, model_path, tmp_path
+    command, shards_folder, model_path, tmp_path
 ):
     codes = tmp_path / "codes"
-    arguments = (
-        "encoder",
-        "encode",
-        shards_folder,
-        "--model",
-        model_path,
-        "--batch",
-        "1",
-        "--devices",
-        "cpu,cpu",
-        "--out",
-        codes,
-    )
-    process = start(*arguments)
-    while not (workers := workers_of(process.pid)):
-        assert process.poll() is None
+    one = ("encoder", "encode", shards_folder, "--model", model_path, "--batch", "1")
+    run = start(*one, "--devices", "cpu,cpu", "--out", codes)
+    while not (workers := workers_of(run.pid)):
+        assert run.runs
         time.sleep(0.01)
     os.kill(workers[0], signal.SIGKILL)
-    _, err = process.communicate()
-    assert process.returncode == 1
-    assert "error: the process of device cpu was ended by signal 9 (Killed)" in err.decode().splitlines()[-1]
-    assert workers_of(process.pid) == []
-    finish(*arguments)
-    finish("encoder", "encode", shards_folder, "--model", model_path, "--batch", "1", "--out", tmp_path / "whole")
+    code, err = run.finish()
+    assert code == 1
+    assert "error: the process of device cpu was ended by signal 9 (Killed)" in err.splitlines()[-1]
+    assert workers_of(run.pid) == []
+    assert command(*one, "--out", codes)[0] == 0
+    assert command(*one, "--out", tmp_path / "whole")[0] == 0
     assert contents(codes, "*.h5") == contents(tmp_path / "whole", "*.h5")
 
 
@@ -136,7 +113,7 @@ def workers_of(parent):
 def test_killed_build(kills, codes_folder, tmp_path):
     random.seed(kills)
     arguments = ("indexer", "build", codes_folder, "--kind", "ivf", "--nlist", "4", "--overwrite", "--out")
-    seconds = seconds_of(*arguments, tmp_path / "whole")
+    seconds = finish(*arguments, tmp_path / "whole")
     expected = contents(tmp_path / "whole", "*.faiss") | contents(tmp_path / "whole", "*.npy")
     index, killed = tmp_path / "killed", 0
     while killed < kills:
@@ -144,9 +121,8 @@ def test_killed_build(kills, codes_folder, tmp_path):
             continue
         killed += 1
         if (index / "CURRENT").exists():
-            assert (
-                verify(index, lambda *_: None).ntotal == 60
-            )  # the generation before, or the new one: whole either way
+            # the generation before, or the new one: whole either way
+            assert verify(index, lambda *_: None).ntotal == 60
         finish(*arguments, index)
         folder = verify(index, lambda *_: None).folder  # not the index itself: an open one holds its generation
         found = contents(folder, "*.faiss") | contents(folder, "*.npy")
@@ -172,15 +148,17 @@ def test_a_run_that_is_asked_to_stop_says_so_and_leaves_nothing_half_done(
         "--out",
         tmp_path,
     )
-    process = start(*arguments)
+    run = start(*arguments)
     while not (tmp_path / "model.safetensors").exists():
-        assert process.poll() is None
+        assert run.runs
         time.sleep(0.02)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == code, err.decode()
-    assert b"run the same command again to go on" in err
-    assert b"Traceback" not in err
+    os.kill(run.pid, number)
+    run.process.join(60)
+    assert not run.runs
+    ended, err = run.finish()
+    assert ended == code, err
+    assert "run the same command again to go on" in err
+    assert "Traceback" not in err
     assert not list(tmp_path.glob("*.partial"))
     finish(*arguments)
     assert len(list(tmp_path.glob("*.h5"))) == 3
