@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import encoder
@@ -243,9 +245,20 @@ def test_models_load_in_threads_beside_others_that_encode(index, photo):
                 np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def two_threads():
+    """OpenMP with threads that a fork can lose; the tests run with one otherwise."""
+    before = faiss.omp_get_max_threads(), torch.get_num_threads()
+    faiss.omp_set_num_threads(2)
+    torch.set_num_threads(2)
+    yield
+    faiss.omp_set_num_threads(before[0])
+    torch.set_num_threads(before[1])
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_process_goes_on_with_an_open_index(index, photo):
+def test_a_forked_process_goes_on_with_an_open_index(index, photo, two_threads):
     codes = np.repeat(index.codes(Level.MID, np.arange(60)), 40, axis=0)
 
     def everything():
