@@ -3,6 +3,11 @@
 RLIMIT_FSIZE stands in for the full disk: CPython ignores SIGXFSZ, so a write past the limit fails with EFBIG.
 """
 
+import os
+import resource
+import subprocess
+import sys
+
 import pytest
 
 from encoder.codes.file import open_codes
@@ -24,6 +29,19 @@ def test_encode(limit, shards_folder, model_path, tmp_path):
     codes.mkdir()
     (codes / "model.safetensors").write_bytes(model_path.read_bytes())
     assert_one_line(*start("encoder", "encode", shards_folder, "--out", codes, file_limit=limit).finish())
+    assert [path.name for path in codes.iterdir() if path.name != ".lock"] == ["model.safetensors"]
+
+
+def test_a_process_that_is_limited_from_its_first_import_on(shards_folder, model_path, tmp_path):
+    codes = tmp_path / "codes"
+    codes.mkdir()
+    (codes / "model.safetensors").write_bytes(model_path.read_bytes())
+    run = subprocess.run(
+        [sys.executable, "-m", "encoder", "encode", str(shards_folder), "--out", str(codes)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)), capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},  # else .pyc files are cut too
+    )  # fmt: skip
+    assert_one_line(run.returncode, run.stderr)
     assert [path.name for path in codes.iterdir() if path.name != ".lock"] == ["model.safetensors"]
 
 
