@@ -127,7 +127,12 @@ def query(
         int | None, typer.Option(min=1, help="Order the nearest so many by how sure the query is of each bit.")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the distance at every level.")] = False,
-    exclude_self: Annotated[bool, typer.Option("--exclude-self", help="A key:KEY does not find itself.")] = False,
+    exclude_self: Annotated[
+        bool | None,
+        typer.Option(
+            "--exclude-self/--include-self", help="Whether key:KEY leaves itself out.", show_default="only on a page"
+        ),
+    ] = None,
     nprobe: Annotated[int | None, typer.Option(min=1, help="Inverted lists to probe.")] = None,
     recall: Annotated[
         float | None,
@@ -173,7 +178,7 @@ def query(
         "exact": exact,
         "engine": engine,
         "explain": explain,
-        "exclude_self": exclude_self,
+        "exclude_self": save_html is not None if exclude_self is None else exclude_self,
     }
     if levels is None:
         options |= {"level": level, "rerank": rerank}

@@ -298,7 +298,8 @@ def test_a_moved_shard_does_not_break_answers(command, model_path, tmp_path):
     shutil.move(shard, tmp_path / "elsewhere.tar")
     code, out, _ = command("indexer", "query", "key:pic-001", "--index", index, "--save-html", tmp_path / "page.html")
     assert code == 0
-    assert "pic-001" in out
+    assert out.splitlines()[0] == "key:pic-001 (fused)"
+    assert [line.split()[3] for line in out.splitlines()[1:]] == ["pic-000", "pic-002"]  # on a page, the others
     assert (tmp_path / "page.html").exists()
 
 

@@ -31,6 +31,7 @@ def test_shards_of_a_web_server_become_answers_with_pictures(command, model_path
             "--where",
             "shard ~ 'part-001*'",
             "--json",
+            "--include-self",
             "--save-html",
             page,
         )
