@@ -3,7 +3,7 @@
 A code is packed lowest bit first, as FAISS packs it; `numpy.packbits` defaults to the other order.
 """
 
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,11 @@ def binarize(logits: Logits) -> Codes:
         uint8[n, nbits // 8], lowest bit first.
     """
     return pack(logits >= 0)
+
+
+def signs(logits: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Return float64 of the shape of `logits`: 1 where `binarize` sets a bit, else -1."""
+    return np.where(logits >= 0, 1.0, -1.0)
 
 
 def pack(bits: Bits) -> Codes:

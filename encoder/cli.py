@@ -12,7 +12,7 @@ from encoder.hashing.names import HashKind
 from encoder.levels import DEFAULT_LABELS, parse_bits, parse_levels
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec, Pooling, Precision
-from encoder.runtime.console import EXIT_ERROR, notice, progress, result, run, show_version
+from encoder.runtime.console import EXIT_ERROR, notice, notice_damage, progress, result, run, show_version
 from encoder.stream.settings import SkipDuplicates
 from encoder.training.cli import train
 
@@ -37,6 +37,7 @@ REMEDIES = {
     Reason.WEIGHTS_UNAVAILABLE: "--weights",
 }
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
+SUPERVISED = ", ".join(kind for kind in HashKind if kind.supervised)
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 Shards = Annotated[
@@ -52,7 +53,7 @@ Hash = Annotated[HashKind, typer.Option("--hash", help="Hash function.")]
 Label = Annotated[
     str | None,
     typer.Option(
-        help="Which JSON field says what is the same at a level, for ksh, bre, ssh and cca-itq.",
+        help=f"Which JSON field says what is the same at a level, for {SUPERVISED}.",
         show_default="mid=fine,coarse=coarse",
     ),
 ]
@@ -96,7 +97,7 @@ def fit(
 ) -> None:
     """Fit a model without training: a backbone's stage features, and a hash function per level.
 
-    Most read no labels. With ksh, bre, ssh or cca-itq, a level that --label does not name goes by the class (level mid).
+    Most read no labels. Where one does, a level that --label does not name goes by the class (level mid).
 
     Example: encoder fit 'train-*.tar' --weights resnet50.safetensors --bits 128 --image-size 160
     """
@@ -107,8 +108,9 @@ def fit(
     if out.exists() and not overwrite:
         raise HashgrainError(Reason.EXISTS, f"{out} exists; give another --out, or --overwrite to replace it")
     if label and not hash_kind.supervised:
-        named = ", ".join(kind for kind in HashKind if kind.supervised)
-        raise HashgrainError(Reason.BAD_VALUE, f"--label is read by --hash {named}, not by {hash_kind}; leave it out")
+        raise HashgrainError(
+            Reason.BAD_VALUE, f"--label is read by --hash {SUPERVISED}, not by {hash_kind}; leave it out"
+        )
     settings = FitSettings(
         backbone=BackboneSpec(backbone, small_stem, stride_in_1x1),
         weights=weights,
@@ -274,6 +276,7 @@ def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
         f"fitted {settings.kind} on {report.images:,} images ({report.rejects:,} rejected); backbone "
         f"{settings.backbone.name}, weights {report.weights}; model {out}, fingerprint {report.fingerprint[:12]}"
     )
+    notice_damage(report.damaged)
 
 
 def _print_report(report: "EncodeReport", out: Path) -> None:
@@ -293,8 +296,7 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
         result(f"  rejected {count:,}: {reject}")
     if report.bad_labels:
         notice(f"{report.bad_labels:,} label files could not be read; their images are coded without labels")
-    for path, why in report.damaged.items():
-        notice(f"error: shard {path} is damaged: {why}; what was readable is coded")
+    notice_damage(report.damaged)
 
 
 def _print_summary(summary: "CodesSummary") -> None:

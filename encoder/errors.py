@@ -14,7 +14,7 @@ class Reason(StrEnum):
     SHARD_MISSING = "shard-missing"
     """A shard, folder, list or image named by the user is not there or holds no image."""
     SHARD_DAMAGED = "shard-damaged"
-    """A shard ends early or has a broken header; what was readable has been used."""
+    """A shard ends early or has a broken header, so a build refuses its codes; or it no longer holds an image that is read back."""
     SHARD_CLASH = "shard-clash"
     """Two shards would share one code file."""
     TOO_MANY_BAD = "too-many-bad"

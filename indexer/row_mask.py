@@ -8,11 +8,11 @@ import numpy.typing as npt
 from encoder.bits import Bits, pack, unpack
 
 RowSet = npt.NDArray[np.uint64]
-"""uint64[rows // 64 + 2]: bit r % 64 of word r // 64 is set if row r counts; a word to spare for reads across words."""
+"""uint64[rows // 64 + 2]: bit r % 64 of word r // 64 is set if row r is eligible; a word to spare for reads across words."""
 
 
 def row_set(mask: Bits) -> RowSet:
-    """Pack bool[rows], True for the rows that count."""
+    """Pack bool[rows], True for the rows that are eligible."""
     words = np.zeros(len(mask) // 64 + 2, dtype="<u8")
     packed = pack(mask)
     words.view(np.uint8)[: len(packed)] = packed
@@ -20,18 +20,18 @@ def row_set(mask: Bits) -> RowSet:
 
 
 def mask_of(rows: RowSet, start: int, stop: int) -> Bits:
-    """Unpack bool[stop - start]: which of the rows start:stop count."""
+    """Unpack bool[stop - start]: which of the rows start:stop are eligible."""
     first = start // 64
     of_words = unpack(rows[first : stop // 64 + 1].astype("<u8", copy=False).view(np.uint8))
     return of_words[start - 64 * first : stop - 64 * first]
 
 
 def in_set(rows: RowSet, some: npt.NDArray[np.int64]) -> Bits:
-    """Return bool[len(some)]: which of some rows count."""
+    """Return bool[len(some)]: which of some rows are eligible."""
     bits: npt.NDArray[Any] = rows[some >> 6] >> (some & 63).astype(np.uint64) & np.uint64(1)
     return bits.astype(np.bool_)
 
 
 def size_of(rows: RowSet) -> int:
-    """Return how many rows count."""
+    """Return how many rows are eligible."""
     return int(np.bitwise_count(rows).sum())

@@ -19,7 +19,7 @@ class IndexKind(StrEnum):
 
 
 class Engine(StrEnum):
-    """Who compares codes. Answers are the same, but for IVF ties at the last place."""
+    """Who compares codes; the answers are the same."""
 
     AUTO = "auto"
     """FAISS for the first few exact answers, the scan as soon as it is worth loading."""

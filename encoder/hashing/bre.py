@@ -5,13 +5,15 @@ from itertools import islice
 
 import numpy as np
 
+from encoder.bits import signs
 from encoder.hashing.checks import Classes, Features, Reals
 from encoder.hashing.layer import HashLayer
-from encoder.hashing.pairs import Residual, kernel_sample, signs
+from encoder.hashing.pairs import Residual, kernel_sample
 
 ITEMS = 1000
 """Images whose pairs are used: the order of the source's."""
-ANCHORS_A_BIT = 50
+ANCHORS_PER_BIT = 50
+"""Anchors that a bit reads: the authors' choice."""
 ROUNDS = 4
 """Measured on a part of the Grocery Store training photos: the fifth round lowers the objective by less than a thousandth."""
 
@@ -26,7 +28,7 @@ def fit(features: Features, nbits: int, rng: np.random.Generator, classes: Class
         features: float32[n, dim].
         nbits: K, any number.
         rng: draws anchors, the images whose pairs are used, and the first weights.
-        classes: int64[n], none without a label.
+        classes: int64[n], without any -1: every image has a label.
 
     Raises:
         HashgrainError: `fit-impossible`.
@@ -50,7 +52,7 @@ def rounds(values: Reals, classes: Classes, nbits: int, rng: np.random.Generator
     Yields:
         W, float64[nbits, m], first the random one, then of each round; ||(1/K) H H' - S||^2 never rises.
     """
-    own = [rng.permutation(values.shape[1])[:ANCHORS_A_BIT] for _ in range(nbits)]
+    own = [rng.permutation(values.shape[1])[:ANCHORS_PER_BIT] for _ in range(nbits)]
     weights = np.zeros((nbits, values.shape[1]))
     for bit, anchors in enumerate(own):
         weights[bit, anchors] = rng.standard_normal(len(anchors))

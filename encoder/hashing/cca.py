@@ -26,7 +26,7 @@ def fit(features: Features, nbits: int, rng: np.random.Generator, classes: Class
         features: float32[n, dim].
         nbits: any number.
         rng: draws the first rotation.
-        classes: int64[n], none without a label.
+        classes: int64[n], without any -1: every image has a label.
 
     Raises:
         HashgrainError: `fit-impossible`.

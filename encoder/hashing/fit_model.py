@@ -62,6 +62,8 @@ class FitReport:
     rejects: int
     weights: str
     """Where the backbone's weights are from."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Why, by path of a shard that was not whole; what was readable was used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class FitSample:
     """Of the same images."""
     rejects: int
     """Images drawn that could not be decoded."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Why, by path of a shard that was not whole; what was readable was used."""
 
 
 def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Callable[[int, int], None]) -> FitReport:
@@ -116,14 +120,14 @@ def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Cal
     with torch.random.fork_rng(devices=[]):
         fitted = HashNetwork(backbone, settings.pooling, heads)
     _install(fitted, means, layers)
-    return FitReport(save_model(out, config, fitted), images, sample.rejects, origin)
+    return FitReport(save_model(out, config, fitted), images, sample.rejects, origin, sample.damaged)
 
 
 def pooled_features(
     network: HashNetwork, shards: Sequence[Shard], settings: FitSettings, progress: Callable[[int, int], None]
 ) -> FitSample:
     """Stream a random sample of images through the backbone."""
-    chosen, total = _draw(shards, settings)
+    chosen, total, damaged = _draw(shards, settings)
 
     @torch.inference_mode()
     def work(samples: list[Sample]) -> tuple[int, list[Labels], dict[Level, Features]]:
@@ -143,18 +147,21 @@ def pooled_features(
     features = {
         level: np.concatenate(parts) if parts else np.empty((0, 1), np.float32) for level, parts in pooled_parts.items()
     }
-    return FitSample(features, labels, done - len(labels))
+    return FitSample(features, labels, done - len(labels), damaged)
 
 
-def _draw(shards: Sequence[Shard], settings: FitSettings) -> tuple[dict[int, set[int]], int]:
-    """Choose images at random: ordinals by position of their shard."""
+def _draw(shards: Sequence[Shard], settings: FitSettings) -> tuple[dict[int, set[int]], int, dict[str, str]]:
+    """Choose images at random: ordinals by position of their shard, how many, and the shards that are damaged."""
     rng = np.random.default_rng([settings.seed, len(Level)])
     counts: dict[int, int] = {}
+    damaged: dict[str, str] = {}
     for position in rng.permutation(len(shards)).tolist():
         reader = reader_for(shards[position], wanted=lambda _: False)
         for _ in reader:
             pass
         counts[position] = reader.seen
+        if reader.damage:
+            damaged[reader.shard.path] = reader.damage
         if sum(counts.values()) >= SCAN_FACTOR * settings.sample:
             break
     owners = np.repeat(list(counts), list(counts.values()))
@@ -163,7 +170,7 @@ def _draw(shards: Sequence[Shard], settings: FitSettings) -> tuple[dict[int, set
     chosen: dict[int, set[int]] = {}
     for owner, ordinal in zip(owners[picked].tolist(), ordinals[picked].tolist(), strict=True):
         chosen.setdefault(owner, set()).add(ordinal)
-    return chosen, len(picked)
+    return chosen, len(picked), damaged
 
 
 def _images(shards: Sequence[Shard], chosen: Mapping[int, set[int]]) -> Iterator[Sample]:

@@ -32,7 +32,7 @@ def fit(features: Features, nbits: int, rng: np.random.Generator) -> HashLayer:
     Source: Shen, Shen, Shi, van den Hengel and Tang, Inductive hashing on manifolds, CVPR 2013, with Laplacian
     eigenmaps for the embedding; the width: Liu, Wang, Kumar and Chang, Hashing with graphs, ICML 2011, authors' code.
     """
-    sample_mean(features)
+    sample_mean(features)  # for its checks alone
     centres = k_means(features, CENTRES, rng)
     if len(centres) <= nbits:
         raise HashgrainError(
@@ -93,6 +93,6 @@ def laplacian_eigenmap(centres: Features, ndims: int) -> Reals:
     constant = roots / np.linalg.norm(roots)
     likeness = joined / np.outer(roots, roots) - 3 * np.outer(
         constant, constant
-    )  # its own are in -1..1: now it is last
+    )  # eigenvalues of a likeness are in -1..1: this puts that of the constant vector last
     embedding: Reals = fix_signs(np.linalg.eigh(likeness)[1].T[::-1][:ndims]) / roots
     return embedding

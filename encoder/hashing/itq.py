@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from encoder.bits import signs
 from encoder.hashing.checks import Features, Reals
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.pca import fit_pca
@@ -49,9 +50,9 @@ def rotations(projected: npt.NDArray[np.floating[Any]], rng: np.random.Generator
     rotation = random_rotation(projected.shape[1], rng)
     while True:
         rotated = projected @ rotation.astype(projected.dtype)
-        signs = np.where(rotated >= 0, 1, -1).astype(projected.dtype)
-        yield rotation, float(np.square(signs - rotated).sum(dtype=np.float64))
-        left, _, right = np.linalg.svd((signs.T @ projected).astype(np.float64))  # right is T', not T
+        bits = signs(rotated).astype(projected.dtype)
+        yield rotation, float(np.square(bits - rotated).sum(dtype=np.float64))
+        left, _, right = np.linalg.svd((bits.T @ projected).astype(np.float64))  # right is T', not T
         rotation = (left @ right).T
 
 

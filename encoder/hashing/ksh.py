@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from encoder.bits import signs
 from encoder.hashing.checks import Classes, Features, Reals
 from encoder.hashing.layer import HashLayer
-from encoder.hashing.pairs import Residual, kernel_sample, signs
+from encoder.hashing.pairs import Residual, kernel_sample
 
 ITEMS = 2000
 """Images whose pairs are used. Source: Liu et al., the authors' code; 1,000 to 5,000 in the paper."""
@@ -24,7 +25,7 @@ def fit(features: Features, nbits: int, rng: np.random.Generator, classes: Class
         features: float32[n, dim].
         nbits: K, any number.
         rng: draws the anchors and the images whose pairs are used.
-        classes: int64[n], none without a label.
+        classes: int64[n], without any -1: every image has a label.
 
     Raises:
         HashgrainError: `fit-impossible`.

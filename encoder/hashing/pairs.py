@@ -34,7 +34,7 @@ def kernel_sample(features: Features, classes: Classes, items: int, rng: np.rand
 
     Args:
         features: float32[n, dim].
-        classes: int64[n], none without a label.
+        classes: int64[n], without any -1: every image has a label.
         items: images whose pairs are used, at most.
         rng: draws both.
 
@@ -43,7 +43,7 @@ def kernel_sample(features: Features, classes: Classes, items: int, rng: np.rand
 
     Source: Liu, Wang, Ji, Jiang and Chang, Supervised hashing with kernels, CVPR 2012, and the authors' code.
     """
-    sample_mean(features)
+    sample_mean(features)  # for its checks alone
     check_classes(classes)
     anchors = distinct_rows(features, ANCHORS, rng)
     points = features.astype(np.float64)
@@ -52,11 +52,6 @@ def kernel_sample(features: Features, classes: Classes, items: int, rng: np.rand
     mean = values.mean(axis=0)
     chosen = np.sort(rng.permutation(len(features))[:items])
     return KernelSample(kernel, mean, values[chosen] - mean, classes[chosen])
-
-
-def signs(values: Reals) -> Reals:
-    """Return 1 where a bit of these logits would be set, else -1."""
-    return np.where(values >= 0, 1.0, -1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

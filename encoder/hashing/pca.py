@@ -8,7 +8,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.hashing.checks import Features, Reals, sample_mean
 
 NOISE = float(np.finfo(np.float32).eps) ** 2
-"""What rounding to float32 can make of no variance at all, relative to the largest variance, per row or column."""
+"""Variance that float32 rounding alone leaves along an axis without any, as a share of the largest, per row or column."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

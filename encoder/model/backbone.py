@@ -68,7 +68,7 @@ class Backbone(nn.Module):
         fold_norms(self.net)
 
     def channels(self) -> list[int]:
-        """Return the channels of each stage's map, from the last convolution or norm in it."""
+        """Return the channels of each stage's map, from the last convolution in it."""
         return [_out_channels(stage) for stage in self._stages]
 
 

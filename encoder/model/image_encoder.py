@@ -30,7 +30,7 @@ from encoder.runtime.parallel import ordered_map
 
 CPU_BATCH: Final = 32
 MOST_BATCH: Final = 512
-"""More is not faster on any GPU we know figures of, and late to begin."""
+"""A larger batch is faster on no GPU that we have figures of, and the first one takes longer to fill."""
 GPU_TURNS: Final = 2
 """Batches that a GPU has at a time: one computes, the next is there when it ends."""
 PROBE: Final = 16

@@ -85,7 +85,7 @@ def load_model(path: Path) -> Model:
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Modules are built without initial values, for which torch imports its compiler on the device `meta`: a file has others."""
+    """Modules are built without initial values: a file has others, and on the device `meta` torch makes them by its compiler."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -147,7 +147,7 @@ class HashNetwork(nn.Module):
             yield level, self.pool(level)(maps)
 
     def centre(self, level: Level, pooled: Tensor) -> Tensor:
-        """Shift pooled features by the sample's mean and bring them to length 1, where the network has such means."""
+        """Return float32[n, C], pooled features less the sample's mean and of length 1; as they are in a network without means."""
         if self.normalisation is Normalisation.NONE:
             return pooled
         centred: Tensor = pooled - self.means[level]

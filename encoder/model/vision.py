@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-COMPILER, QUESTIONS = "torch._dynamo", "torch._dynamo.utils"
+COMPILER, COMPILER_UTILS = "torch._dynamo", "torch._dynamo.utils"
 _IMPORT = threading.Lock()
 
 
@@ -26,16 +26,16 @@ def torchvision_models() -> Any:
 
 
 def _import_without_compiler() -> None:
-    """Import torchvision while a module stands in for the compiler; where it wants more of it, nothing has happened."""
-    package, questions = ModuleType(COMPILER), ModuleType(QUESTIONS)
+    """Import torchvision while a module stands in for the compiler; where it asks for more, it is not imported."""
+    package, utils = ModuleType(COMPILER), ModuleType(COMPILER_UTILS)
     package.__path__ = []
-    questions.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
-    sys.modules.update({COMPILER: package, QUESTIONS: questions})
+    utils.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
+    sys.modules.update({COMPILER: package, COMPILER_UTILS: utils})
     try:
         with suppress(ImportError, AttributeError):
             import torchvision.models  # noqa: F401
     finally:
-        for name in (COMPILER, QUESTIONS):
+        for name in (COMPILER, COMPILER_UTILS):
             sys.modules.pop(name)
 
 

@@ -22,8 +22,10 @@ NO_WEIGHTS = "none"
 WAYS_OUT = "give a local state dict (a .safetensors or .pth file), or none for an untrained network"
 STRIDE = "stride_in_1x1"
 """Key of a weights file's metadata."""
-_HEADS = ("fc.", "classifier.", "num_batches_tracked")
-"""What a classifier's state dict has and a feature trunk does not need."""
+_HEADS = ("fc.", "classifier.")
+"""What the names of a classifier's own layers begin with: a feature trunk has none."""
+_COUNTER = "num_batches_tracked"
+"""What the names of counters end with, which only training reads."""
 
 
 def load_backbone(spec: BackboneSpec, weights: str, seed: int) -> tuple[Backbone, BackboneSpec, str]:
@@ -103,12 +105,10 @@ def _download(name: str, weights: str) -> dict[str, Tensor]:
 
 def _load(backbone: Backbone, state: dict[str, Tensor], name: str, source: str) -> None:
     """Load every tensor of the trunk; names and shapes must fit exactly, classifier heads are ignored."""
-    ours = {key: value for key, value in backbone.net.state_dict().items() if not key.endswith(_HEADS[2])}
+    ours = {key: value for key, value in backbone.net.state_dict().items() if not key.endswith(_COUNTER)}
     state = {key.removeprefix("module."): value for key, value in state.items()}
     missing = [key for key in ours if key not in state]
-    surplus = [
-        key for key in state if key not in ours and not key.startswith(_HEADS[:2]) and not key.endswith(_HEADS[2])
-    ]
+    surplus = [key for key in state if key not in ours and not key.startswith(_HEADS) and not key.endswith(_COUNTER)]
     misfits = [key for key in ours if key in state and state[key].shape != ours[key].shape]
     for what, keys in (("lacks", missing), ("has unknown", surplus), ("has other shapes for", misfits)):
         if keys:

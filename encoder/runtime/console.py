@@ -63,6 +63,12 @@ def notice(line: str) -> None:
     sys.stderr.write(_harmless(line) + "\n")
 
 
+def notice_damage(shards: Mapping[str, str]) -> None:
+    """Write a line for each shard that was not whole, with the reason why."""
+    for path, why in shards.items():
+        notice(f"error: shard {path} is damaged: {why}; what was readable is used")
+
+
 def result(line: str) -> None:
     """Write a line of a command's answer to stdout."""
     sys.stdout.write(_harmless(line) + "\n")

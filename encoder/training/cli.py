@@ -9,7 +9,7 @@ import typer
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, parse_bits, parse_level
 from encoder.model.spec import BackboneSpec, Precision
-from encoder.runtime.console import progress, result
+from encoder.runtime.console import notice_damage, progress, result
 from encoder.training.losses.names import LossKind
 from encoder.training.recipes import Recipe, settings_for
 
@@ -118,6 +118,7 @@ def train(
         f"trained on {report.images:,} images ({report.held_out:,} held out, {report.rejects:,} rejected) by {chosen}; "
         f"held-out scores: {scores or 'none'}; model {out}, fingerprint {report.fingerprint[:12]}"
     )
+    notice_damage(report.damaged)
     if report.scores:
         result(
             "  scores: mAP of held-out images against each other; without labels, how often a second view finds its image"

@@ -37,6 +37,8 @@ class TrainingImages:
     rejects: int
     shards: list[dict[str, Any]] = field(default_factory=list)
     """Name, SHA-256 and images of each shard."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Why, by path of a shard that was not whole; what was readable was used."""
 
     @property
     def digest(self) -> str:
@@ -78,6 +80,7 @@ def read_images(
 
     labels: dict[Level, list[LabelValue]] = {level: [] for level in fields}
     records: list[dict[str, Any]] = []
+    damaged: dict[str, str] = {}
     rows = seen = 0
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -91,6 +94,8 @@ def read_images(
                 for key, own in images:
                     _append_labels(labels, fields, own, f"{shard.name}:{key}")
                 rows, seen = rows + len(images), seen + reader.seen
+                if reader.damage:
+                    damaged[shard.path] = reader.damage
                 records.append({"name": shard.name, "sha256": reader.sha256, "images": len(images)})
             file.flush()
             if rows < 2:
@@ -102,7 +107,7 @@ def read_images(
         raise HashgrainError(
             Reason.WRITE_FAILED, f"decoded images could not be kept in {folder} ({err.strerror}); free space there"
         ) from err
-    return TrainingImages(pictures, labels, seen - rows, records)
+    return TrainingImages(pictures, labels, seen - rows, records, damaged)
 
 
 def _append_labels(labels: dict[Level, list[LabelValue]], fields: Mapping[Level, str], own: Labels, image: str) -> None:
@@ -111,7 +116,7 @@ def _append_labels(labels: dict[Level, list[LabelValue]], fields: Mapping[Level,
             found = ", ".join(sorted(own)) or "none"
             raise HashgrainError(
                 Reason.FIT_IMPOSSIBLE,
-                f"image {image} has no label {name!r} for level {level} (its labels: {found}); name a field for {level} "
-                "with a field that every image has",
+                f"image {image} has no label {name!r} for level {level} (its labels: {found}); name one for {level} "
+                "that every image has",
             )
         labels[level].append(own[name])

@@ -50,6 +50,8 @@ class TrainReport:
     rejects: int
     scores: dict[str, float]
     """Held-out score by level, of the epochs whose weights were kept."""
+    damaged: dict[str, str]
+    """Why, by path of a shard that was not whole; what was readable was used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def train(
         if number == 0:
             checkpoint.unlink(missing_ok=True)
     scores = {name: value for row in history if row["kept"] for name, value in row["score"].items()}
-    return TrainReport(fingerprint, len(parts.trained), len(parts.held_out), images.rejects, scores)
+    return TrainReport(fingerprint, len(parts.trained), len(parts.held_out), images.rejects, scores, images.damaged)
 
 
 def make_learner(

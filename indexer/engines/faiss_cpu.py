@@ -105,7 +105,10 @@ class FlatIndex:
         """uint8[ntotal, nbits / 8], FAISS's own memory, mapped from the file: read only."""
 
     def search(self, queries: Codes, bounds: Bounds) -> list[Matches]:
-        """Return exactly the k smallest (distance, row) within the radius for uint8[nq, nbits / 8], fewer if fewer count."""
+        """Return exactly the k smallest (distance, row) within the radius for uint8[nq, nbits / 8], fewer if fewer are eligible.
+
+        FAISS's flat search keeps the lower id among equal distances; a property test holds it to that.
+        """
         queries, selector = np.ascontiguousarray(queries), _selecting(bounds.rows)
         if not self.ntotal:
             return [merge([], None) for _ in queries]

@@ -81,7 +81,7 @@ class _Block:
                 return _test(condition, self._values[condition.field])
 
     def _of_shards(self, test: Test) -> Column:
-        """Test each shard once, and give every row its shard's answer."""
+        """Test each shard once, and give every row its shard's answer; a pattern may match the path or the file name alone."""
         paths = [shard.path for shard in self._shards]
         truth = _test(test, _strings_of(paths))
         if isinstance(test, Like):

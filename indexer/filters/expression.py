@@ -1,4 +1,4 @@
-"""What a row has to be to pass a filter, as a tree of plain data: `where.py` reads it, `passing.py` finds its rows."""
+"""What a row has to be to pass a filter, as a tree of plain data: `parser.py` reads it, `evaluate.py` finds its rows."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

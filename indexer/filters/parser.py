@@ -87,12 +87,12 @@ class _Token:
 
     @property
     def word(self) -> str:
-        """Of the language: in small letters; of a string or number nothing, since `'and'` is no `and`."""
+        """A word or symbol of the language, in small letters; empty for a string or number: `'and'` in quotes is not the word."""
         return self.text.lower() if self.kind in {"word", "symbol"} else ""
 
 
 class _Parser:
-    """One method a line of the grammar; `_next` is the token that nothing has taken yet."""
+    """One method per line of the grammar; `_next` is the token that nothing has taken yet."""
 
     def __init__(self, text: str, labels: LabelFields) -> None:
         self._text, self._labels = text, labels
@@ -108,19 +108,19 @@ class _Parser:
 
     def _condition(self) -> Condition:
         parts = [self._all()]
-        while self._took("or"):
+        while self._take_if("or"):
             parts.append(self._all())
         return parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
 
     def _all(self) -> Condition:
         parts = [self._one()]
-        while self._took("and"):
+        while self._take_if("and"):
             parts.append(self._one())
         return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
     def _one(self) -> Condition:
         negated = False
-        while self._took("not"):
+        while self._take_if("not"):
             negated = not negated
         part = self._inside() if self._next.word == "(" else self._test()
         return Not(part) if negated else part
@@ -142,17 +142,17 @@ class _Parser:
             return Compare(field, order, self._value(field))
         if self._next.word in {"~", "!~"}:
             return self._like(field)
-        if self._took("is"):
-            negated = self._took("not")
+        if self._take_if("is"):
+            negated = self._take_if("not")
             self._expect("null", "null" if negated else "null or not null")
             return Not(Missing(field)) if negated else Missing(field)
-        if negated := self._took("not"):
+        if negated := self._take_if("not"):
             self._expect("in", "in (...)")
-        elif not self._took("in"):
+        elif not self._take_if("in"):
             raise self._error(f"expected {_EXPECTED_TEST}")
         self._expect("(", "'(' and a list of values")
         values = [self._value(field)]
-        while self._took(","):
+        while self._take_if(","):
             values.append(self._value(field))
         self._expect(")", "',' or ')'")
         return Not(OneOf(field, tuple(values))) if negated else OneOf(field, tuple(values))
@@ -207,18 +207,20 @@ class _Parser:
         return int(text)
 
     def _take(self) -> _Token:
+        """Consume the next token and return it."""
         taken = self._next
         self._next = next(self._tokens, taken)
         return taken
 
-    def _took(self, word: str) -> bool:
+    def _take_if(self, word: str) -> bool:
+        """Consume the next token if it is a word or symbol, and report whether it was."""
         if self._next.word != word:
             return False
         self._take()
         return True
 
     def _expect(self, word: str, expected: str) -> None:
-        if not self._took(word):
+        if not self._take_if(word):
             raise self._error(f"expected {expected}")
 
     def _fields(self) -> str:

@@ -267,11 +267,11 @@ class LevelIndex:
             return rows
         eligible = self._eligible
         if eligible is None or eligible[0] is not rows:
-            matches: list[Bits] = []
+            masks: list[Bits] = []
             for part, (start, stop) in zip(self.parts, pairwise(self._first_rows), strict=True):
                 mask = mask_of(rows, start, stop)
-                matches.append(mask if part.postings is None else part.postings.entries_of(mask))
-            self._eligible = eligible = rows, row_set(np.concatenate(matches))
+                masks.append(mask if part.postings is None else part.postings.entries_of(mask))
+            self._eligible = eligible = rows, row_set(np.concatenate(masks))
         return eligible[1]
 
     def _rows_of(self, matches: Matches, k: int | None, rows: RowSet | None) -> Matches:

@@ -14,7 +14,7 @@ def rerank(
 
     Args:
         matches: rows and Hamming distances.
-        codes: uint8[len(found.rows), nbits / 8], their codes.
+        codes: uint8[len(matches.rows), nbits / 8], their codes.
         logits: float32[nbits] of the query.
         k: most rows that are kept; None: all.
 

@@ -35,10 +35,10 @@ class Postings:
         return self.rows[self.starts[:-1].astype(np.int64)]
 
     def entries_of(self, mask: Bits) -> Bits:
-        """Return bool[entries], those with a row that counts, of bool[rows]."""
-        matches = np.zeros(len(self), dtype=np.bool_)
-        matches[self.entries[mask]] = True
-        return matches
+        """Return bool[entries], those with an eligible row, of bool[rows]."""
+        of_entries = np.zeros(len(self), dtype=np.bool_)
+        of_entries[self.entries[mask]] = True
+        return of_entries
 
     def expand(self, matches: Matches, most: int | None) -> Matches:
         """Return the rows of entries, each at the distance of its entry, in the order of the entries.

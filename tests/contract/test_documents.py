@@ -13,8 +13,6 @@ from indexer.cli import app as indexer_app
 ROOT = Path(__file__).parents[2]
 MADE_BY_EXAMPLES = {
     "encoder/hashing/pcarr.py",
-    "encoder/images/readers/",
-    "encoder/images/readers/formats.py",
     "encoder/images/readers/zip.py",
     "indexer/engines/plain.py",
     "tests/unit/encoder/images/readers/test_zip.py",

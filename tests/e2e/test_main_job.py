@@ -160,7 +160,7 @@ def test_images_that_came_before_are_skipped_and_counted(command, model_path, tm
     code, out, err = command(*arguments, tmp_path / "near", "--skip-duplicates", "near", "--near-radius", "8")
     assert (code, (tmp_path / "near/b.h5").read_bytes() == whole) == (0, True)
     code, _, err = command(*arguments, tmp_path / "two", "--skip-duplicates", "exact", "--devices", "cpu,cpu")
-    assert (code, "give one --device" in err) == (1, True)
+    assert (code, "give one device" in err) == (1, True)
 
 
 def test_a_changed_shard_is_encoded_again(command, model_path, tmp_path):

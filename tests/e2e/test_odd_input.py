@@ -146,3 +146,20 @@ def test_rejects_are_listed_by_name(command, model_path, tmp_path):
         ("x", "unknown-format"),
         ("z", "empty"),
     ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fit", "--weights", "none", "--backbone", "alexnet", "--hash", "lsh", "--image-size", 64),
+        ("train", "--image-size", 32, "--epochs", 1, "--bits", 16, "--batch", 8),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_whoever_fits_or_trains_on_a_damaged_tar_is_told(command, tmp_path, arguments):
+    shard = write_tar(tmp_path / "a.tar", labelled_members(0, 30))
+    shard.write_bytes(shard.read_bytes()[:-7000])
+    name, *options = arguments
+    code, _, err = command("encoder", name, shard, *options, "--out", tmp_path / "model.safetensors")
+    assert code == 0, err
+    assert f"error: shard {shard} is damaged: ends inside " in err

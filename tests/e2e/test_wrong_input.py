@@ -38,7 +38,7 @@ ERRORS = {
     "encoder fit shards --out m.st --weights none --backbone alexnet --image-size 64 --bits 128": (1, "60 "),
     "encoder fit shards --out m.st --weights none --bits 12": (
         1,
-        "--bits '12' is not a number of bits; give a multiple of 8",
+        "bits '12' is not a number of bits; give a multiple of 8",
     ),
     "encoder encode shards --model model.safetensors --out out --levels fine,ultra": (1, "no level is called 'ultra'"),
     "encoder fit shards --out m.st --weights none --bits ultra=64": (1, "no level is called 'ultra'"),
@@ -54,7 +54,7 @@ ERRORS = {
         1,
         "device 'cuda:99' is not available",
     ),
-    "encoder encode shards --model model.safetensors --out out --max-bad lots": (1, "--max-bad 'lots' is not a limit"),
+    "encoder encode shards --model model.safetensors --out out --max-bad lots": (1, "max_bad 'lots' is not a limit"),
     "encoder encode shards --batch 0": (2, "batch"),
     "encoder encode shards --model": (2, "model"),
     "encoder encode photo.jpg text.jpg --model model.safetensors --out out --max-bad 0": (

@@ -5,8 +5,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from encoder.bits import signs
 from encoder.hashing import bre
-from encoder.hashing.pairs import Residual, kernel_sample, signs
+from encoder.hashing.pairs import Residual, kernel_sample
 from tests.support.classes import clusters, error, every_code, similarity
 
 

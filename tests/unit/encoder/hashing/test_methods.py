@@ -174,7 +174,7 @@ def test_bits_are_balanced_on_gaussian_features(kind):
 def test_more_bits_than_principal_axes_are_refused_with_the_numbers_and_the_remedy(kind, shape):
     features = gaussian(shape)
     fitted(kind, features, 9)
-    with pytest.raises(HashgrainError, match=r"10 bits .* have 9 .* more images, fewer bits, or --hash lsh") as caught:
+    with pytest.raises(HashgrainError, match=r"10 bits .* have 9 .* more images, fewer bits, or take lsh") as caught:
         fitted(kind, features, 10)
     assert caught.value.reason is Reason.FIT_IMPOSSIBLE
 
@@ -272,7 +272,7 @@ def test_labels_that_tell_nothing_apart_are_refused(kind, classes, says):
 def test_images_without_a_label_are_refused_where_each_needs_one(kind):
     features, classes = clusters(50, 9, 3, 0)
     classes[:7] = -1
-    with pytest.raises(HashgrainError, match=r"7 of 50 images have no label, .* or give --hash ssh") as caught:
+    with pytest.raises(HashgrainError, match=r"7 of 50 images have no label, .* or take ssh") as caught:
         fit_layer(kind, features, 8, np.random.default_rng(0), classes)
     assert caught.value.reason is Reason.FIT_IMPOSSIBLE
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from encoder.hashing.pairs import Residual, signs
+from encoder.bits import signs
+from encoder.hashing.pairs import Residual
 from tests.support.classes import similarity
 
 

@@ -125,7 +125,7 @@ def test_the_command_fits_by_the_labels_it_is_told_and_the_model_codes(shards_fo
     ("options", "says"),
     [
         (["--hash", "ksh", "--label", "mid=kind"], "none of 40 images has a label 'kind' (labels found: coarse, fine, name)"),
-        (["--hash", "ksh", "--label", "fine"], "--label 'fine' is not LEVEL=FIELD"),
+        (["--hash", "ksh", "--label", "fine"], "label 'fine' is not LEVEL=FIELD"),
         (["--hash", "itq", "--label", "mid=fine"], "--label is read by --hash ksh, bre, ssh, cca-itq, not by itq"),
         (["--hash", "imh", "--bits", "64"], "64 bits need more than 64 centres, and 40 images have 40"),
     ],

@@ -233,8 +233,8 @@ def rewrite(path, *, header=None, tensors=None, **metadata):
     ("harm", "said"),
     [
         (lambda path: path.unlink(), "does not exist"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "no readable safetensors"),
-        (lambda path: path.write_bytes(b"{}"), "no readable safetensors"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "not a readable safetensors"),
+        (lambda path: path.write_bytes(b"{}"), "not a readable safetensors"),
         (lambda path: rewrite(path, other="x"), "no hashgrain header"),
         (lambda path: rewrite(path, hashgrain="{"), "header cannot be read"),
         (lambda path: rewrite(path, header={"version": 2}), "upgrade hashgrain"),
@@ -308,7 +308,7 @@ def test_a_file_that_holds_no_fitting_weights_is_refused(tmp_path, make):
 
 @pytest.mark.parametrize("weights", ["IMAGENET1K_V9", "nowhere.safetensors", "nowhere.pth"])
 def test_weights_that_are_not_there_name_the_ways_out(weights):
-    with pytest.raises(HashgrainError, match="--weights none") as caught:
+    with pytest.raises(HashgrainError, match="or none for an untrained network") as caught:
         load_backbone(BackboneSpec("resnet18"), weights, 0)
     assert caught.value.reason is Reason.WEIGHTS_UNAVAILABLE
 
@@ -321,7 +321,7 @@ def test_a_download_that_fails_names_the_ways_out(monkeypatch):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     monkeypatch.setattr("os.path.exists", lambda _: False)
-    with pytest.raises(HashgrainError, match="could not be downloaded.*--weights FILE") as caught:
+    with pytest.raises(HashgrainError, match="could not be downloaded.*give a local state dict") as caught:
         load_backbone(BackboneSpec("resnet18"), "IMAGENET1K_V1", 0)
     assert caught.value.reason is Reason.WEIGHTS_UNAVAILABLE
 

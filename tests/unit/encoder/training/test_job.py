@@ -229,7 +229,7 @@ def test_without_labels_every_level_learns_from_views(shards, tmp_path):
 
 
 def test_a_level_without_labels_says_what_to_give(shards, tmp_path):
-    with pytest.raises(HashgrainError, match="--label mid=FIELD"):
+    with pytest.raises(HashgrainError, match="level mid is to learn .* name a field for it"):
         run(shards, tmp_path / "model", replace(SETTINGS, labels={Level.COARSE: "coarse"}))
     with pytest.raises(HashgrainError, match="has no label 'colour' for level mid .its labels: coarse, fine."):
         run(shards, tmp_path / "model", replace(SETTINGS, labels={Level.MID: "colour"}))
