@@ -128,7 +128,7 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(shards, tmp_path, mo
     assert caught.value.reason is Reason.EXISTS
     assert (tmp_path / f"model{CHECKPOINT}").read_bytes() == left
     (tmp_path / f"model{CHECKPOINT}").write_bytes(b"junk")
-    with pytest.raises(HashgrainError, match="no readable checkpoint"):
+    with pytest.raises(HashgrainError, match="not a readable checkpoint"):
         run(shards, tmp_path / "model")
 
 
