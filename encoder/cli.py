@@ -22,19 +22,30 @@ if TYPE_CHECKING:
     from encoder.images.shards import Shard
     from encoder.stream.report import EncodeReport
 
+OVERWRITE = "--out, --overwrite"
 REMEDIES = {
-    Reason.CODES_DAMAGED: "encoder encode",
-    Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
-    Reason.EXISTS: "--out, --overwrite",
-    Reason.FIT_IMPOSSIBLE: "--label LEVEL=FIELD, --hash, --bits",
-    Reason.LEVEL_UNKNOWN: "--levels",
-    Reason.MODEL_INVALID: "encoder fit SHARDS --out MODEL",
-    Reason.MODEL_MISMATCH: "--out, --overwrite",
-    Reason.PROCESS_DIED: "--batch, --devices",
-    Reason.SHARD_CLASH: "--out, --overwrite",
-    Reason.TOO_MANY_BAD: "--max-bad, encoder inspect --rejects",
-    Reason.TRAINING_DIVERGED: "--loss, --batch, --precision fp32",
-    Reason.WEIGHTS_UNAVAILABLE: "--weights",
+    "fit": {
+        Reason.EXISTS: OVERWRITE,
+        Reason.FIT_IMPOSSIBLE: "--label, --hash, --bits",
+        Reason.WEIGHTS_UNAVAILABLE: "--weights",
+    },
+    "train": {
+        Reason.EXISTS: OVERWRITE,
+        Reason.FIT_IMPOSSIBLE: "--label, --loss",
+        Reason.TRAINING_DIVERGED: "--loss, --batch, --precision fp32",
+        Reason.WEIGHTS_UNAVAILABLE: "--weights",
+    },
+    "encode": {
+        Reason.EXISTS: OVERWRITE,
+        Reason.LEVEL_UNKNOWN: "--levels",
+        Reason.MODEL_INVALID: "--model",
+        Reason.MODEL_MISMATCH: OVERWRITE,
+        Reason.PROCESS_DIED: "--batch, --devices",
+        Reason.SHARD_CLASH: OVERWRITE,
+        Reason.TOO_MANY_BAD: "--max-bad, encoder inspect --rejects",
+        Reason.WEIGHTS_UNAVAILABLE: "--weights",
+    },
+    "inspect": {Reason.CODES_MISSING: "encoder encode SHARDS --out CODES"},
 }
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 SUPERVISED = ", ".join(kind for kind in HashKind if kind.supervised)
@@ -106,7 +117,7 @@ def fit(
     from encoder.images.expand import expand
 
     if out.exists() and not overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{out} exists; give another --out, or --overwrite to replace it")
+        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
     if label and not hash_kind.supervised:
         raise HashgrainError(
             Reason.BAD_VALUE, f"--label is read by --hash {SUPERVISED}, not by {hash_kind}; leave it out"

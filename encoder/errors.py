@@ -73,6 +73,16 @@ class HashgrainError(Exception):
         super().__init__(" ".join(message.split()))
         self.reason = reason
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.reason, str(self))  # so that it comes back whole from another process
+
+
+def shown(value: object) -> str:
+    """Return an argument as a message shows it: an array by type and shape (`uint8[3, 64]`), all else in short."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    return repr(value)[:80]
+
 
 class Reject(StrEnum):
     """Why an image that was seen has no code."""

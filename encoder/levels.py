@@ -1,6 +1,6 @@
 """The granularities a picture is coded at; the one home of their names and order."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from encoder.errors import HashgrainError, Reason
@@ -35,10 +35,23 @@ def parse_level(text: str) -> Level:
         HashgrainError: `level-unknown`.
     """
     try:
-        return Level(text.strip())
+        return Level(str(text).strip())
     except ValueError:
         names = ", ".join(Level)
         raise HashgrainError(Reason.LEVEL_UNKNOWN, f"no level is called {text!r}; the levels are {names}") from None
+
+
+def level_list(levels: Iterable[Level | str]) -> list[Level]:
+    """Return levels given by a program, by name or not.
+
+    Raises:
+        HashgrainError: `level-unknown`; `bad-value` for one string, which would be taken letter by letter.
+    """
+    if isinstance(levels, str):
+        raise HashgrainError(
+            Reason.BAD_VALUE, f"levels: {levels!r}; expected a list of names, such as ['coarse', 'fine']"
+        )
+    return [parse_level(level) for level in levels]
 
 
 def parse_levels(text: str | None) -> tuple[Level, ...] | None:

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from encoder.bits import Codes, Logits, hamming
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, shown
 from encoder.levels import Level
 from indexer.matches import Rows
 from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, name_of
@@ -40,8 +38,6 @@ def answer_queries(
     queries: Sequence[ByImage | ByKey | ByCode],
     settings: LevelSettings | CombineSettings,
     encoder: "Callable[[], ImageEncoder]",
-    *,
-    exclude_self: bool = False,
 ) -> list[Answer]:
     """Answer several queries as one batch.
 
@@ -50,7 +46,6 @@ def answer_queries(
         queries: what to look for.
         settings: how.
         encoder: called once if a query is an image; returns the model that made the index's codes.
-        exclude_self: queries by key leave their own row out.
 
     Raises:
         HashgrainError: `key-unknown`, `image-rejected`, `shard-missing`, `level-unknown`, `bad-value`, and what `encoder` raises.
@@ -64,7 +59,7 @@ def answer_queries(
     if isinstance(settings, LevelSettings) and settings.explain:
         levels = list(index.manifest.bits)
     coded = code_queries(index, queries, levels, encoder)
-    exclude = coded.rows if exclude_self else None
+    exclude = coded.rows if settings.exclude_self and (coded.rows >= 0).any() else None
     if isinstance(settings, CombineSettings):
         last, ranked = settings.levels[-1], index.combine(coded.codes, settings, exclude)
     else:
@@ -100,7 +95,7 @@ def code_queries(
                 for level in levels:
                     coded.codes[level][at] = _code_at(query, level, levels, bits[level])
             case ByImage(image):
-                images[at] = Path(image) if isinstance(image, str) else image
+                images[at] = image
     if images:
         encoded = encoder().encode(list(images.values()), levels)
         for level in levels:
@@ -111,7 +106,12 @@ def code_queries(
 
 def _code_at(query: ByCode, level: Level, levels: Sequence[Level], nbits: int) -> Codes:
     """Return uint8[nbits / 8], the code of a query at a level."""
-    by_level = query.code if isinstance(query.code, Mapping) else dict.fromkeys(levels[:1], query.code)
+    if not isinstance(query.code, Mapping) and len(levels) > 1:
+        raise HashgrainError(
+            Reason.BAD_VALUE,
+            f"a query is one code; give one at each of {', '.join(levels)}, by level ({{level: code}})",
+        )
+    by_level = query.code if isinstance(query.code, Mapping) else {level: query.code}
     if level not in by_level:
         raise HashgrainError(
             Reason.BAD_VALUE,
@@ -119,9 +119,9 @@ def _code_at(query: ByCode, level: Level, levels: Sequence[Level], nbits: int) -
         )
     code: object = by_level[level]
     if not isinstance(code, np.ndarray) or code.dtype != np.uint8 or code.shape != (nbits // 8,):
-        shown = f"{code.dtype}{list(code.shape)}" if isinstance(code, np.ndarray) else type(code).__name__
         raise HashgrainError(
-            Reason.BAD_VALUE, f"a query's code is {shown}; level {level} takes uint8[{nbits // 8}], lowest bit first"
+            Reason.BAD_VALUE,
+            f"a query's code is {shown(code)}; level {level} takes uint8[{nbits // 8}], lowest bit first",
         )
     return code
 
@@ -178,7 +178,7 @@ def _hits(index: Snapshot, query: str, level: Level, answer: Ranked) -> list[Hit
                 labels=index.labels(row),
                 score=None if answer.scores is None else float(answer.scores[at]),
                 distances=distances if len(distances) > 1 else {},
-                read_image=partial(index.image, row),
+                read_image=index.image_reader(row),
             )
         )
     return hits

@@ -12,7 +12,7 @@ from encoder.errors import Reason
 from encoder.levels import parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version
 from indexer.options import K, QueryOptions
-from indexer.query import KEY_PREFIX, ByImage, ByKey
+from indexer.query import parse_query
 from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, TuneSettings
 
 if TYPE_CHECKING:
@@ -31,16 +31,27 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line."
 STDIN = "-"
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
-REMEDIES = {
-    Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
-    Reason.DUPLICATE_KEYS: "encoder encode --prefix-keys, indexer build --on-duplicate first",
-    Reason.EXISTS: "--out, --overwrite",
+INDEX = {
     Reason.INDEX_DAMAGED: "indexer build --overwrite",
-    Reason.INDEX_MISSING: "indexer build CODES --out INDEX",
-    Reason.LEVEL_UNKNOWN: "--level, --levels",
-    Reason.MODEL_INVALID: "--model",
-    Reason.MODEL_MISMATCH: "--model",
-    Reason.SHARD_DAMAGED: "indexer build --allow-damaged",
+    Reason.INDEX_MISSING: "--index, indexer build CODES --out INDEX",
+}
+REMEDIES = {
+    "build": {
+        Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
+        Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
+        Reason.EXISTS: "--out, --overwrite",
+        Reason.LEVEL_UNKNOWN: "--levels",
+        Reason.SHARD_DAMAGED: "--allow-damaged",
+    },
+    "query": INDEX
+    | {
+        Reason.LEVEL_UNKNOWN: "--level, --levels",
+        Reason.MODEL_INVALID: "--model",
+        Reason.MODEL_MISMATCH: "--model",
+    },
+    "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
+    "info": INDEX,
+    "verify": INDEX,
 }
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 
@@ -191,7 +202,7 @@ def query(
             "radii": _numbers("radii", radii),
         }
     stdin = sys.stdin.buffer.read() if STDIN in what else b""
-    queries = [_query(text, stdin) for text in what]
+    queries = [parse_query(text, stdin if text == STDIN else None) for text in what]
     answers = opened.query_batch(queries, **options)
     for answer in answers:
         if as_json:
@@ -308,13 +319,6 @@ def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
         lists = f", ivf of {record.nlist:,} lists ({probed})" if record.ivf else ""
         shared = ", rows share codes" if record.postings else ""
         result(f"  {level}: {record.nbits} bits, flat{shared}{lists}")
-
-
-def _query(text: str, stdin: bytes) -> ByImage | ByKey:
-    """Return the query that a word of the command line names."""
-    if text.startswith(KEY_PREFIX):
-        return ByKey(text.removeprefix(KEY_PREFIX))
-    return ByImage(stdin if text == STDIN else Path(text), text)
 
 
 def _print_answer(answer: "Answer", *, explain: bool) -> None:

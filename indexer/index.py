@@ -1,11 +1,11 @@
 """An index as programs use it: opened once, searched from any number of threads, with the model that codes query images."""
 
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from encoder.errors import HashgrainError, Reason
+from encoder.runtime.locks import ForkLock
 from encoder.runtime.publish import sha256_of
 from indexer.answer import answer_queries
 from indexer.options import QueryOptions, plan
@@ -34,7 +34,7 @@ class Index(Snapshot):
         super().__init__(path)
         self._model = model
         self._encoder: ImageEncoder | None = None
-        self._loading = threading.Lock()
+        self._loading = ForkLock()
 
     def __reduce__(self) -> tuple[object, ...]:
         return Index, (self.path, self._model)
@@ -73,16 +73,15 @@ class Index(Snapshot):
         """Find the images nearest to each of several queries, which together take less time than one by one; as `query`."""
         settings = plan(options, self.manifest.bits)
         queries = [as_query(what) for what in whats]
-        return answer_queries(
-            self, queries, settings, lambda: self.encoder, exclude_self=options.get("exclude_self", False)
-        )
+        return answer_queries(self, queries, settings, lambda: self.encoder)
 
     def reopen(self) -> "Index":
         """Return this index while it is the current generation, else the one that took its place, opened."""
         if self.is_current:
             return self
         newer = Index(self.path, self._model)
-        if newer.manifest.fingerprint == self.manifest.fingerprint:
+        same = (newer.manifest.fingerprint, newer.manifest.precision)
+        if same == (self.manifest.fingerprint, self.manifest.precision):
             newer._encoder = self._encoder
         return newer
 

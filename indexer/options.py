@@ -1,17 +1,14 @@
 """The options of a query by name, as a program and the command line give them, and what they come to."""
 
-from collections.abc import Collection, Sequence
-from enum import StrEnum
-from typing import TypedDict, TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import TypedDict, cast
 
 from encoder.errors import HashgrainError, Reason
-from encoder.levels import Level, parse_level
-from indexer.settings import Combine, CombineSettings, Engine, LevelSettings, SearchSettings
+from encoder.levels import Level, level_list, parse_level
+from indexer.settings import Combine, CombineSettings, Engine, LevelSettings, SearchSettings, named, whole
 
 K = 10
 """Hits of a query that says neither k nor radius."""
-
-Name = TypeVar("Name", bound=StrEnum)
 
 
 class QueryOptions(TypedDict, total=False):
@@ -38,7 +35,7 @@ class QueryOptions(TypedDict, total=False):
     rerank: int | None
     """Order the nearest so many by how sure the query is of each bit; images only, one level."""
     explain: bool
-    """Report the distance at every level, not only at those that were searched."""
+    """With one level: report the distance at every level, not only at that one."""
     exclude_self: bool
     """A query by key leaves its own row out."""
     nprobe: int | None
@@ -68,33 +65,35 @@ def plan(options: QueryOptions, has: Collection[Level]) -> LevelSettings | Combi
         nprobe=options.get("nprobe"),
         recall=options.get("recall"),
         exact=options.get("exact", False),
-        engine=_named(Engine, options.get("engine") or Engine.AUTO, "engine"),
+        engine=Engine.AUTO if (engine := options.get("engine")) is None else named(Engine, engine, "engine"),
     )
-    if levels := options.get("levels"):
+    exclude_self = options.get("exclude_self", False)
+    if (several := options.get("levels")) is not None:
+        levels = level_list(several)
         _refuse(options, ("level", "rerank"), f"left out: {', '.join(levels)} are combined")
+        how = named(Combine, options.get("combine") or Combine.CASCADE, "combine")
         return CombineSettings(
-            _named(Combine, options.get("combine") or Combine.CASCADE, "combine"),
-            tuple(parse_level(level) for level in levels),
+            how,
+            tuple(levels),
             search,
-            tuple(options.get("weights") or ()),
-            tuple(options.get("budgets") or ()),
-            tuple(options.get("radii") or ()),
+            weights=_numbers(options, "weights"),
+            budgets=_numbers(options, "budgets"),
+            radii=_numbers(options, "radii"),
+            exclude_self=exclude_self,
         )
     _refuse(options, ("combine", "weights", "budgets", "radii"), "left out, or levels that are to be combined")
     level = options.get("level")
     only = next(iter(has)) if len(has) == 1 else Level.FUSED
     chosen = only if level is None else parse_level(level)
-    return LevelSettings(chosen, search, options.get("rerank"), options.get("explain", False))
+    return LevelSettings(chosen, search, options.get("rerank"), options.get("explain", False), exclude_self)
+
+
+def _numbers(options: QueryOptions, name: str) -> tuple[int, ...]:
+    values = options.get(name)
+    return () if values is None else tuple(whole(name, value, 0) for value in cast("Iterable[int]", values))
 
 
 def _refuse(options: QueryOptions, names: Sequence[str], expected: str) -> None:
     for name in names:
-        if value := options.get(name):
+        if (value := options.get(name)) is not None:
             raise HashgrainError(Reason.BAD_VALUE, f"{name}: {value}; expected {expected}")
-
-
-def _named(kind: type[Name], value: str, what: str) -> Name:
-    try:
-        return kind(value)
-    except ValueError:
-        raise HashgrainError(Reason.BAD_VALUE, f"{what}: {value}; expected one of {', '.join(kind)}") from None

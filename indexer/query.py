@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 
 from encoder.bits import Codes
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, shown
 from encoder.images.sidecars import Labels
 from encoder.levels import Level
 
@@ -25,10 +25,14 @@ KEY_PREFIX = "key:"
 class ByImage:
     """A query by an image: what looks like it?"""
 
-    image: "ImageLike | str"
-    """A path (here also as a `str`), the bytes of an image file, a PIL image, or uint8[height, width, 3], RGB."""
+    image: "ImageLike"
+    """A path (here a `str` becomes one), the bytes of an image file, a PIL image, or uint8[height, width, 3], RGB."""
     name: str | None = None
     """How the query is called in its hits; default: the path, or a few words about the image."""
+
+    def __init__(self, image: "ImageLike | str", name: str | None = None) -> None:
+        object.__setattr__(self, "image", Path(image) if isinstance(image, str) else image)
+        object.__setattr__(self, "name", name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +138,7 @@ def as_query(what: object) -> ByImage | ByKey | ByCode:
         expected = "uint8[height, width, 3] for pixels, ByCode for a code"
     else:
         expected = "ByImage, ByKey, ByCode, a pathlib.Path, bytes, a PIL image or uint8[height, width, 3]"
-    shown = f"{what.dtype}{list(what.shape)}" if isinstance(what, np.ndarray) else repr(what)[:80]
-    raise HashgrainError(Reason.BAD_VALUE, f"{shown} is not a query; give {expected}")
+    raise HashgrainError(Reason.BAD_VALUE, f"{shown(what)} is not a query; give {expected}")
 
 
 def _is_picture(what: object) -> bool:
@@ -144,13 +147,18 @@ def _is_picture(what: object) -> bool:
     return pillow is not None and isinstance(what, pillow.Image)
 
 
+def parse_query(text: str, given: bytes | None = None) -> ByImage | ByKey:
+    """Return the query that a word of a command line names: `key:KEY`, or an image file, or what was given in its place."""
+    if text.startswith(KEY_PREFIX):
+        return ByKey(text.removeprefix(KEY_PREFIX))
+    return ByImage(text if given is None else given, text)
+
+
 def name_of(query: ByImage | ByKey | ByCode) -> str:
     """Return how a query is called in its hits."""
     match query:
         case ByKey():
             return KEY_PREFIX + query.key
-        case ByImage(image=str(path), name=None):
-            return path
         case ByImage(name=None):
             from encoder.images.inputs import described
 

@@ -1,10 +1,15 @@
 """Settings of building and searching, in plain data. No numpy, no faiss: `--help` is quick."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import index
+from typing import SupportsIndex, TypeVar
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, shown
 from encoder.levels import Level
+
+Name = TypeVar("Name", bound=StrEnum)
 
 
 class IndexKind(StrEnum):
@@ -93,13 +98,18 @@ class SearchSettings:
     def __post_init__(self) -> None:
         if self.k is None and self.radius is None:
             raise HashgrainError(Reason.BAD_VALUE, "a search needs k or a radius")
-        for name, value, least in (("k", self.k, 1), ("radius", self.radius, 0), ("nprobe", self.nprobe, 1)):
-            if value is not None and value < least:
-                raise HashgrainError(Reason.BAD_VALUE, f"{name} is {value}; it must be at least {least}")
+        for name, least in (
+            ("k", 1),
+            ("radius", 0),
+            ("nprobe", 1),
+        ):  # numpy's integers become Python's: FAISS takes no others
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole(name, value, least))
+        object.__setattr__(self, "engine", named(Engine, self.engine, "engine"))
         if self.recall is not None and not 0 < self.recall <= 1:
             raise _bad("recall", self.recall, "more than 0, at most 1")
         if len(effort := self.effort) > 1:
-            raise _bad(" and ".join(effort), ", ".join(map(str, effort.values())), "one of recall, nprobe and exact")
+            raise _bad_effort(effort, "one of recall, nprobe and exact")
 
     @property
     def effort(self) -> dict[str, object]:
@@ -139,6 +149,8 @@ class LevelSettings:
     """Rows that are found by distance and then ordered by the query's logits; None: distance alone."""
     explain: bool = False
     """Report the distance at every level."""
+    exclude_self: bool = False
+    """A query that is a row of the index does not find itself."""
 
     def __post_init__(self) -> None:
         if self.rerank is not None and self.search.k is not None and self.rerank < self.search.k:
@@ -171,6 +183,8 @@ class CombineSettings:
     """Rows that each level of a cascade but the last leaves over; none: 10 times as many at each step up from k."""
     radii: tuple[int, ...] = ()
     """Largest distance at each level of a cascade, in bits: then every row within all of them is found, exactly."""
+    exclude_self: bool = False
+    """A query that is a row of the index does not find itself."""
 
     def __post_init__(self) -> None:
         if not self.levels or len(set(self.levels)) < len(self.levels):
@@ -190,11 +204,42 @@ class CombineSettings:
                 )
         effort = self.search.effort
         if effort and self.how is Combine.SUM:
-            raise _bad(" and ".join(effort), ", ".join(map(str, effort.values())), "left out: a sum compares every row")
+            raise _bad_effort(effort, "left out: a sum compares every row")
         if self.radii and effort.keys() - {"exact"}:
-            raise _bad(" and ".join(effort), ", ".join(map(str, effort.values())), "left out: radii are found exactly")
+            raise _bad_effort(effort, "left out: radii are found exactly")
         if self.budgets and self.radii:
             raise _bad("budgets", self.budgets, "left out where there are radii: those alone decide")
+
+
+def whole(name: str, value: SupportsIndex, least: int) -> int:
+    """Return a whole number of any kind as an int.
+
+    Raises:
+        HashgrainError: `bad-value` for anything else, or less than `least`.
+    """
+    try:
+        number = index(value)
+    except TypeError:
+        raise _bad(name, shown(value), f"a whole number from {least} on") from None
+    if number < least:
+        raise HashgrainError(Reason.BAD_VALUE, f"{name} is {number}; it must be at least {least}")
+    return number
+
+
+def named(kind: type[Name], value: str, what: str) -> Name:
+    """Return the member of a set of names that is called `value`.
+
+    Raises:
+        HashgrainError: `bad-value` for a name that is not one of them.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        raise _bad(what, value, f"one of {', '.join(kind)}") from None
+
+
+def _bad_effort(effort: Mapping[str, object], expected: str) -> HashgrainError:
+    return _bad(" and ".join(effort), ", ".join(map(str, effort.values())), expected)
 
 
 def _bad(name: str, value: object, expected: str) -> HashgrainError:

@@ -1,7 +1,7 @@
 """One generation of an index, opened: files mapped, nothing copied, any number of segments. Codes in, rows and distances out."""
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder.bits import Codes
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, shown
 from encoder.images.readers.formats import read_image
 from encoder.images.sidecars import Labels
 from encoder.levels import Level
@@ -19,7 +19,7 @@ from indexer.filters.parser import parse
 from indexer.matches import Matches, Rows
 from indexer.row_mask import RowSet, mask_of, row_set
 from indexer.search.combine import MultiLevelQuery, Ranked, combine
-from indexer.search.level_index import LevelIndex, search_excluding
+from indexer.search.level_index import LevelIndex
 from indexer.settings import CombineSettings, SearchSettings
 from indexer.storage.manifest import POINTER, Manifest, check_sizes, read_current
 from indexer.storage.segment import Segment
@@ -110,7 +110,7 @@ class Snapshot:
             HashgrainError: `level-unknown`, `bad-value` for queries of another size or a filter that cannot be read.
         """
         queries = self._checked(level, queries)
-        return search_excluding(self._levels[level], queries, settings, self.passing(settings.where), exclude)
+        return self._levels[level].search(queries, settings, self.passing(settings.where), exclude)
 
     def combine(
         self, queries: Mapping[Level, Codes], settings: CombineSettings, exclude: Rows | None = None
@@ -149,10 +149,9 @@ class Snapshot:
         nbits = self.manifest.bits[level]
         given: object = queries
         if not isinstance(given, np.ndarray) or given.shape[1:] != (nbits // 8,) or given.dtype != np.uint8:
-            what = f"{given.dtype}{list(given.shape)}" if isinstance(given, np.ndarray) else type(given).__name__
             raise HashgrainError(
                 Reason.BAD_VALUE,
-                f"queries are {what}; level {level} takes codes, uint8[n, {nbits // 8}], lowest bit first",
+                f"queries are {shown(given)}; level {level} takes codes, uint8[n, {nbits // 8}], lowest bit first",
             )
         return np.ascontiguousarray(queries)
 
@@ -197,11 +196,15 @@ class Snapshot:
         Raises:
             HashgrainError: `shard-missing`, `shard-damaged` when it is no longer there.
         """
+        return self.image_reader(row)()
+
+    def image_reader(self, row: int) -> Callable[[], bytes]:
+        """Return what reads a row's image file back, without this index: the row's place is in it."""
         segment, row = self._local(row)
         span = segment.span(row)
         offset, size = segment.table.places[row].tolist()
         member = segment.table.keys[row].removeprefix(span.key_prefix)
-        return read_image(span.kind, span.path, member, offset, size)
+        return partial(read_image, span.kind, span.path, member, offset, size)
 
     def _local(self, row: int) -> tuple[Segment, int]:
         if not 0 <= row < self.ntotal:

@@ -162,7 +162,7 @@ def _hold(index: Snapshot, level: Level, settings: TuneSettings, given: Codes | 
         raise HashgrainError(
             Reason.BAD_VALUE,
             f"{len(codes):,} queries at level {level} search {counts.sum():,} rows of {index.path} for {settings.k}; give a "
-            "smaller -k, more rows, or queries",
+            "smaller k, more rows, or queries",
         )
     rows = row_set(counts)
     return _Held(

@@ -30,7 +30,7 @@ from indexer.build import build
 from indexer.index import Index
 from indexer.matches import Matches
 from indexer.page.page import Result, save_page
-from indexer.query import KEY_PREFIX, ByImage, ByKey
+from indexer.query import parse_query
 from indexer.settings import BuildSettings, IndexKind, SearchSettings
 from pipelines.drawn.collection import draw_shards
 
@@ -242,7 +242,7 @@ def _bounds(index: Index, labels: Sequence[Labels], field: str) -> tuple[float, 
 def _write_page(path: Path, index: Index, questions: Questions) -> None:
     """Show the first queries at every level, each without itself."""
     names = questions.names[:SHOWN]
-    queries = [ByKey(name.removeprefix(KEY_PREFIX)) if name.startswith(KEY_PREFIX) else ByImage(name) for name in names]
+    queries = [parse_query(name) for name in names]
     answers = {
         level: index.query_batch(queries, level=level, k=SHOWN_HITS, exact=True, exclude_self=True) for level in Level
     }

@@ -3,7 +3,6 @@
 import io
 import logging
 import re
-import threading
 import warnings
 from collections.abc import Iterable
 
@@ -15,6 +14,7 @@ from PIL.ExifTags import Base
 from encoder.errors import Reject
 from encoder.images.limits import Limits
 from encoder.images.samples import Sample
+from encoder.runtime.locks import ForkLock
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Allowed by content, whatever a file is called: Pillow also opens EPS, which runs Ghostscript."""
@@ -232,7 +232,7 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 """Not stuffing, fill or a marker without a segment (TEM, RST, SOI). Source: ITU-T T.81, table B.1."""
 _NO_WARNINGS = ("ignore", None, Warning, re.compile("PIL[.]"), 0)
 """An entry of `warnings.filters`, as `warnings.filterwarnings` writes it."""
-_PILLOW = threading.Lock()
+_PILLOW = ForkLock()
 _RENDERED = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr", "LA", "PA", "RGBA", "La", "RGBa"})
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, shown
 from encoder.images.decode import RejectedImage, decode, render, square
 from encoder.images.limits import Limits
 
@@ -62,10 +62,8 @@ def described(image: object) -> str:
             return f"image of {len(image):,} bytes"
         case Image.Image():
             return f"image of {image.width} x {image.height} pixels"
-        case np.ndarray():
-            return f"{image.dtype}{list(image.shape)}"
         case _:
-            return f"{type(image).__name__} {str(image)[:80]!r}"
+            return shown(image)
 
 
 def read_file(path: Path) -> bytes:
@@ -76,7 +74,8 @@ def read_file(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except OSError as err:
+    except (OSError, ValueError) as err:  # ValueError: a null character in the name
+        why = getattr(err, "strerror", None) or err
         raise HashgrainError(
-            Reason.SHARD_MISSING, f"image {path} could not be read ({err.strerror}); give an image file"
+            Reason.SHARD_MISSING, f"image {path} could not be read ({why}); give an image file"
         ) from err

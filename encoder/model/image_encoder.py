@@ -21,7 +21,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.decode import RejectedImage, square_or_reject
 from encoder.images.inputs import ImageLike, square_of
 from encoder.images.limits import Limits
-from encoder.levels import Level, parse_level
+from encoder.levels import Level, level_list
 from encoder.model.device import resolve_device, resolve_precision
 from encoder.model.model_file import Model
 from encoder.model.network import HashNetwork
@@ -112,19 +112,18 @@ class ImageEncoder:
         """
         wanted = self._levels(levels)
         size = self.model.config.image_size
-        pictures = [square_of(image, size, limits) for image in images]
         logits: dict[str, Logits] = {
-            level: np.empty((len(pictures), self.model.config.bits[level]), dtype=np.float32) for level in wanted
+            level: np.empty((len(images), self.model.config.bits[level]), np.float32) for level in wanted
         }
-        for start in range(0, len(pictures), CPU_BATCH):
-            part = np.stack(pictures[start : start + CPU_BATCH])
+        for start in range(0, len(images), CPU_BATCH):
+            part = np.stack([square_of(image, size, limits) for image in images[start : start + CPU_BATCH]])
             for level, values in self.logits(part, wanted).items():
                 logits[level][start : start + len(part)] = values
         return Encoded({level: binarize(values) for level, values in logits.items()}, logits)
 
     def _levels(self, levels: Sequence[Level | str] | None) -> list[Level]:
         has = self.model.config.bits
-        wanted = list(has) if levels is None else [parse_level(level) for level in levels]
+        wanted = list(has) if levels is None else level_list(levels)
         for level in wanted:
             if level not in has:
                 raise HashgrainError(Reason.LEVEL_UNKNOWN, f"the model has no level {level} (has: {', '.join(has)})")

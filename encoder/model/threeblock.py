@@ -23,7 +23,7 @@ class Stem(nn.Module):
         super().__init__()
         filters = 2 * 3 * PATCH**2
         self.weight: Tensor
-        self.register_buffer("weight", torch.randn(filters, 3, PATCH, PATCH) / PATCH**2)
+        self.register_buffer("weight", torch.empty(filters, 3, PATCH, PATCH).normal_(0, 1 / PATCH**2))
         self.bias = nn.Parameter(torch.zeros(filters))
 
     def forward(self, images: Tensor) -> Tensor:

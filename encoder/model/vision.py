@@ -1,46 +1,55 @@
 """torchvision, imported without torch's compiler.
 
 One operator of its detection models asks the compiler a yes-or-no question, and for that the whole of `torch._dynamo` is
-imported, which takes four times as long as the rest of torchvision (1.8 s and 0.4 s on 2 cores). The question is put off
-until somebody asks it.
+imported, which takes four times as long as the rest of torchvision (1.8 s and 0.4 s on 2 cores). The operator's file is
+loaded with that one import put off until the question is asked; a torchvision without the import is loaded as it is.
 """
 
 import sys
-import threading
-from contextlib import suppress
-from types import ModuleType
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, ModuleType
 from typing import Any
 
-COMPILER, COMPILER_UTILS = "torch._dynamo", "torch._dynamo.utils"
-_IMPORT = threading.Lock()
+OPERATOR = "torchvision.ops.roi_align"
+IMPORT = b"from torch._dynamo.utils import is_compile_supported"
+LATE_IMPORT = b"from encoder.model.vision import is_compile_supported"
 
 
 def torchvision_models() -> Any:
     """Return `torchvision.models`."""
-    with _IMPORT:
-        if COMPILER not in sys.modules and "torchvision" not in sys.modules:
-            _import_without_compiler()
-        import torchvision.models
+    import torchvision.models
 
     return torchvision.models
 
 
-def _import_without_compiler() -> None:
-    """Import torchvision while a module stands in for the compiler; where it asks for more, it is not imported."""
-    package, utils = ModuleType(COMPILER), ModuleType(COMPILER_UTILS)
-    package.__path__ = []
-    utils.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
-    sys.modules.update({COMPILER: package, COMPILER_UTILS: utils})
-    try:
-        with suppress(ImportError, AttributeError):
-            import torchvision.models  # noqa: F401
-    finally:
-        for name in (COMPILER, COMPILER_UTILS):
-            sys.modules.pop(name)
-
-
-def _is_compile_supported(device_type: str) -> bool:
-    """Ask the compiler itself."""
+def is_compile_supported(device_type: str) -> bool:
+    """Ask torch's compiler itself."""
     from torch._dynamo.utils import is_compile_supported
 
     return bool(is_compile_supported(device_type))
+
+
+class _Loader(SourceFileLoader):
+    """Loads the operator from its source; a compiled file in the cache has the import in it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path).replace(IMPORT, LATE_IMPORT), path)
+        return code
+
+
+class _Finder:
+    """Finds the operator where it is, and nothing else."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != OPERATOR:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(name, spec.loader.path)
+        return spec
+
+
+sys.meta_path.insert(0, _Finder)

@@ -25,13 +25,13 @@ PLAIN_SECONDS = 5.0
 """Between two progress lines where there is no terminal."""
 
 
-def run(app: "typer.Typer", name: str, remedies: Mapping[Reason, str] = MappingProxyType({})) -> NoReturn:
+def run(app: "typer.Typer", name: str, remedies: Mapping[str, Mapping[Reason, str]] = MappingProxyType({})) -> NoReturn:
     """Run a command line and leave the process with its exit code: 0 fine, 1 a domain error, 2 wrong usage.
 
     Args:
         app: the command line.
         name: how it is called.
-        remedies: options and commands that mend an error, by its reason; they are shown behind its message.
+        remedies: options and commands that mend an error, by command and reason; they are shown behind its message.
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
@@ -41,7 +41,7 @@ def run(app: "typer.Typer", name: str, remedies: Mapping[Reason, str] = MappingP
     try:
         app(prog_name=name)
     except HashgrainError as err:
-        remedy = remedies.get(err.reason)
+        remedy = remedies.get(next(iter(sys.argv[1:]), ""), {}).get(err.reason)
         notice(f"error: {err}" + (f" ({remedy})" if remedy else ""))
         sys.exit(EXIT_ERROR)
     except BrokenPipeError:

@@ -81,7 +81,7 @@ def train(
     from encoder.training.loop import TrainProgress
 
     if out.exists() and not overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{out} exists; give another --out, or --overwrite to replace it")
+        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
     chosen = recipe or (Recipe.SCRATCH if weights in {None, "none"} else Recipe.FINETUNE)
     settings = settings_for(chosen, parse_bits(bits or "64"), epochs)
     if chosen is Recipe.SCRATCH and backbone not in {None, "threeblock"}:

@@ -4,7 +4,6 @@ Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS
 """
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
+from encoder.runtime.locks import ForkLock
 from indexer.matches import Bounds, Matches, complete_ties, merge
 from indexer.row_mask import RowSet
 
@@ -125,7 +125,7 @@ class IvfIndex:
     """Inverted lists over the codes of a level: searches `nprobe` of `nlist` lists, so it may miss rows."""
 
     index: Any
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: ForkLock = field(default_factory=ForkLock)
 
     @property
     def nlist(self) -> int:

@@ -1,5 +1,6 @@
 """Labels on a page: which fields are compared, what a query's own labels are, and which of them a hit shares."""
 
+import os
 from collections import defaultdict
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -98,16 +99,16 @@ def query_labels(index: Index, query: ByImage | ByKey | ByCode) -> Labels:
     match query:
         case ByKey(key):
             return index.labels(index.find(key))
-        case ByImage(image=str() | Path() as path):
+        case ByImage(image=Path() as path):
             fields = label_fields(index.manifest.segments)
-            return {name: value for name, value in file_labels(Path(path)).items() if name in fields}
+            return {name: value for name, value in file_labels(path).items() if name in fields}
         case _:
             return {}
 
 
 def file_labels(path: Path) -> Labels:
     """Return the labels that encoding an image file would give it: those of its sidecar, else its folder's name."""
-    path = path.absolute()
+    path = Path(os.path.abspath(path))  # noqa: PTH100  `..` has to go, and links have to stay
     shard = Shard("query", ShardKind.FILES, str(path.parent.parent), (f"{path.parent.name}/{path.name}",))
     (sample,) = reader_for(shard).images()
     return sample.labels

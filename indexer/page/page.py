@@ -144,7 +144,7 @@ class _Cards:
             case ByKey(key):
                 return self._row_picture(self.index.find(key))
             case ByImage(image):
-                return _picture(lambda: Path(image) if isinstance(image, str) else image)
+                return _picture(lambda: image)
             case _:
                 return _Picture(why="a code has no picture")
 
@@ -216,8 +216,8 @@ def _query_name(query: ByImage | ByKey | ByCode) -> str:
     match query:
         case ByKey(key):
             return key
-        case ByImage(image=str() | Path() as path):
-            return Path(path).name
+        case ByImage(image=Path() as path):
+            return path.name
         case _:
             return name_of(query)
 

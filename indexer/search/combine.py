@@ -13,7 +13,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from indexer.matches import Bounds, Distances, Matches, Rows, without
 from indexer.row_mask import RowSet
-from indexer.search.level_index import LevelIndex, search_excluding
+from indexer.search.level_index import LevelIndex
 from indexer.settings import Combine, CombineSettings, SearchSettings
 
 RRF_CONSTANT: Final = 60
@@ -70,7 +70,7 @@ class MultiLevelQuery:
 
     def search(self, level: Level, settings: SearchSettings) -> list[Matches]:
         """Search one level."""
-        return search_excluding(self.indexes[level], self.codes[level], settings, self.rows, self.exclude)
+        return self.indexes[level].search(self.codes[level], settings, self.rows, self.exclude)
 
     def distances(self, level: Level, at: int, rows: Rows) -> Distances:
         """Return int32[len(rows)], bits between a query and some rows."""

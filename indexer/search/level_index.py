@@ -117,25 +117,49 @@ class LevelIndex:
         entries = [None if part.postings is None else part.postings.entries for part in self.parts]
         return WeightedLevel([part.flat.codes for part in self.parts], entries, factor)
 
-    def search(self, queries: Codes, settings: SearchSettings, rows: RowSet | None) -> list[Matches]:
+    def search(
+        self, queries: Codes, settings: SearchSettings, rows: RowSet | None, exclude: Rows | None = None
+    ) -> list[Matches]:
         """Return the eligible rows nearest to each query.
 
         Args:
             queries: uint8[nq, nbits / 8].
             settings: k, radius, engine and effort.
             rows: those that are eligible; None: all.
+            exclude: int64[nq], a row that each query leaves out, -1 for none; None: none at all.
         """
         if settings.k is not None and settings.k > (there := max(1, self._first_rows[-1])):
             settings = replace(settings, k=there)
         nprobes = self._nprobes(settings, rows)
-        matches = self.probe(queries, settings, rows, nprobes)
+        matches = self._excluding(queries, settings, rows, nprobes, exclude)
         if nprobes is not None and rows is not None and settings.k is not None and settings.radius is None:
-            wanted = min(settings.k, size_of(rows))
-            if short := [at for at, one in enumerate(matches) if len(one.rows) < wanted]:
+            available = np.full(len(queries), size_of(rows))
+            if exclude is not None:
+                available -= (exclude >= 0) & in_set(rows, np.maximum(exclude, 0))
+            wanted = np.minimum(available, settings.k).tolist()
+            if short := [at for at, one in enumerate(matches) if len(one.rows) < wanted[at]]:
                 # eligible rows need not lie in the lists near a query
-                for at, whole in zip(short, self.probe(queries[short], settings, rows, None), strict=True):
+                others = None if exclude is None else exclude[short]
+                for at, whole in zip(short, self._excluding(queries[short], settings, rows, None, others), strict=True):
                     matches[at] = whole
         return matches
+
+    def _excluding(
+        self,
+        queries: Codes,
+        settings: SearchSettings,
+        rows: RowSet | None,
+        nprobes: Sequence[int] | None,
+        exclude: Rows | None,
+    ) -> list[Matches]:
+        """Probe for one more than is wanted, and leave out of each query's matches its row to exclude."""
+        if exclude is None:
+            return self.probe(queries, settings, rows, nprobes)
+        wider = settings if settings.k is None else replace(settings, k=settings.k + 1)
+        return [
+            without(one, row, settings.k)
+            for one, row in zip(self.probe(queries, wider, rows, nprobes), exclude.tolist(), strict=True)
+        ]
 
     def probe(
         self, queries: Codes, settings: SearchSettings, rows: RowSet | None, nprobes: Sequence[int] | None
@@ -288,19 +312,6 @@ class LevelIndex:
             mask = in_set(rows, answer.rows)
             answer = Matches(answer.rows[mask], answer.distances[mask])
         return Matches(answer.rows[:k].copy(), answer.distances[:k].copy())  # not views that keep all of them
-
-
-def search_excluding(
-    level: LevelIndex, queries: Codes, settings: SearchSettings, rows: RowSet | None, exclude: Rows | None
-) -> list[Matches]:
-    """Search as `LevelIndex.search`, and leave out of each query's matches the row int64[nq] names; -1 for none."""
-    if exclude is None:
-        return level.search(queries, settings, rows)
-    wider = settings if settings.k is None else replace(settings, k=settings.k + 1)
-    return [
-        without(matches, row, settings.k)
-        for matches, row in zip(level.search(queries, wider, rows), exclude.tolist(), strict=True)
-    ]
 
 
 def _within(rows: RowSet | None, start: int, stop: int) -> RowSet | None:

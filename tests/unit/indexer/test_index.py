@@ -7,6 +7,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import faiss
@@ -22,7 +23,8 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from indexer import ByCode, ByImage, ByKey, Engine, SearchSettings
 from indexer.build import build
-from indexer.settings import BuildSettings
+from indexer.settings import BuildSettings, IndexKind, TuneSettings
+from indexer.tune import tune
 from tests.support.pictures import encoded
 
 THREADS = 16
@@ -121,6 +123,11 @@ def test_what_is_not_a_query_is_one_line(index, what, says):
         ({"engine": "abacus"}, "engine: abacus; expected one of auto, scan, faiss, gpu"),
         ({"levels": ["mid"], "combine": "best"}, "combine: best; expected one of cascade, sum, rrf"),
         ({"k": None}, "a search needs k or a radius"),
+        ({"k": 5.0}, "k: 5.0; expected a whole number from 1 on"),
+        ({"radius": "5"}, "radius: '5'; expected a whole number from 0 on"),
+        ({"level": 3}, "no level is called 3"),
+        ({"levels": "mid,fine"}, "levels: 'mid,fine'; expected a list of names"),
+        ({"levels": []}, "levels: ; expected one or more different levels"),
         ({"rerank": 20}, "rerank needs the logits of an image, key:pic-007 is a code"),
     ],
 )
@@ -177,6 +184,29 @@ def test_a_key_leaves_itself_out_and_the_others_stay_as_they_are(index, options)
         assert key not in [hit.key for hit in few]
 
 
+@pytest.mark.parametrize("engine", ["faiss", "scan"])
+def test_numbers_of_numpy_are_numbers(index, engine):
+    options = {"k": np.int64(5), "engine": engine, "exclude_self": True}
+    assert len(index.query(ByKey("pic-007"), **options)) == 5
+    assert len(index.query(ByKey("pic-007"), radius=np.uint8(255), **options)) == 5
+    combined = index.query(ByKey("pic-007"), levels=("mid", Level.FINE), combine="sum", weights=np.array([1, 2]))
+    assert combined.searched == "mid,fine by sum"
+
+
+def test_leaving_itself_out_changes_neither_the_effort_nor_what_images_find(codes_folder, tmp_path, photo):
+    build(list_code_files([codes_folder]), tmp_path / "lists", BuildSettings(IndexKind.IVF, nlist=8))
+    tune(tmp_path / "lists", TuneSettings(recall=0.5, k=4, levels=(Level.FUSED,)), {})
+    index = indexer.open(tmp_path / "lists")
+    for options in ({"recall": 0.5}, {"nprobe": 2}, {"nprobe": 1, "where": "label.fine != 3"}):
+        alone = index.query(photo, k=4, **options).hits
+        beside = index.query_batch([photo, ByKey("pic-007")], k=4, exclude_self=True, **options)
+        assert beside[0].hits == alone
+        assert len(beside[1]) == 4
+        with_self = index.query(ByKey("pic-007"), k=5, **options)
+        if options == {"nprobe": 2}:
+            assert [hit.row for hit in beside[1]] == [hit.row for hit in with_self if hit.key != "pic-007"][:4]
+
+
 def test_fused_ranks_are_those_without_the_query(index):
     found = index.query(ByKey("pic-007"), levels=["mid", "fine"], combine="rrf", k=3, exclude_self=True)
     assert max(hit.score for hit in found) <= 2 / 61
@@ -195,6 +225,17 @@ def test_the_command_line_prints_what_a_program_gets(index, index_folder, comman
         assert [json.loads(line) for line in out.splitlines()] == [
             hit.as_dict() for hit in index.query(photo, **options)
         ]
+
+
+def test_hits_and_errors_come_back_from_other_processes(index, codes_folder, tmp_path):
+    build(list_code_files([codes_folder]), tmp_path / "index", BuildSettings())
+    hit = indexer.open(tmp_path / "index").query(ByKey("pic-047"), k=1)[0]
+    data = hit.image()
+    packed = ForkingPickler.dumps(hit)
+    build(list_code_files([codes_folder])[:1], tmp_path / "index", BuildSettings(overwrite=True))
+    assert ForkingPickler.loads(packed).image() == data  # row 47 is not there any more, but its place is
+    error = ForkingPickler.loads(ForkingPickler.dumps(HashgrainError(Reason.BUSY, "one line")))
+    assert (error.reason, str(error)) == (Reason.BUSY, "one line")
 
 
 def test_a_hit_reads_its_picture_back(index):
@@ -254,6 +295,29 @@ def two_threads():
     yield
     faiss.omp_set_num_threads(before[0])
     torch.set_num_threads(before[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_that_is_forked_while_the_model_loads_does_not_wait_for_it(index, photo, monkeypatch):
+    begun, go_on, real = threading.Event(), threading.Event(), encoder.load
+
+    def slow(*args, **options):
+        begun.set()
+        go_on.wait(60)
+        return real(*args, **options)
+
+    monkeypatch.setattr(encoder, "load", slow)
+    loading = threading.Thread(target=lambda: index.encoder)
+    loading.start()
+    begun.wait(60)
+    monkeypatch.setattr(encoder, "load", real)
+    if (child := os.fork()) == 0:
+        signal.alarm(60)
+        os._exit(0 if len(index.query(photo, k=2)) == 2 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    go_on.set()
+    loading.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

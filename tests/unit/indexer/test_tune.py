@@ -138,7 +138,7 @@ def test_too_few_rows_to_hold_any_out_are_refused(tmp_path, write_codes):
     write_codes("few", {Level.FINE: np.zeros((12, 8), np.uint8)})
     build(list_code_files([tmp_path / "codes"]), tmp_path / "few", BuildSettings(levels=FINE))
     before = sorted(path.name for path in (tmp_path / "few").iterdir())
-    with pytest.raises(HashgrainError, match=r"6 queries at level fine search 6 rows of .* for 10; give a smaller -k"):
+    with pytest.raises(HashgrainError, match=r"6 queries at level fine search 6 rows of .* for 10; give a smaller k"):
         tune(tmp_path / "few", TuneSettings(levels=FINE), {})
     assert sorted(path.name for path in (tmp_path / "few").iterdir()) == before
 

@@ -58,7 +58,7 @@ def test_an_image_that_others_opened_is_turned_upright_and_flattened(photo):
 @pytest.mark.parametrize(
     ("image", "reason", "says"),
     [
-        ("photo.png", Reason.BAD_VALUE, "str 'photo.png' is not an image"),
+        ("photo.png", Reason.BAD_VALUE, "'photo.png' is not an image"),
         (np.zeros((4, 4), np.uint8), Reason.BAD_VALUE, "uint8[4, 4] is not an image"),
         (np.zeros((3, 4, 4), np.uint8), Reason.BAD_VALUE, "uint8[3, 4, 4] is not an image"),
         (np.zeros((4, 4, 3)), Reason.BAD_VALUE, "float64[4, 4, 3] is not an image"),
