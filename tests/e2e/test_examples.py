@@ -59,11 +59,11 @@ def test_service(index_folder, monkeypatch):
     assert [hit["rank"] for hit in found] == [1, 2, 3]
     assert (found[0]["key"], found[0]["query"]) == ("pic-033", "upload")
     assert "pic-007" not in [hit["key"] for hit in client.get("/similar/pic-007").json()]
-    assert client.get(f"/picture/{found[0]['row']}").content == encoded(33)
+    assert client.get(f"/picture/{found[0]['key']}").content == encoded(33)
     refused = client.post("/search", content=b"no image")
-    assert (refused.status_code, refused.json()["detail"]["reason"]) == (400, "image-rejected")
+    assert (refused.status_code, refused.json()["reason"]) == (400, "image-rejected")
     assert client.get("/similar/nobody").status_code == 400
-    assert client.get("/picture/60").status_code == 404
+    assert client.get("/picture/nobody").json()["reason"] == "key-unknown"
 
 
 def test_importing_the_index_loads_no_engine():
