@@ -79,7 +79,7 @@ ERRORS = {
     "indexer build codes --out out --nlist 0": (2, "nlist"),
     "indexer query photo.jpg --index nowhere": (
         1,
-        "no index at nowhere; build one of code files (indexer build CODES --out INDEX)",
+        "no index at nowhere; build one of code files (--index, indexer build CODES --out INDEX)",
     ),
     "indexer query nowhere.jpg": (1, "nowhere.jpg could not be read"),
     "indexer query text.jpg": (1, "text.jpg cannot be used (unknown-format"),
