@@ -112,11 +112,11 @@ class FlatIndex:
         queries, selector = np.ascontiguousarray(queries), _selecting(bounds.rows)
         if not self.ntotal:
             return [merge([], None) for _ in queries]
-        if bounds.radius is not None:
-            return _ranges(
-                self._index.range_search(queries, _beyond(bounds.radius, self.nbits), params=selector), bounds.k
-            )
-        distances, rows = self._index.search(queries, min(bounds.k or self.ntotal, self.ntotal), params=selector)
+        with _threads_for(len(queries)):
+            if bounds.radius is not None:
+                beyond = _beyond(bounds.radius, self.nbits)
+                return _ranges(self._index.range_search(queries, beyond, params=selector), bounds.k)
+            distances, rows = self._index.search(queries, min(bounds.k or self.ntotal, self.ntotal), params=selector)
         return _hits(rows, distances)
 
 
@@ -259,7 +259,10 @@ def _beyond(radius: int, nbits: int) -> int:
 
 @contextmanager
 def _threads_for(queries: int) -> Iterator[None]:
-    """Let FAISS use one thread per query at most: a range search wakes all it has, and waits long for them on busy cores."""
+    """Let FAISS use one thread per query at most, since it gives a query to one.
+
+    Others would be woken all the same, wait on busy cores, and spin there while torch codes the next image.
+    """
     most = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(min(queries, most) or 1)  # a setting of the thread that calls
     try:
