@@ -7,7 +7,7 @@ UV      = $(shell uv --version >/dev/null 2>&1 && echo uv)
 # On machines with many cores BLAS and OpenMP pools of every test process would fight for them.
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2)
 # The tests of `make test-fast`, as arguments of pytest.
-FAST   ?= tests/contract tests/unit $(foreach long,training/test_job.py model stream,--ignore tests/unit/encoder/$(long))
+FAST   ?= tests/contract tests/unit $(addprefix --ignore tests/,contract/test_commands.py $(addprefix unit/encoder/,training/test_job.py model stream))
 
 OUT    ?= codes
 INDEX  ?= index
