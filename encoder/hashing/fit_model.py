@@ -126,7 +126,20 @@ def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Cal
 def pooled_features(
     network: HashNetwork, shards: Sequence[Shard], settings: FitSettings, progress: Callable[[int, int], None]
 ) -> FitSample:
-    """Stream a random sample of images through the backbone."""
+    """Stream a random sample of images through the backbone.
+
+    Args:
+        network: runs on the CPU, in the precision it has.
+        shards: where images are drawn from.
+        settings: sample, batch, image size and seed.
+        progress: called with (images done, images in the sample).
+
+    Returns:
+        float32[n, channels] per stage and the labels of the n images that could be decoded.
+
+    Raises:
+        HashgrainError: `shard-missing`.
+    """
     chosen, total, damaged = _draw(shards, settings)
 
     @torch.inference_mode()

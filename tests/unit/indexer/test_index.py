@@ -20,7 +20,11 @@ import encoder
 import indexer
 from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
+from encoder.images.expand import expand
 from encoder.levels import Level
+from encoder.model.spec import Precision
+from encoder.stream.job import encode
+from encoder.stream.settings import EncodeSettings
 from indexer import ByCode, ByImage, ByKey, Engine, SearchSettings
 from indexer.build import build
 from indexer.settings import BuildSettings, IndexKind, TuneSettings
@@ -373,3 +377,30 @@ def test_an_open_index_knows_when_another_took_its_place(codes_folder, tmp_path,
     assert newer.encoder is loaded
     assert len(index.query(photo, k=60)) == 60
     assert len(newer.query(photo, k=60)) == 20
+
+
+def test_a_newer_generation_of_another_precision_has_an_encoder_of_its_own(shards_folder, model_path, tmp_path):
+    for precision in (Precision.FP32, Precision.BF16):
+        settings = EncodeSettings(batch=8, precision=precision)
+        encode(expand([str(shards_folder / "part-0000.tar")]), model_path, tmp_path / precision, settings)
+    build(list_code_files([tmp_path / "fp32"]), tmp_path / "index", BuildSettings())
+    index = indexer.open(tmp_path / "index")
+    assert index.encoder.precision is Precision.FP32
+    build(list_code_files([tmp_path / "bf16"]), tmp_path / "index", BuildSettings(overwrite=True))
+    assert index.reopen().encoder.precision is Precision.BF16
+
+
+def test_one_code_cannot_be_explained_at_levels_it_has_none_of(index):
+    code = index.codes(Level.FUSED, np.array([7]))[0]
+    assert index.query(ByCode(code), k=1)[0].key == "pic-007"
+    with pytest.raises(
+        HashgrainError, match=r"a query is one code; give one at each of fine, mid, coarse, fused, by level"
+    ):
+        index.query(ByCode(code), explain=True)
+    codes = {level: index.codes(level, np.array([7]))[0] for level in Level}
+    assert index.query(ByCode(codes), explain=True, k=1)[0].distances == dict.fromkeys(Level, 0)
+
+
+def test_the_levels_of_an_encoder_are_a_list(index, photo):
+    with pytest.raises(HashgrainError, match="levels: 'fine'; expected a list of names"):
+        index.encoder.encode([photo], "fine")

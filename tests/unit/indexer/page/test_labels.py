@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,3 +110,10 @@ def test_labels_of_a_query_that_the_index_has_no_field_for_are_left_out(index, p
 def test_a_key_has_the_labels_of_its_row_and_stdin_has_none(index):
     assert query_labels(index, ByKey("4.png")) == LABELS[4]
     assert query_labels(index, ByImage(b"")) == {}
+
+
+def test_the_folder_of_a_path_with_dots_is_where_they_lead(tmp_path, monkeypatch):
+    (tmp_path / "rye/deep").mkdir(parents=True)
+    (tmp_path / "rye/a.png").write_bytes(encoded(1, "PNG"))
+    monkeypatch.chdir(tmp_path / "rye/deep")
+    assert file_labels(Path("../a.png")) == {"folder": "rye"}
