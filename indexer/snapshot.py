@@ -44,7 +44,7 @@ class Snapshot:
     def __init__(self, path: Path, *, locked: bool = False) -> None:
         self.path = path
         with ExitStack() as stack:
-            self.folder, self.manifest = _current(path, stack)
+            self.folder, self.manifest, self._pointer = _current(path, stack)
             if not locked:
                 weakref.finalize(self, stack.pop_all().close)
         self.segments = [Segment(self.folder, record) for record in self.manifest.segments]
@@ -58,8 +58,8 @@ class Snapshot:
 
     @property
     def is_current(self) -> bool:
-        """Whether no newer generation has taken its place; reads one small file."""
-        return read_current(self.path)[0].name == self.folder.name
+        """Whether no newer generation has taken its place, nor another index; reads the pointer, a file of one line."""
+        return _bytes_of(self.path / POINTER) == self._pointer
 
     @property
     def ntotal(self) -> int:
@@ -231,8 +231,8 @@ def _filter(segments: Sequence[Segment], where: str) -> RowSet:
     return rows if live is None else rows & live
 
 
-def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest]:
-    """Read the current generation, in use until the stack ends; once more if a new one took its place meanwhile."""
+def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest, bytes]:
+    """Read the current generation and its pointer, in use until the stack ends; once more if a new one took its place meanwhile."""
     for attempt in (1, 2):
         pointer = _bytes_of(path / POINTER)
         try:
@@ -243,7 +243,7 @@ def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest]:
             if attempt == 2 or _bytes_of(path / POINTER) == pointer:
                 raise
         else:
-            return folder, manifest
+            return folder, manifest, pointer
     raise AssertionError  # the loop returns or raises
 
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -377,6 +378,11 @@ def test_an_open_index_knows_when_another_took_its_place(codes_folder, tmp_path,
     assert newer.encoder is loaded
     assert len(index.query(photo, k=60)) == 60
     assert len(newer.query(photo, k=60)) == 20
+    # another index in its folder, whose generation has the name of the first one
+    shutil.rmtree(tmp_path / "index")
+    build(files, tmp_path / "index", BuildSettings())
+    again = newer.reopen()
+    assert (newer.is_current, again.is_current, again.ntotal) == (False, True, 60)
 
 
 def test_a_newer_generation_of_another_precision_has_an_encoder_of_its_own(shards_folder, model_path, tmp_path):
