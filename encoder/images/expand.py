@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.names import IMAGE_SUFFIXES
 from encoder.images.readers.formats import ARCHIVE_SUFFIXES, ARCHIVES
-from encoder.images.shards import IMAGE_SUFFIXES, Shard, ShardKind
+from encoder.images.shards import Shard, ShardKind
 from encoder.runtime.files import (
     AHEAD,
     exists,

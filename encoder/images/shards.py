@@ -5,8 +5,6 @@ from enum import StrEnum
 
 from encoder.runtime.files import FileStatus
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-
 
 class ShardKind(StrEnum):
     """How a shard holds its images, and so how one of them is read back."""
@@ -32,3 +30,5 @@ class Shard:
     """FILES only: image paths in order, POSIX style."""
     status: FileStatus | None = None
     """URLs only: as it was when the shard was named, since asking again takes a request."""
+    root: str | None = None
+    """The folder that the user named and the shard was found in, absolute; None where the shard itself was named."""

@@ -3,10 +3,11 @@
 import hashlib
 import stat
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.samples import Sample, ShardReader, is_unsafe
+from encoder.images.names import escaped, folders_of, from_escaped
+from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
 from encoder.images.sidecars import LABEL_SIDECARS, MAX_SIDECAR_BYTES
 
@@ -49,19 +50,18 @@ class FolderReader(ShardReader):
     @staticmethod
     def read_image(path: str, member: str, _offset: int, _size: int, /) -> bytes:
         """Read a file below the folder."""
+        file = Path(path, member)
         try:
-            return Path(path, member).read_bytes()
-        except OSError as err:
+            return (file if file.exists() else Path(path, from_escaped(member))).read_bytes()
+        except (OSError, ValueError) as err:  # ValueError: a null character, which no file has in its name
             raise HashgrainError(
-                Reason.SHARD_MISSING, f"image {Path(path, member)} could not be read: {err.strerror}"
+                Reason.SHARD_MISSING, f"image {file} could not be read: {getattr(err, 'strerror', None) or err}"
             ) from err
 
     def _sample(self, name: str) -> Sample:
         path = Path(self.shard.path, name)
-        sample = Sample(self.seen, name.encode(errors="replace").decode())
+        sample = Sample(self.seen, escaped(name))
         self.seen += 1
-        if is_unsafe(name.removeprefix("/"), allow_parents=True):
-            return sample.rejected(Reject.UNSAFE_NAME, repr(name))
         if self.wanted is not None and not self.wanted(sample.ordinal):
             return sample
         try:
@@ -78,6 +78,5 @@ class FolderReader(ShardReader):
                     sample.labels |= self.labels_of(suffix, sidecar.read_bytes())
         except OSError as err:
             return sample.rejected(Reject.UNREADABLE, err.strerror or str(err))
-        if not sample.labels and (folder := PurePosixPath(name).parent.name):
-            sample.labels = {"folder": folder}
+        sample.labels = folders_of(name) | sample.labels
         return sample

@@ -10,9 +10,10 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.samples import LateLabels, Sample, ShardReader, is_unsafe
-from encoder.images.shards import IMAGE_SUFFIXES, ShardKind
-from encoder.images.sidecars import MAX_SIDECAR_BYTES, SIDECARS, Labels
+from encoder.images.names import NameKind, key_of, kind_of_name, skipped_as
+from encoder.images.samples import LateLabels, Sample, ShardReader
+from encoder.images.shards import ShardKind
+from encoder.images.sidecars import MAX_SIDECAR_BYTES, Labels
 from encoder.images.tar_walk import Member, MemberKind, TarWalk, is_gzip, open_tar, read_member
 from encoder.runtime.files import FileStatus, status_of
 
@@ -44,9 +45,9 @@ class TarReader(ShardReader):
         try:
             with open_tar(self.shard.path, hasher=digest) as walk:
                 for member in walk:
-                    path = PurePosixPath(member.name)
-                    key, suffix = member.name.removesuffix(path.suffix).removeprefix("./"), path.suffix.lower()
-                    if suffix in SIDECARS and member.kind is MemberKind.FILE:
+                    kind, suffix = kind_of_name(member.name), PurePosixPath(member.name).suffix
+                    key, suffix = key_of(member.name.removesuffix(suffix)), suffix.lower()
+                    if kind is NameKind.LABELS and member.kind is MemberKind.FILE:
                         labels = self.labels_of(suffix, _sidecar(walk, member))
                         if held is not None and held.key == key:
                             held.labels |= labels
@@ -56,11 +57,13 @@ class TarReader(ShardReader):
                             orphans[key] = orphans.get(key, {}) | labels
                         else:
                             self.bad_labels += 1
-                    elif suffix in IMAGE_SUFFIXES and member.kind is not MemberKind.FOLDER:
+                    elif kind is NameKind.IMAGE and member.kind is not MemberKind.FOLDER:
                         if held is not None:
                             yield held
                         held = self._sample(walk, member, key, keys)
                         held.labels |= orphans.pop(key, {})
+                    elif member.kind is not MemberKind.FOLDER:
+                        self.skipped[skipped_as(member.name)] += 1
                 if held is not None:
                     yield held
             self.damage = walk.damage
@@ -88,10 +91,8 @@ class TarReader(ShardReader):
         return self.shard.status or status_of(self.shard.path)
 
     def _sample(self, walk: TarWalk, member: Member, key: str, keys: set[int]) -> Sample:
-        sample = Sample(self.seen, key.encode(errors="replace").decode(), member.offset, member.size)
+        sample = Sample(self.seen, key, member.offset, member.size)
         self.seen += 1
-        if is_unsafe(member.name):
-            return sample.rejected(Reject.UNSAFE_NAME, repr(member.name)[:200])
         if member.kind is MemberKind.LINK:
             return sample.rejected(Reject.LINK, "a link has no bytes of its own")
         if member.kind is not MemberKind.FILE:

@@ -17,8 +17,8 @@ from PIL import Image
 from encoder.errors import Reject
 from encoder.images.decode import RejectedImage, decode, decode_readable, decode_square, square
 from encoder.images.limits import Limits
+from encoder.images.names import IMAGE_SUFFIXES
 from encoder.images.samples import Sample
-from encoder.images.shards import IMAGE_SUFFIXES
 from tests.support.odd_images import GREY, RED, WHITE, OddImage, chunk, noise, odd_images, plain, png, saved
 
 LIMITS = Limits(max_bytes=60_000)

@@ -25,7 +25,7 @@ def test_files_of_a_folder_with_sidecars_empty_and_unreadable_ones(tmp_path):
     found = {sample.key: (sample.reject, sample.labels) for sample in samples}
     assert found == {
         "b.jpg": (None, {"cls": 3}),
-        "bad?.jpg": (Reject.UNSAFE_NAME, {}),
+        "bad\\xff.jpg": (None, {}),
         "fifo.jpg": (Reject.NOT_A_FILE, {}),
         "gone.jpg": (Reject.UNREADABLE, {}),
         "sub/a.jpg": (None, {"folder": "sub"}),
