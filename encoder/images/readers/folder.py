@@ -78,5 +78,5 @@ class FolderReader(ShardReader):
                     sample.labels |= self.labels_of(suffix, sidecar.read_bytes())
         except OSError as err:
             return sample.rejected(Reject.UNREADABLE, err.strerror or str(err))
-        sample.labels = folders_of(name) | sample.labels
+        sample.labels = {**folders_of(name), **sample.labels}
         return sample
