@@ -9,14 +9,26 @@ import typer
 
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.names import HashKind
+from encoder.images.names import counted
 from encoder.levels import DEFAULT_LABELS, parse_bits, parse_levels
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec, Pooling, Precision
-from encoder.runtime.console import EXIT_ERROR, notice, notice_damage, progress, result, run, show_version
+from encoder.runtime.console import (
+    EXIT_ERROR,
+    notice,
+    notice_damage,
+    notice_unread,
+    progress,
+    result,
+    run,
+    show_version,
+)
 from encoder.stream.settings import SkipDuplicates
 from encoder.training.cli import train
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from encoder.codes.summary import CodesSummary
     from encoder.hashing.fit_model import FitSettings
     from encoder.images.shards import Shard
@@ -133,7 +145,9 @@ def fit(
         seed=seed,
         labels=parse_label_map(label) if label else DEFAULT_LABELS,
     )
-    _fit(expand(shards, files_per_shard), settings, out)
+    found = expand(shards, files_per_shard)
+    notice_unread(found.unread)
+    _fit(found, settings, out)
 
 
 @app.command(no_args_is_help=True)
@@ -187,8 +201,13 @@ def encode(
     prefix_keys: Annotated[bool, typer.Option("--prefix-keys", help="Put SHARD/ before each key.")] = False,
     files_per_shard: FilesPerShard = 10_000,
     overwrite: Overwrite = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the code files of shards that are no longer there.")
+    ] = False,
 ) -> None:
     """Encode shards: one code file each, what is done already is kept. The network options are for a model yet to fit.
+
+    An image lies in label.folder, and in label.folder_1, folder_2, ... where folders are nested.
 
     Example: encoder encode 'train-{0000..0127}.tar' --model model.safetensors --out codes
     """
@@ -211,6 +230,7 @@ def encode(
         levels=parse_levels(levels),
         skip=skip_duplicates,
         near_radius=near_radius,
+        prune=prune,
         profile=profile,
     )
     found = expand(shards, files_per_shard)
@@ -226,9 +246,15 @@ def encode(
             model = _fit_or_builtin(found, fit_settings, model, may_fall_back=weights is None)
     with progress("encoding") as advance:
         report = run_encode(found, model, out, settings, lambda at: at.show(advance), notice)
+    report.left_out.update(found.skipped)
     _print_report(report, out)
-    if report.damaged:
+    notice_unread(found.unread)
+    if report.damaged or found.unread:
         raise typer.Exit(EXIT_ERROR)
+    if not report.rows:
+        raise HashgrainError(
+            Reason.TOO_MANY_BAD, f"no image has a code, of {report.seen:,} seen; the rejects of the code files say why"
+        )
 
 
 @app.command()
@@ -264,7 +290,7 @@ def inspect(
         _print_summary(summary)
 
 
-def _fit_or_builtin(shards: "list[Shard]", settings: "FitSettings", out: Path, *, may_fall_back: bool) -> Path:
+def _fit_or_builtin(shards: "Sequence[Shard]", settings: "FitSettings", out: Path, *, may_fall_back: bool) -> Path:
     """Fit a model, or take the built-in one where no weights can be had."""
     try:
         _fit(shards, settings, out)
@@ -276,7 +302,7 @@ def _fit_or_builtin(shards: "list[Shard]", settings: "FitSettings", out: Path, *
     return out
 
 
-def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
+def _fit(shards: "Sequence[Shard]", settings: "FitSettings", out: Path) -> None:
     from encoder.hashing.fit_model import fit as run_fit
 
     with progress("fitting") as advance:
@@ -288,6 +314,11 @@ def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
         f"{settings.backbone.name}, weights {report.weights}; model {out}, fingerprint {report.fingerprint[:12]}"
     )
     notice_damage(report.damaged)
+
+
+def _named(names: "Sequence[str]", most: int = 3) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _print_report(report: "EncodeReport", out: Path) -> None:
@@ -303,8 +334,21 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
             f"{report.encoded / report.seconds:.1f} images/s, {report.bytes / report.seconds / 1e6:,.1f} MB/s of image files"
         )
         result(f"  time of {report.threads} threads: {shares}{gpu}")
+    if report.taken:
+        result(f"  {report.taken:,} images had their codes from an earlier run")
     for reject, count in report.rejects.most_common():
         result(f"  rejected {count:,}: {reject}")
+    if report.left_out:
+        result(f"  {counted(report.left_out)}")
+    if report.dropped:
+        notice(f"{report.dropped:,} images are no longer in their shards, and their codes no longer in {out}")
+    if report.removed:
+        notice(f"removed {_named(report.removed)}: what was in them is in other code files, or gone")
+    if report.gone:
+        notice(
+            f"{_named(report.gone)} in {out}: the shards of these code files are no longer there; an index would hold "
+            "their images all the same (--prune removes them)"
+        )
     if report.bad_labels:
         notice(f"{report.bad_labels:,} label files could not be read; their images are coded without labels")
     notice_damage(report.damaged)

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,17 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
+from encoder.codes.rules import Rules
 from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.shards import ShardKind
+from encoder.images.duplicates import DIGEST_BYTES
+from encoder.images.shards import ShardKind, found_from
 from encoder.images.sidecars import Labels
 from encoder.levels import Level
 from encoder.runtime.publish import publish, sha256_of
 
 SUFFIX = ".h5"
 MAGIC = "hashgrain-codes"
-VERSION = 1
+VERSION = 2
 USER_BLOCK = 512
 
 
@@ -48,6 +50,12 @@ class ShardRecord:
     """Why the shard was not whole, or None."""
     key_prefix: str
     """What stands before each image's own name in its key."""
+    relative: str | None = None
+    """The path from the code file's folder, where the shard lies beside or below it: then both may move together."""
+
+    def found_from(self, folder: Path) -> str:
+        """Return the path of the shard for a code file in `folder`: where both moved together, the new one."""
+        return found_from(folder, self.path, self.relative)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,10 @@ class CodeHeader:
     rows: int
     rejects: int
     bad_labels: int
+    rules: Rules = field(default_factory=Rules)
+    """What decided which images became rows; a file of version 1 does not say."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Files in the shard that are neither images nor labels, by kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,16 @@ class RejectRow:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of an image are, and which they are."""
+
+    offset: int
+    size: int
+    digest: bytes
+    """`digest_of` its bytes."""
+
+
 class CodeFileWriter:
     """Collects the rows and rejects of one shard in bounded memory; `finish` makes the file appear, whole."""
 
@@ -93,21 +115,23 @@ class CodeFileWriter:
         self._folder, self._bits = folder, dict(bits)
         self._codes = {level: Spool(folder) for level in bits}
         self._keys, self._places, self._labels = TextSpool(folder), Spool(folder), Spool(folder)
+        self._digests = Spool(folder)
         self._rejected = {name: TextSpool(folder) for name in ("key", "reason", "detail")}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        columns: list[Spool | TextSpool] = [self._keys, self._places, self._labels]
+        columns: list[Spool | TextSpool] = [self._keys, self._places, self._digests, self._labels]
         for column in (*columns, *self._codes.values(), *self._rejected.values()):
             column.close()
 
-    def add(self, key: str, place: tuple[int, int], labels: Labels, codes: Mapping[Level, bytes]) -> int:
-        """Append one image: its key, (offset, size) of its bytes, labels and packed code per level; return its row."""
+    def add(self, key: str, place: Place, labels: Labels, codes: Mapping[Level, bytes]) -> int:
+        """Append one image: its key, the place of its bytes, labels and packed code per level; return its row."""
         row = self.rows
         self._keys.append(key)
-        self._places.append(place[0].to_bytes(8, "little") + place[1].to_bytes(8, "little"))
+        self._digests.append(place.digest)
+        self._places.append(place.offset.to_bytes(8, "little") + place.size.to_bytes(8, "little"))
         for level, code in codes.items():
             self._codes[level].append(code)
         self.rows += 1
@@ -149,6 +173,7 @@ class CodeFileWriter:
             _write(file, f"codes/{level}", self._codes[level], np.uint8, (self.rows, nbits // 8))
         _write_text(file, "keys", self._keys)
         _write(file, "places", self._places, np.uint64, (self.rows, 2))
+        _write(file, "digests", self._digests, np.uint8, (self.rows, DIGEST_BYTES))
         for name, column in self._rejected.items():
             _write_text(file, f"rejects/{name}", column)
         self._write_labels(file)
@@ -201,8 +226,8 @@ def _seal(path: Path) -> None:
         file.write(block)
 
 
-def _user_block(path: Path) -> bytes:
-    text = f"{MAGIC} {VERSION}\nbytes {path.stat().st_size}\nsha256 {sha256_of(path, USER_BLOCK)}\n"
+def _user_block(path: Path, version: int = VERSION) -> bytes:
+    text = f"{MAGIC} {version}\nbytes {path.stat().st_size}\nsha256 {sha256_of(path, USER_BLOCK)}\n"
     return text.encode().ljust(USER_BLOCK, b"\0")
 
 
@@ -221,7 +246,7 @@ def _check_seal(path: Path) -> None:
             Reason.CODES_DAMAGED,
             f"code file {path} has format version {version}, this program reads {VERSION}; upgrade hashgrain",
         )
-    if block != _user_block(path):
+    if not version.isdecimal() or block != _user_block(path, int(version)):
         raise _damaged(
             path, f"its {path.stat().st_size:,} bytes are not the ones that were written (size or SHA-256 differ)"
         )
@@ -260,6 +285,13 @@ class CodeFile:
         """Return uint64[rows, 2]: offset and size in bytes of each image in its shard."""
         places: npt.NDArray[np.uint64] = self._file["places"][:]
         return places
+
+    def digests(self) -> npt.NDArray[np.uint8] | None:
+        """Return uint8[rows, DIGEST_BYTES], `digest_of` each image; None for a file of version 1."""
+        if "digests" not in self._file:
+            return None
+        digests: npt.NDArray[np.uint8] = self._dataset("digests", np.uint8, (self.header.rows, DIGEST_BYTES))[:]
+        return digests
 
     def label_fields(self) -> dict[str, bool]:
         """Return each label field's name and whether it holds strings (else integers)."""
@@ -309,6 +341,7 @@ def _header(file: h5py.File) -> CodeHeader:
         | {
             "bits": {level: int(fields["bits"][level]) for level in Level if level in fields["bits"]},
             "shard": ShardRecord(**shard | {"kind": ShardKind(shard["kind"])}),
+            "rules": Rules.read(fields["rules"]) if "rules" in fields else Rules(),
         }
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from enum import Enum, auto
 from pathlib import PurePosixPath
 
@@ -67,7 +68,7 @@ def skipped_as(name: str) -> str:
     return escaped(PurePosixPath(name).suffix.lower()[:16]) or "no ending"
 
 
-def counted(skipped: "dict[str, int]") -> str:
+def counted(skipped: Mapping[str, int]) -> str:
     """Return files that were left out in words: `skipped 3 files: 2 .txt, 1 .zst`."""
     total = sum(skipped.values())
     kinds = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))

@@ -69,6 +69,12 @@ def notice_damage(shards: Mapping[str, str]) -> None:
         notice(f"error: shard {path} is damaged: {why}; what was readable is used")
 
 
+def notice_unread(folders: Mapping[str, str]) -> None:
+    """Write a line for each folder that could not be read, with the reason why."""
+    for path, why in folders.items():
+        notice(f"error: folder {path} could not be read: {why}; its images are missing")
+
+
 def result(line: str) -> None:
     """Write a line of a command's answer to stdout."""
     sys.stdout.write(_harmless(line) + "\n")

@@ -9,7 +9,7 @@ import typer
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, parse_bits, parse_level
 from encoder.model.spec import BackboneSpec, Precision
-from encoder.runtime.console import notice_damage, progress, result
+from encoder.runtime.console import notice_damage, notice_unread, progress, result
 from encoder.training.losses.names import LossKind
 from encoder.training.recipes import Recipe, settings_for
 
@@ -102,6 +102,7 @@ def train(
         seed=seed,
     )
     found = expand(shards, files_per_shard)
+    notice_unread(found.unread)
     with progress("training") as advance:
 
         def show(at: TrainProgress) -> None:

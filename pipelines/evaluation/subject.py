@@ -122,7 +122,7 @@ def open_subject(
             with progress(f"encoding {name}") as advance:
                 report = _encode(found, model_path, out / name, how, advance)
             files += [out / name / f"{shard.name}{SUFFIX}" for shard in found]
-            shards, rejects = shards + found, rejects + report.rejects.total()
+            shards, rejects = [*shards, *found], rejects + report.rejects.total()
         if files:
             parts[name] = read_codes(files, fields)
     if "test" not in parts:

@@ -144,9 +144,9 @@ def test_a_hostile_file_with_a_true_digest_is_refused(write_codes, harm):
 
 def test_a_newer_version_says_upgrade(write_codes):
     path = small(write_codes)
-    path.write_bytes(path.read_bytes().replace(b"hashgrain-codes 1", b"hashgrain-codes 2", 1))
+    path.write_bytes(path.read_bytes().replace(b"hashgrain-codes 2", b"hashgrain-codes 3", 1))
     with (
-        pytest.raises(HashgrainError, match="format version 2, this program reads 1; upgrade hashgrain"),
+        pytest.raises(HashgrainError, match="format version 3, this program reads 2; upgrade hashgrain"),
         open_codes(path),
     ):
         pass
