@@ -196,6 +196,7 @@ def encode(
     from encoder.images.expand import expand
     from encoder.images.limits import Limits
     from encoder.model.spec import MODEL_NAME
+    from encoder.runtime.publish import make_folder
     from encoder.stream.job import encode as run_encode
     from encoder.stream.settings import EncodeSettings, MaxBad
 
@@ -219,7 +220,7 @@ def encode(
         if not model.exists():
             named = weights or "DEFAULT"
             notice(f"no model given and none in {out}: fitting one ({hash_kind} on {backbone}, weights {named})")
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             fit_settings = FitSettings(
                 BackboneSpec(backbone), weights=named, kind=hash_kind, bits=parse_bits(bits), image_size=image_size
             )

@@ -21,6 +21,7 @@ from encoder.model.network import HashNetwork
 from encoder.model.spec import BackboneSpec, ModelConfig, Normalisation, Precision
 from encoder.model.threeblock import ThreeBlock
 from encoder.model.weights import NO_WEIGHTS, load_backbone
+from encoder.runtime.publish import make_folder
 from encoder.training.batches import CHUNK
 from encoder.training.class_codes import nested_codes, spread_codes
 from encoder.training.dataset import TrainingImages, read_images
@@ -95,7 +96,7 @@ def train(
         HashgrainError: `weights-unavailable`, `fit-impossible`, `shard-missing`, `write-failed`, `bad-value`, `exists`.
     """
     device, dtype = machine.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with process_group(device) as share:
         number, processes = share
         if processes > 1 and settings.batch % (CHUNK * processes):
