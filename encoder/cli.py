@@ -13,6 +13,7 @@ from encoder.levels import DEFAULT_LABELS, parse_bits, parse_levels
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec, Pooling, Precision
 from encoder.runtime.console import EXIT_ERROR, notice, notice_damage, progress, result, run, show_version
+from encoder.runtime.files import exists
 from encoder.stream.settings import SkipDuplicates
 from encoder.training.cli import train
 
@@ -116,7 +117,7 @@ def fit(
     from encoder.images.classes import parse_label_map
     from encoder.images.expand import expand
 
-    if out.exists() and not overwrite:
+    if exists(out) and not overwrite:
         raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
     if label and not hash_kind.supervised:
         raise HashgrainError(
@@ -217,7 +218,7 @@ def encode(
     found = expand(shards, files_per_shard)
     if model is None:
         model = out / MODEL_NAME
-        if not model.exists():
+        if not exists(model):
             named = weights or "DEFAULT"
             notice(f"no model given and none in {out}: fitting one ({hash_kind} on {backbone}, weights {named})")
             make_folder(out)

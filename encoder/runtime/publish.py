@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, why
 from encoder.runtime.claims import claimed, refuse_claims
 
 PARTIAL = ".hashgrain.partial"
@@ -31,9 +31,7 @@ def publish(path: Path) -> Iterator[Path]:
     Raises:
         HashgrainError: `write-failed` when the disk refuses; nothing stands under `path` that did not before.
     """
-    partial = path.with_name(path.name + PARTIAL)
-    if "\0" in str(path):
-        raise HashgrainError(Reason.WRITE_FAILED, f"{str(path)!r} is not the name of a file; choose another")
+    partial = _partial(path)
     try:
         yield partial
         sync_file(partial)
@@ -44,6 +42,22 @@ def publish(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # what kept it from being made
             partial.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Raise now what `publish` would raise, when the work is done, of a place where no file can be made."""
+    partial = _partial(path)
+    try:
+        partial.touch()
+        partial.unlink(missing_ok=True)
+    except OSError as err:
+        raise write_failed(path, err) from err
+
+
+def _partial(path: Path) -> Path:
+    if "\0" in str(path):
+        raise HashgrainError(Reason.WRITE_FAILED, f"{str(path)!r} is not the name of a file; choose another")
+    return path.with_name(path.name + PARTIAL)
 
 
 def write_failed(what: Path | str, err: OSError) -> HashgrainError:
@@ -145,11 +159,6 @@ def _no_folder(folder: Path, err: OSError | ValueError) -> HashgrainError:
         Reason.WRITE_FAILED,
         f"{folder} is not a folder that can be written to ({why(err)}{what}); choose another one",
     )
-
-
-def why(err: OSError | ValueError) -> str:
-    """Return why the system refused, in words."""
-    return getattr(err, "strerror", None) or str(err)
 
 
 def _open_lock(folder: Path) -> int:
