@@ -23,6 +23,7 @@ from encoder.runtime.console import (
     run,
     show_version,
 )
+from encoder.runtime.files import exists
 from encoder.stream.settings import SkipDuplicates
 from encoder.training.cli import train
 
@@ -128,7 +129,7 @@ def fit(
     from encoder.images.classes import parse_label_map
     from encoder.images.expand import expand
 
-    if out.exists() and not overwrite:
+    if exists(out) and not overwrite:
         raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
     if label and not hash_kind.supervised:
         raise HashgrainError(
@@ -215,6 +216,7 @@ def encode(
     from encoder.images.expand import expand
     from encoder.images.limits import Limits
     from encoder.model.spec import MODEL_NAME
+    from encoder.runtime.publish import make_folder
     from encoder.stream.job import encode as run_encode
     from encoder.stream.settings import EncodeSettings, MaxBad
 
@@ -236,10 +238,10 @@ def encode(
     found = expand(shards, files_per_shard)
     if model is None:
         model = out / MODEL_NAME
-        if not model.exists():
+        if not exists(model):
             named = weights or "DEFAULT"
             notice(f"no model given and none in {out}: fitting one ({hash_kind} on {backbone}, weights {named})")
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             fit_settings = FitSettings(
                 BackboneSpec(backbone), weights=named, kind=hash_kind, bits=parse_bits(bits), image_size=image_size
             )

@@ -43,6 +43,8 @@ class Reason(StrEnum):
     """No index where one was expected."""
     INDEX_DAMAGED = "index-damaged"
     """An index file's bytes are not what its builder wrote."""
+    TOO_NEW = "too-new"
+    """A file is of a format version that this program does not know yet."""
     LEVEL_UNKNOWN = "level-unknown"
     """A level that does not exist, or is not in this file."""
     LEAK = "leak"
@@ -82,6 +84,11 @@ def shown(value: object) -> str:
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{value.dtype}{list(value.shape)}"
     return repr(value)[:80]
+
+
+def why(err: OSError | ValueError) -> str:
+    """Return why the system refused a path, in words; a `ValueError` says that a path is none, for a null character."""
+    return getattr(err, "strerror", None) or str(err)
 
 
 class Reject(StrEnum):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, why
 from encoder.runtime.locks import ForkLock
 from encoder.runtime.publish import sha256_of
 from indexer.answer import answer_queries
@@ -93,11 +93,19 @@ class Index(Snapshot):
                 f"{self.path} holds no model, none stood beside its code files; give the one that made them",
             )
         path = self._model or self.folder / str(self.manifest.model)
-        if not path.is_file():
+        try:
+            found = sha256_of(path)
+        except (OSError, ValueError) as err:
             raise HashgrainError(
-                Reason.MODEL_INVALID, f"model file {path} does not exist; give the one that made the codes"
+                Reason.MODEL_INVALID,
+                f"model file {path} could not be read ({why(err)}); give the one that made the codes",
+            ) from err
+        if found != self.manifest.fingerprint and self._model is None:
+            raise HashgrainError(
+                Reason.INDEX_DAMAGED,
+                f"the model of index {self.path} is damaged: {path} does not match its SHA-256; build the index again",
             )
-        if (found := sha256_of(path)) != self.manifest.fingerprint:
+        if found != self.manifest.fingerprint:
             raise HashgrainError(
                 Reason.MODEL_MISMATCH,
                 f"model {path} has fingerprint {found[:12]}, the codes of {self.path} were made by "

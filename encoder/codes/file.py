@@ -21,11 +21,12 @@ from encoder.bits import Codes
 from encoder.codes.rules import Rules
 from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
-from encoder.errors import HashgrainError, Reason, Reject
+from encoder.errors import HashgrainError, Reason, Reject, why
 from encoder.images.duplicates import DIGEST_BYTES
 from encoder.images.shards import ShardKind, found_from
 from encoder.images.sidecars import Labels
 from encoder.levels import Level
+from encoder.runtime.files import exists
 from encoder.runtime.publish import publish, sha256_of
 
 SUFFIX = ".h5"
@@ -236,14 +237,19 @@ def _check_seal(path: Path) -> None:
     try:
         with path.open("rb") as file:
             block = file.read(USER_BLOCK)
-    except OSError as err:
-        raise HashgrainError(Reason.CODES_MISSING, f"code file {path} could not be read: {err.strerror}") from err
+    except (OSError, ValueError) as err:
+        raise HashgrainError(
+            Reason.CODES_MISSING, f"code file {path} could not be read ({why(err)}); give one that can be read"
+        ) from err
     magic, _, version = block.partition(b"\n")[0].decode("ascii", errors="replace").partition(" ")
     if magic != MAGIC:
-        raise _damaged(path, f"it does not begin with {MAGIC!r}")
+        raise HashgrainError(
+            Reason.CODES_MISSING,
+            f"{path} is not a code file (it does not begin with {MAGIC!r}); give files or folders that encoding has written",
+        )
     if version.isdecimal() and int(version) > VERSION:
         raise HashgrainError(
-            Reason.CODES_DAMAGED,
+            Reason.TOO_NEW,
             f"code file {path} has format version {version}, this program reads {VERSION}; upgrade hashgrain",
         )
     if not version.isdecimal() or block != _user_block(path, int(version)):
@@ -252,9 +258,9 @@ def _check_seal(path: Path) -> None:
         )
 
 
-def _damaged(path: Path, why: str) -> HashgrainError:
+def _damaged(path: Path, fault: str) -> HashgrainError:
     return HashgrainError(
-        Reason.CODES_DAMAGED, f"code file {path} is damaged: {why}; delete it and encode its shard again"
+        Reason.CODES_DAMAGED, f"code file {path} is damaged: {fault}; delete it and encode its shard again"
     )
 
 
@@ -379,8 +385,10 @@ def list_code_files(paths: Sequence[Path]) -> list[Path]:
     """
     listed: dict[Path, None] = {}
     for path in paths:
-        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        if not files or not files[0].exists():
+        files = [path] if exists(path) else []
+        if files and path.is_dir():
+            files = sorted(path.glob(f"*{SUFFIX}"))
+        if not files:
             raise HashgrainError(
                 Reason.CODES_MISSING,
                 f"no code file (*{SUFFIX}) at {path}; encode some shards",
