@@ -18,7 +18,7 @@ from encoder.codes.file import SUFFIX, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.fit_model import FitSettings, fit
 from encoder.images.expand import expand
-from encoder.images.sidecars import Labels
+from encoder.images.labels import Labels
 from encoder.levels import Level, parse_bits
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec

@@ -21,8 +21,8 @@ from encoder.bits import Codes
 from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason, Reject
+from encoder.images.labels import Labels
 from encoder.images.shards import ShardKind
-from encoder.images.sidecars import Labels
 from encoder.levels import Level
 from encoder.runtime.publish import publish, sha256_of
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from encoder.errors import Reject
+from encoder.images.labels import Labels
 from encoder.images.limits import Limits
 from encoder.images.shards import Shard, ShardKind
-from encoder.images.sidecars import Labels, parse_labels
+from encoder.images.sidecars import parse_labels
 
 
 @dataclass(slots=True)

@@ -1,16 +1,13 @@
 """Labels of an image: the integers and strings of its sidecar file."""
 
 import json
-from typing import TypeAlias
 
-LabelValue: TypeAlias = int | str
-Labels: TypeAlias = dict[str, LabelValue]
+from encoder.images.labels import MAX_CHARS, Labels, LabelValue
 
 LABEL_SIDECARS = (".json", ".cls")
 SIDECARS = (*LABEL_SIDECARS, ".txt")
 MAX_SIDECAR_BYTES = 1 << 20
 MAX_FIELDS = 64
-MAX_CHARS = 1024
 
 
 def parse_labels(suffix: str, data: bytes) -> Labels:
@@ -41,7 +38,7 @@ def parse_labels(suffix: str, data: bytes) -> Labels:
     return {_clean(name): _bounded(value) for name, value in fields.items() if isinstance(value, int | str)}
 
 
-def _bounded(value: LabelValue) -> LabelValue:
+def _bounded(value: int | str) -> LabelValue:
     if isinstance(value, str):
         return _clean(value)
     return int(value) if -(2**63) <= value < 2**63 else _clean(str(value))

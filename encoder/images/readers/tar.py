@@ -10,9 +10,10 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from encoder.errors import HashgrainError, Reason, Reject
+from encoder.images.labels import Labels
 from encoder.images.samples import LateLabels, Sample, ShardReader, is_unsafe
 from encoder.images.shards import IMAGE_SUFFIXES, ShardKind
-from encoder.images.sidecars import MAX_SIDECAR_BYTES, SIDECARS, Labels
+from encoder.images.sidecars import MAX_SIDECAR_BYTES, SIDECARS
 from encoder.images.tar_walk import Member, MemberKind, TarWalk, is_gzip, open_tar, read_member
 from encoder.runtime.files import FileStatus, status_of
 
