@@ -48,7 +48,7 @@ class TarReader(ShardReader):
                     path = PurePosixPath(member.name)
                     key, suffix = member.name.removesuffix(path.suffix).removeprefix("./"), path.suffix.lower()
                     if suffix in SIDECARS and member.kind is MemberKind.FILE:
-                        labels = self.labels_of(suffix, _sidecar(walk, member))
+                        labels = self.labels_of(member.name, _sidecar(walk, member))
                         if held is not None and held.key == key:
                             held.labels |= labels
                         elif hash(key) in keys:
@@ -56,7 +56,9 @@ class TarReader(ShardReader):
                         elif len(orphans) < MAX_ORPHANS:
                             orphans[key] = orphans.get(key, {}) | labels
                         else:
-                            self.bad_labels += 1
+                            self.bad_labels.add(
+                                member.name, "its image has not come yet, nor have those of many before"
+                            )
                     elif suffix in IMAGE_SUFFIXES and member.kind is not MemberKind.FOLDER:
                         if held is not None:
                             yield held
@@ -120,5 +122,5 @@ class GzipTarReader(TarReader):
     sequential = True
 
 
-def _sidecar(walk: TarWalk, member: Member) -> bytes:
-    return walk.read(member) if member.size <= MAX_SIDECAR_BYTES else b""
+def _sidecar(walk: TarWalk, member: Member) -> bytes | None:
+    return walk.read(member) if member.size <= MAX_SIDECAR_BYTES else None
