@@ -263,6 +263,9 @@ def encode(
 def inspect(
     codes: Annotated[list[Path] | None, typer.Argument(help="Code files or folders.", show_default="codes")] = None,
     rejects: Annotated[bool, typer.Option("--rejects", help="List every rejected image with its reason.")] = False,
+    bad_labels: Annotated[
+        bool, typer.Option("--bad-labels", help="List labels that could not be kept, the first 100 per shard, and why.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what code files hold: counts, levels, labels, rejects by reason, health of the bits.
@@ -273,17 +276,15 @@ def inspect(
     from encoder.codes.summary import summarise
 
     files = list_code_files(codes or [Path("codes")])
-    if rejects:
+    if rejects or bad_labels:
         for path in files:
             with open_codes(path) as file:
-                for row in file.rejects():
-                    fields = {
-                        "shard": file.header.shard.path,
-                        "key": row.key,
-                        "reason": row.reject,
-                        "detail": row.detail,
-                    }
-                    result(json.dumps(fields) if as_json else "\t".join(fields.values()))
+                shard = file.header.shard.path
+                rows = [{"key": row.key, "reason": row.reject, "detail": row.detail} for row in file.rejects()]
+                bad = [{"name": one.name, "why": one.why} for one in file.bad_labels()]
+                for fields in rows * rejects + bad * bad_labels:
+                    line = {"shard": shard, **fields}
+                    result(json.dumps(line) if as_json else "\t".join(line.values()))
         return
     summary = summarise(files)
     if as_json:
@@ -352,7 +353,9 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
             "their images all the same (--prune removes them)"
         )
     if report.bad_labels:
-        notice(f"{report.bad_labels:,} label files could not be read; their images are coded without labels")
+        notice(
+            f"{report.bad_labels:,} labels could not be kept as they are: `encoder inspect {out} --bad-labels` says why"
+        )
     notice_damage(report.damaged)
 
 
@@ -370,9 +373,9 @@ def _print_summary(summary: "CodesSummary") -> None:
             f"{level:7} {health.nbits:5} {health.mean_balance:17.1%} {health.worst_balance:30.1%} {health.distinct:23.1%}"
         )
     for name, count in summary.labels.items():
-        result(f"label {name}: {count:,} rows")
+        result(f"label {name} ({summary.label_kinds[name]}): {count:,} rows")
     if summary.bad_labels:
-        result(f"unreadable label files: {summary.bad_labels:,}")
+        result(f"labels that could not be kept: {summary.bad_labels:,}, see --bad-labels")
     for path in summary.sequential:
         result(f"compressed shard, hits are read back from the front: {path}")
     for path, why in summary.damaged.items():

@@ -11,20 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
+from encoder.codes.label_columns import LabelColumn
+from encoder.codes.labels import LabelReader, LabelSpool, write_bad_labels, write_labels
 from encoder.codes.rules import Rules
 from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason, Reject, why
 from encoder.images.duplicates import DIGEST_BYTES
+from encoder.images.labels import BadLabel, BadLabels, LabelKind, Labels
 from encoder.images.shards import ShardKind, found_from
-from encoder.images.sidecars import Labels
 from encoder.levels import Level
 from encoder.runtime.files import exists
 from encoder.runtime.publish import publish, sha256_of
@@ -80,15 +82,6 @@ class CodeHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelColumn:
-    """One label field over the rows of a file."""
-
-    values: npt.NDArray[np.int64] | TextColumn
-    present: npt.NDArray[np.bool_]
-    """bool[rows]: whether the row has the field; where not, its value is 0 or ""."""
-
-
-@dataclass(frozen=True, slots=True)
 class RejectRow:
     """One image that was seen and has no code."""
 
@@ -113,9 +106,10 @@ class CodeFileWriter:
     def __init__(self, folder: Path, bits: Mapping[Level, int]) -> None:
         self.rows = self.rejects = 0
         self.reasons: Counter[Reject] = Counter()
+        self.bad_labels = BadLabels()
         self._folder, self._bits = folder, dict(bits)
         self._codes = {level: Spool(folder) for level in bits}
-        self._keys, self._places, self._labels = TextSpool(folder), Spool(folder), Spool(folder)
+        self._keys, self._places, self._labels = TextSpool(folder), Spool(folder), LabelSpool(folder)
         self._digests = Spool(folder)
         self._rejected = {name: TextSpool(folder) for name in ("key", "reason", "detail")}
 
@@ -123,7 +117,7 @@ class CodeFileWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        columns: list[Spool | TextSpool] = [self._keys, self._places, self._digests, self._labels]
+        columns: list[Spool | TextSpool | LabelSpool] = [self._keys, self._places, self._digests, self._labels]
         for column in (*columns, *self._codes.values(), *self._rejected.values()):
             column.close()
 
@@ -136,13 +130,13 @@ class CodeFileWriter:
         for level, code in codes.items():
             self._codes[level].append(code)
         self.rows += 1
-        self.label(row, labels)
+        self.label(row, labels, key)
         return row
 
-    def label(self, row: int, labels: Labels) -> None:
-        """Give a row labels; later ones win."""
-        if labels:
-            self._labels.append(json.dumps([row, labels]).encode() + b"\n")
+    def label(self, row: int, labels: Labels, key: str) -> None:
+        """Give a row labels; later ones win. What cannot be kept of them is counted."""
+        for why in self._labels.add(row, key, labels):
+            self.bad_labels.add(key, why)
 
     def reject(self, key: str, reject: Reject, detail: str) -> None:
         """Record an image that has no code, and why."""
@@ -157,7 +151,14 @@ class CodeFileWriter:
         Raises:
             HashgrainError: `write-failed`.
         """
-        header = replace(header, seen=self.rows + self.rejects, rows=self.rows, rejects=self.rejects, bits=self._bits)
+        header = replace(
+            header,
+            seen=self.rows + self.rejects,
+            rows=self.rows,
+            rejects=self.rejects,
+            bits=self._bits,
+            bad_labels=header.bad_labels + self.bad_labels.count,
+        )
         with publish(path) as partial:
             with PatientFile(partial, "w+") as disk:
                 with h5py.File(disk, "w", userblock_size=USER_BLOCK) as file:
@@ -177,30 +178,8 @@ class CodeFileWriter:
         _write(file, "digests", self._digests, np.uint8, (self.rows, DIGEST_BYTES))
         for name, column in self._rejected.items():
             _write_text(file, f"rejects/{name}", column)
-        self._write_labels(file)
-
-    def _write_labels(self, file: h5py.File) -> None:
-        """Write each field as int64 where every value is an integer, else as strings; `present` marks who has it."""
-        is_text: dict[str, bool] = {}
-        for line in self._labels.lines():
-            for name, value in json.loads(line)[1].items():
-                is_text[name] = is_text.get(name, False) or isinstance(value, str)
-        for number, name in enumerate(sorted(is_text)):
-            group = file.create_group(f"labels/{number:03d}")
-            group.attrs["name"] = name
-            values: list[Any] = ["" if is_text[name] else 0] * self.rows
-            present = np.zeros(self.rows, dtype=np.uint8)
-            for line in self._labels.lines():
-                row, labels = json.loads(line)
-                if name in labels:
-                    values[row], present[row] = labels[name], 1
-            if is_text[name]:
-                column = TextColumn.of(map(str, values))
-                group.create_dataset("text", data=column.text)
-                group.create_dataset("offsets", data=column.offsets)
-            else:
-                group.create_dataset("values", data=np.array(values, dtype=np.int64))
-            group.create_dataset("present", data=present)
+        write_labels(file, self._labels, self.rows)
+        write_bad_labels(file, self.bad_labels)
 
 
 def _write_text(file: h5py.File, name: str, spool: TextSpool) -> None:
@@ -274,7 +253,7 @@ class CodeFile:
         for level, nbits in self.header.bits.items():
             self._dataset(f"codes/{level}", np.uint8, (rows, nbits // 8))
         self._dataset("places", np.uint64, (rows, 2))
-        self._label_groups = {str(group.attrs["name"]): group for group in file.get("labels", {}).values()}
+        self._labels = LabelReader(file, rows, self._dataset)
         if self.header.seen != rows + self.header.rejects:
             raise _damaged(path, f"{self.header.seen} images seen are not {rows} rows + {self.header.rejects} rejects")
 
@@ -299,19 +278,24 @@ class CodeFile:
         digests: npt.NDArray[np.uint8] = self._dataset("digests", np.uint8, (self.header.rows, DIGEST_BYTES))[:]
         return digests
 
-    def label_fields(self) -> dict[str, bool]:
-        """Return each label field's name and whether it holds strings (else integers)."""
-        return {name: "values" not in group for name, group in self._label_groups.items()}
+    def label_fields(self) -> dict[str, LabelKind]:
+        """Return each label field's name and kind, in the order of the names."""
+        return self._labels.kinds
 
     def label(self, name: str) -> LabelColumn:
         """Return one label field over the rows; absent everywhere if the shard does not have it."""
-        rows, group = self.header.rows, self._label_groups.get(name)
-        if group is None:
-            return LabelColumn(np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_))
-        present = self._dataset(f"{group.name}/present", np.uint8, (rows,))[:] != 0
-        if "values" in group:
-            return LabelColumn(self._dataset(f"{group.name}/values", np.int64, (rows,))[:], present)
-        return LabelColumn(self._text(group.name, rows), present)
+        try:
+            return self._labels.column(name)
+        except ValueError as err:
+            raise _damaged(self.path, str(err)) from err
+
+    def bad_labels(self) -> list[BadLabel]:
+        """Return the first labels that could not be kept as they are; the header counts all."""
+        if "bad_labels" not in self._file:
+            return []
+        named = self._file["bad_labels/name/offsets"].size - 1
+        columns = (self._text(f"bad_labels/{part}", named) for part in ("name", "why"))
+        return [BadLabel(name, why) for name, why in zip(*columns, strict=True)]
 
     def rejects(self) -> list[RejectRow]:
         """Return the images without a code."""

@@ -15,10 +15,10 @@ from encoder.hashing.methods import fit_layer
 from encoder.hashing.names import HashKind
 from encoder.images.classes import classes_of, field_of
 from encoder.images.decode import decode_readable
+from encoder.images.labels import Labels
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard
-from encoder.images.sidecars import Labels
 from encoder.levels import DEFAULT_BITS, DEFAULT_LABELS, STAGE_LEVELS, Level
 from encoder.model.device import fast_dtype
 from encoder.model.model_file import save_model

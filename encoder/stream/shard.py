@@ -136,6 +136,7 @@ def code_shards(
                     _write(writer, batch, rows)
                 yield batch.done()
             with telemetry.span(Stage.WRITE):
+                writer.bad_labels.extend(job.reader.bad_labels)
                 header = writer.finish(out / f"{job.shard.name}{SUFFIX}", _header(job, encoder, out, settings))
             yield ShardDone(header, writer.reasons)
 
@@ -237,7 +238,7 @@ def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int]) -> None:
     for entry in batch.entries:
         if isinstance(entry, LateLabels):
             if (row := rows.get(hash(entry.key))) is not None:
-                writer.label(row, entry.labels)
+                writer.label(row, entry.labels, prefix + entry.key)
         elif entry.reject is not None:
             writer.reject(prefix + entry.key, entry.reject, entry.detail)
         else:
@@ -268,7 +269,7 @@ def _header(job: _Job, encoder: ImageEncoder, out: Path, settings: EncodeSetting
         seen=0,
         rows=0,
         rejects=0,
-        bad_labels=reader.bad_labels,
+        bad_labels=0,
         rules=settings.rules(),
         skipped=dict(reader.skipped),
     )

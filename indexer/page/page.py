@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from encoder.errors import HashgrainError
-from encoder.images.sidecars import Labels
+from encoder.images.labels import Labels
 from encoder.levels import Level
 from encoder.runtime.publish import write_bytes
 from indexer.index import Index

@@ -14,8 +14,8 @@ from encoder.bits import Codes
 from encoder.codes.file import SUFFIX, list_code_files, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.images.expand import expand
+from encoder.images.labels import LabelValue
 from encoder.images.shards import Shard
-from encoder.images.sidecars import LabelValue
 from encoder.levels import Level
 from encoder.runtime.console import Advance
 from encoder.runtime.files import exists

@@ -79,7 +79,7 @@ def test_the_user_block_is_the_one_in_the_specification():
 
 
 def test_the_writer_still_writes_what_the_golden_file_holds(tmp_path):
-    """Content, not bytes: another HDF5 version may lay the same datasets out in another order."""
+    """Content, not bytes: another HDF5 version may lay the same datasets out in another order. Version 1 named no kinds of labels."""
 
     def content(path):
         with h5py.File(path) as file:

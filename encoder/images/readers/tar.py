@@ -10,10 +10,11 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from encoder.errors import HashgrainError, Reason, Reject
+from encoder.images.labels import Labels
 from encoder.images.names import NameKind, key_of, kind_of_name, skipped_as
 from encoder.images.samples import LateLabels, Sample, ShardReader
 from encoder.images.shards import ShardKind
-from encoder.images.sidecars import MAX_SIDECAR_BYTES, Labels
+from encoder.images.sidecars import MAX_SIDECAR_BYTES
 from encoder.images.tar_walk import Member, MemberKind, TarWalk, is_gzip, open_tar, read_member
 from encoder.runtime.files import FileStatus, status_of
 
@@ -46,9 +47,9 @@ class TarReader(ShardReader):
             with open_tar(self.shard.path, hasher=digest) as walk:
                 for member in walk:
                     kind, suffix = kind_of_name(member.name), PurePosixPath(member.name).suffix
-                    key, suffix = key_of(member.name.removesuffix(suffix)), suffix.lower()
+                    key = key_of(member.name.removesuffix(suffix))
                     if kind is NameKind.LABELS and member.kind is MemberKind.FILE:
-                        labels = self.labels_of(suffix, _sidecar(walk, member))
+                        labels = self.labels_of(member.name, _sidecar(walk, member))
                         if held is not None and held.key == key:
                             held.labels |= labels
                         elif hash(key) in keys:
@@ -56,7 +57,9 @@ class TarReader(ShardReader):
                         elif len(orphans) < MAX_ORPHANS:
                             orphans[key] = orphans.get(key, {}) | labels
                         else:
-                            self.bad_labels += 1
+                            self.bad_labels.add(
+                                member.name, "its image has not come yet, nor have those of many before"
+                            )
                     elif kind is NameKind.IMAGE and member.kind is not MemberKind.FOLDER:
                         if held is not None:
                             yield held
@@ -120,5 +123,5 @@ class GzipTarReader(TarReader):
     sequential = True
 
 
-def _sidecar(walk: TarWalk, member: Member) -> bytes:
-    return walk.read(member) if member.size <= MAX_SIDECAR_BYTES else b""
+def _sidecar(walk: TarWalk, member: Member) -> bytes | None:
+    return walk.read(member) if member.size <= MAX_SIDECAR_BYTES else None
