@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.names import IMAGE_SUFFIXES
-from encoder.images.readers.formats import ARCHIVE_SUFFIXES, ARCHIVES
+from encoder.images.readers.formats import ARCHIVE_SUFFIXES, kind_of, suffix_of
 from encoder.images.shards import Shard, ShardKind
 from encoder.runtime.files import (
     AHEAD,
@@ -173,9 +173,8 @@ def _remote_shards(urls: Iterable[str]) -> list[Shard]:
 def _archive_shard(path: str) -> Shard:
     status = status_of(path) if is_url(path) else None
     name = parts_of(path)[-1]
-    suffix = max(filter(name.lower().endswith, ARCHIVES), key=len)
-    path, kind = path if status else str(Path(path).resolve()), ARCHIVES[suffix].kind_of(path)
-    return Shard(name[: -len(suffix)], kind, path, status=status)
+    path, kind = path if status else str(Path(path).resolve()), kind_of(path) or ShardKind.TAR
+    return Shard(name.removesuffix(suffix_of(name)), kind, path, status=status)
 
 
 def _folder_shards(folder: Path, files_per_shard: int) -> list[Shard]:
