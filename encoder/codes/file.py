@@ -135,8 +135,8 @@ class CodeFileWriter:
 
     def label(self, row: int, labels: Labels, key: str) -> None:
         """Give a row labels; later ones win. What cannot be kept of them is counted."""
-        for why in self._labels.add(row, key, labels):
-            self.bad_labels.add(key, why)
+        for reason in self._labels.add(row, key, labels):
+            self.bad_labels.add(key, reason)
 
     def reject(self, key: str, reject: Reject, detail: str) -> None:
         """Record an image that has no code, and why."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import overload
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.folder_walk import is_image, walk, without_labels
 from encoder.images.names import NameKind, counted, kind_of_name
-from encoder.images.readers.formats import ARCHIVE_SUFFIXES, ARCHIVES
+from encoder.images.readers.formats import ARCHIVE_SUFFIXES, kind_of, suffix_of
 from encoder.images.shards import Shard, ShardKind
-from encoder.images.walk import is_image, walk, without_labels
 from encoder.runtime.files import (
     AHEAD,
     exists,
@@ -236,9 +236,8 @@ def _remote_shards(urls: Iterable[str]) -> list[Shard]:
 def _archive_shard(path: str) -> Shard:
     status = status_of(path) if is_url(path) else None
     name = parts_of(path)[-1]
-    suffix = max(filter(name.lower().endswith, ARCHIVES), key=len)
-    path, kind = path if status else str(Path(path).resolve()), ARCHIVES[suffix].kind_of(path)
-    return Shard(name[: -len(suffix)], kind, path, status=status)
+    path, kind = path if status else str(Path(path).resolve()), kind_of(path) or ShardKind.TAR
+    return Shard(name.removesuffix(suffix_of(name)), kind, path, status=status)
 
 
 def _folder_shards(root: Path, files_per_shard: int, found: Shards) -> list[Shard]:
