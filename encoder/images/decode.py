@@ -124,7 +124,9 @@ def square_or_reject(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.u
         return err
 
 
-def decode_readable(samples: Iterable[Sample], size: int) -> tuple[list[Sample], npt.NDArray[np.uint8]]:
+def decode_readable(
+    samples: Iterable[Sample], size: int, limits: Limits = Limits()
+) -> tuple[list[Sample], npt.NDArray[np.uint8]]:
     """Decode the samples that can be and leave out the others, which `encode` names one by one.
 
     Returns:
@@ -132,7 +134,7 @@ def decode_readable(samples: Iterable[Sample], size: int) -> tuple[list[Sample],
     """
     readable, pictures = list[Sample](), list[npt.NDArray[np.uint8]]()
     for sample in samples:
-        picture = None if sample.reject else square_or_reject(sample.data, size, Limits())
+        picture = None if sample.reject else square_or_reject(sample.data, size, limits)
         if isinstance(picture, np.ndarray):
             readable.append(sample)
             pictures.append(picture)

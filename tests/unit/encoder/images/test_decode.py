@@ -339,6 +339,7 @@ def test_what_cannot_be_decoded_is_left_out():
     readable, pictures = decode_readable([bad, good, rejected], 16)
     assert readable == [good]
     np.testing.assert_array_equal(pictures, [square(noise(), 16)])
+    assert decode_readable([good], 16, Limits(max_pixels=9))[0] == []
     readable, pictures = decode_readable([bad, rejected], 16)
     assert (readable, pictures.shape) == ([], (0, 16, 16, 3))
 
