@@ -105,7 +105,7 @@ class Reject(StrEnum):
     UNKNOWN_FORMAT = "unknown-format"
     """The bytes are not of an image format that is accepted, whatever the name says."""
     UNSUPPORTED = "unsupported"
-    """An accepted format with pixels that have no defined 8-bit RGB rendering."""
+    """An accepted format with pixels that have no defined 8-bit RGB rendering, or whose decoder is not installed."""
     TRUNCATED = "truncated"
     """The image's data end early."""
     CORRUPT = "corrupt"
