@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from hashlib import blake2b
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import overload
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.folder_walk import is_image, walk, without_labels
+from encoder.images.folder_walk import is_image, left_out, walk
 from encoder.images.names import NameKind, counted, kind_of_name
 from encoder.images.readers.formats import ARCHIVE_SUFFIXES, kind_of, suffix_of
 from encoder.images.shards import Shard, ShardKind
+from encoder.images.sidecars import FolderSidecars
 from encoder.runtime.files import (
     AHEAD,
     exists,
@@ -82,7 +83,7 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> Shar
         elif is_image(Path(), path):
             loose[Path(path).as_posix()] = None
         elif by_pattern:
-            found.skipped += without_labels([path], [])
+            found.skipped += left_out([path])
         else:
             raise HashgrainError(
                 Reason.SHARD_MISSING,
@@ -96,7 +97,9 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> Shar
     held = {Path(shard.path, file) for shard in known.values() for file in shard.files} if loose else set()
     images = [image for image in loose if Path(image).resolve() not in held]
     if images:
-        shards["loose"] = _parts("images", Path.cwd(), images, files_per_shard)
+        beside = FolderSidecars(name for folder in {Path(image).parent for image in images} for name in _names(folder))
+        files = {image: beside.of(image) for image in images}
+        shards["loose"] = _parts("images", Path.cwd(), files, files_per_shard)
         known |= {(shard.path, shard.files): shard for shard in shards["loose"]}
     if not known:
         raise HashgrainError(
@@ -252,28 +255,46 @@ def _folder_shards(root: Path, files_per_shard: int, found: Shards) -> list[Shar
     for name in below.files:
         kind = archives if _is_archive(name) and kind_of_name(name) is not NameKind.SYSTEM else others
         (images if kind is others and is_image(root, name) else kind).append(name)
-    skipped = below.skipped + without_labels(others, images)
+    beside = FolderSidecars(others)
+    files = {image: beside.of(image) for image in images}
+    skipped = below.skipped + left_out(set(others).difference(*files.values()))
     found.skipped += skipped
     found.unread |= below.unread
     if not archives and not images:
         what = f"; {counted(skipped)}" if skipped else ""
         raise HashgrainError(Reason.SHARD_MISSING, f"folder {root} holds no image and no archive of images{what}")
     tars = [replace(_archive_shard(str(root / name)), root=str(root)) for name in archives]
-    return [*tars, *(replace(shard, root=str(root)) for shard in _parts(root.name, root, images, files_per_shard))]
+    return [*tars, *(replace(shard, root=str(root)) for shard in _parts(root.name, root, files, files_per_shard))]
 
 
-def _parts(name: str, root: Path, files: list[str], per_shard: int) -> list[Shard]:
+def _names(folder: Path) -> list[str]:
+    try:
+        return [(folder / name).as_posix() for name in os.listdir(folder)]  # noqa: PTH208  names, not paths
+    except OSError:
+        return []
+
+
+def _parts(name: str, root: Path, files: Mapping[str, Sequence[str]], per_shard: int) -> list[Shard]:
     """Split files into shards of at most `per_shard`, by the leading bits of a digest of their names.
 
     A part is split in two when it grows too large, so that a file more or less changes one part, or two, and no other.
+
+    Args:
+        name: of the shards, before the bits.
+        root: what the files are relative to.
+        files: images, each with its sidecars.
+        per_shard: how many at most.
     """
     parts = [("", [(_digest(file), file) for file in files])]
     shards = []
     while parts:
         bits, members = parts.pop()
         if len(members) <= per_shard:
-            own = f"{name}-{bits}" if bits else name
-            shards += [Shard(own, ShardKind.FILES, str(root), tuple(file for _, file in members))] if members else []
+            images = tuple(file for _, file in members)
+            sidecars = tuple(tuple(files[image]) for image in images)
+            if images:
+                own = f"{name}-{bits}" if bits else name
+                shards.append(Shard(own, ShardKind.FILES, str(root), images, sidecars if any(sidecars) else ()))
         else:
             depth = 63 - len(bits)
             halves = [[member for member in members if (member[0] >> depth) & 1 == bit] for bit in (0, 1)]
