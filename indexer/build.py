@@ -18,10 +18,11 @@ from encoder.runtime.files import exists
 from encoder.runtime.publish import exclusive, sha256_of
 from indexer.settings import BuildSettings, OnDuplicate
 from indexer.storage.generation import publish_generation
+from indexer.storage.labels import LabelField
 from indexer.storage.level_writer import write_level
 from indexer.storage.manifest import POINTER, LevelRecord, Manifest, SegmentRecord, ShardSpan
 from indexer.storage.row_table import KeyHashes, hash_keys
-from indexer.storage.row_writer import KeptRows, write_rows
+from indexer.storage.row_writer import KeptRows, settle_labels, write_rows
 
 SEGMENT = "segment-000"
 BLOCK_ROWS = 1 << 18
@@ -39,6 +40,8 @@ class BuildReport:
     bytes: int
     """Of all files of the generation."""
     has_model: bool
+    notices: tuple[str, ...] = ()
+    """What a person should know of the labels: fields that are of several kinds, and those that were left out."""
 
 
 def build(
@@ -64,11 +67,17 @@ def build(
     with exclusive(index):
         _check_vacant(index, settings)  # proving the files takes minutes, in which another build may have been quicker
         kept, hashes, duplicates = _kept_rows(headers, settings)
-        name, manifest = publish_generation(
-            index, lambda folder: _write_generation(folder, headers, kept, hashes, settings, progress), {}
-        )
-    size = sum(size for size, _ in manifest.files.values())
-    return BuildReport(name, len(hashes), duplicates, manifest.segments[0].levels, size, manifest.model is not None)
+        fields, notices = settle_labels(kept)
+
+        def write(folder: Path) -> Manifest:
+            progress(0.0, "keys, places and labels")
+            (folder / SEGMENT).mkdir()
+            write_rows(folder / SEGMENT, kept, hashes, fields)
+            return _write_levels(folder, headers, kept, fields, settings, progress)
+
+        name, manifest = publish_generation(index, write, {})
+    size, has_model = sum(size for size, _ in manifest.files.values()), manifest.model is not None
+    return BuildReport(name, len(hashes), duplicates, manifest.segments[0].levels, size, has_model, tuple(notices))
 
 
 def _check_vacant(index: Path, settings: BuildSettings) -> None:
@@ -132,19 +141,16 @@ def _left_out(path: Path, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> I
         yield from (keys[row] for row in np.flatnonzero(~keep).tolist())
 
 
-def _write_generation(
+def _write_levels(
     folder: Path,
     headers: dict[Path, CodeHeader],
     kept: KeptRows,
-    hashes: KeyHashes,
+    fields: list[LabelField],
     settings: BuildSettings,
     progress: Callable[[float, str], None],
 ) -> Manifest:
-    segment = folder / SEGMENT
-    segment.mkdir()
-    first = next(iter(headers.values()))
-    progress(0.0, "keys, places and labels")
-    fields = write_rows(segment, kept, hashes)
+    """Write the codes of every level and the model, and return the manifest of the generation."""
+    first, rows = next(iter(headers.values())), sum(int(keep.sum()) for keep in kept.values())
     wanted, levels = settings.levels or tuple(first.bits), dict[Level, LevelRecord]()
     for level in wanted:
         share = len(levels) / len(wanted)
@@ -153,14 +159,14 @@ def _write_generation(
             progress(share + done / len(wanted), what)
 
         levels[level] = write_level(
-            segment / level, first.bits[level], len(hashes), _blocks(kept, level), settings, part
+            folder / SEGMENT / level, first.bits[level], rows, _blocks(kept, level), settings, part
         )
     has_model = _take_model(next(iter(headers)).parent, folder, first.fingerprint)
     return Manifest(
         fingerprint=first.fingerprint,
         precision=_precision(headers),
         model=MODEL_NAME if has_model else None,
-        segments=[SegmentRecord(SEGMENT, len(hashes), levels, fields, _spans(headers, kept))],
+        segments=[SegmentRecord(SEGMENT, rows, levels, fields, _spans(headers, kept))],
         files={},
     )
 

@@ -8,14 +8,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from encoder.errors import HashgrainError, Reason, why
+from encoder.images.labels import LabelKind
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
 from encoder.runtime.publish import sha256_of, write_bytes
-from indexer.storage.row_table import LabelField
+from indexer.storage.labels import LabelField
 
 Value = TypeVar("Value")
 
-FORMAT, VERSION = "hashgrain-index", 2
+FORMAT, VERSION = "hashgrain-index", 3
 POINTER = "CURRENT"
 MANIFEST = "manifest.json"
 GENERATION = "gen-{:06d}"
@@ -247,7 +248,7 @@ def _segment(content: dict[str, Any]) -> SegmentRecord:
             "name": _inside(content["name"]),
             "rows": _count(content["rows"]),
             "levels": {level: _level(content["levels"][level]) for level in Level if level in content["levels"]},
-            "labels": [LabelField(_text(record["name"]), bool(record["is_text"])) for record in content["labels"]],
+            "labels": [_label(record) for record in content["labels"]],
             "shards": [_span(record) for record in content["shards"]],
             "live": _or_none(_inside, content.get("live")),
         }
@@ -256,6 +257,12 @@ def _segment(content: dict[str, Any]) -> SegmentRecord:
     if firsts != sorted(firsts) or max(firsts, default=0) > record.rows or (record.rows and firsts[:1] != [0]):
         raise ValueError(f"shards that begin at rows {firsts[:5]}")
     return record
+
+
+def _label(content: dict[str, Any]) -> LabelField:
+    """Read a label; format version 2 had whole numbers and text."""
+    kind = content.get("kind") or (LabelKind.TEXT if content["is_text"] else LabelKind.INT)
+    return LabelField(_text(content["name"]), LabelKind(kind))
 
 
 def _span(content: dict[str, Any]) -> ShardSpan:

@@ -283,9 +283,9 @@ def test_a_newer_index_says_upgrade(built):
     path, _ = built
     folder, _ = read_current(path)
     content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(content | {"version": 3}))
+    (folder / MANIFEST).write_text(json.dumps(content | {"version": 4}))
     write_pointer(path, folder.name)
-    with pytest.raises(HashgrainError, match="version 3, this program reads 2; upgrade hashgrain"):
+    with pytest.raises(HashgrainError, match="version 4, this program reads 3; upgrade hashgrain"):
         Index(path)
 
 
