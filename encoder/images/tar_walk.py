@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.archive import Member, MemberKind
 from encoder.images.compression import HEAD_BYTES, Compression, compression_of
 from encoder.images.source import CHUNK, HashedFile, Source
-from encoder.images.walk import Member, MemberKind
 from encoder.runtime.files import AHEAD, open_file
 
 if TYPE_CHECKING:

@@ -1,9 +1,14 @@
-"""Ways to pack the bytes of an archive."""
+"""Archives as others write them, and ways to pack their bytes."""
 
 import bz2
 import gzip
+import io
 import lzma
 import sys
+import warnings
+import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 from encoder.images.compression import Compression
 
@@ -21,3 +26,33 @@ PACK = {
     Compression.ZSTD: lambda data: zstd.compress(data, options={zstd.CompressionParameter.checksum_flag: 1}),
 }
 """By compression, what packs bytes so; None leaves them as they are."""
+
+Files = Sequence[tuple[str, bytes]]
+
+
+def zipped(files: Files, method: int = zipfile.ZIP_STORED, comment: bytes = b"") -> bytes:
+    """A zip of files (name, data) in order."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of names that stand twice
+        archive.comment = comment
+        for name, data in files:
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def streamed(files: Files) -> bytes:
+    """A zip as a writer that cannot seek makes it: sizes and checksums stand behind the data."""
+
+    class OneWay(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def seek(self, *_: Any) -> int:
+            raise OSError
+
+    buffer = OneWay()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files:
+            archive.writestr(name, data)
+    return buffer.getvalue()

@@ -8,14 +8,16 @@ from encoder.images.compression import Compression, Unpacked, compression_of
 from encoder.images.limits import Limits
 from encoder.images.readers.folder import FolderReader
 from encoder.images.readers.tar import Bzip2TarReader, GzipTarReader, TarReader, XzTarReader, ZstdTarReader
+from encoder.images.readers.zip import ZipReader
 from encoder.images.samples import ShardReader
 from encoder.images.shards import Shard, ShardKind
 from encoder.images.tar_walk import BLOCK, is_header
+from encoder.images.zip_directory import STARTS
 from encoder.runtime.files import open_file, parts_of
 
 READERS: Final[Mapping[ShardKind, type[ShardReader]]] = {
     reader.kind: reader
-    for reader in (TarReader, GzipTarReader, Bzip2TarReader, XzTarReader, ZstdTarReader, FolderReader)
+    for reader in (TarReader, GzipTarReader, Bzip2TarReader, XzTarReader, ZstdTarReader, ZipReader, FolderReader)
 }
 ARCHIVE_SUFFIXES: Final = tuple(suffix for reader in READERS.values() for suffix in reader.suffixes)
 """Of the formats whose shards are one file each."""
@@ -42,6 +44,8 @@ def kind_of(path: str) -> ShardKind | None:
     named = next((kind for kind, reader in READERS.items() if _name(path).endswith(reader.suffixes or "/")), None)
     with open_file(path) as raw:
         head = raw.read(BLOCK) or b""  # at a URL one request
+        if head.startswith(STARTS):
+            return ShardKind.ZIP
         compression = compression_of(head)
         if named in _TARS.values():
             return _TARS[compression]

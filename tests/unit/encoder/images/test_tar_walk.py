@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images import tar_walk as tar
+from encoder.images.archive import Member, MemberKind
 from encoder.images.compression import Compression
 from encoder.images.source import CHUNK, Source
 from encoder.images.tar_walk import BLOCK, TarWalk, is_header, open_tar, read_member
-from encoder.images.walk import Member, MemberKind
 from tests.support.archives import PACK
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

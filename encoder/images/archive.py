@@ -40,7 +40,7 @@ class UnreadableMemberError(Exception):
         self.reject, self.detail = reject, detail
 
 
-class Walk(Protocol):
+class ArchiveWalk(Protocol):
     """The members of an archive, and what is wrong with it."""
 
     damage: str | None
