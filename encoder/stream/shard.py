@@ -40,6 +40,8 @@ class BatchDone:
     """Rejects, without those that are skipped for their content."""
     bytes: int
     """Of the image files."""
+    passed: int
+    """Bytes of the shard that are dealt with: a tar of small images has as many between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,10 @@ class _Batch:
         """Return what it counts for."""
         samples = [entry for entry in self.entries if isinstance(entry, Sample)]
         bad = sum(sample.reject is not None and sample.reject.bad for sample in samples)
-        return BatchDone(len(samples), bad, sum(sample.size for sample in samples))
+        size = sum(sample.size for sample in samples)
+        span = samples[-1].offset + samples[-1].size - samples[0].offset if samples else 0
+        # offsets in a gzip'd tar are not of its own bytes, those of a folder's files are 0
+        return BatchDone(len(samples), bad, size, size if self.job.reader.sequential else max(size, span))
 
 
 def code_shards(
