@@ -110,7 +110,7 @@ def train(
             score = "" if at.score is None else f", held-out score {at.score:.3f}"
             phase = f"phase {at.phase + 1}/{len(settings.phases)}"
             doing = "features" if at.loss is None else f"loss {at.loss:.3f}"
-            advance(at.done, at.total, f"{phase}, {doing}, {at.rate:.0f} images/s{score}")
+            advance(at.share, 1, f"{phase}, {doing}, {at.rate:.0f} images/s{score}", at.left)
 
         report = run_train(
             found, settings, out, show, lambda seen: advance(0, 1, f"{seen:,} images read"), Machine(device, precision)

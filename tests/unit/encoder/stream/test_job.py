@@ -159,6 +159,16 @@ def test_the_report_counts_every_image_once(model_path, tmp_path):
         assert report.rejects == Counter({Reject.UNKNOWN_FORMAT: 2, Reject.EMPTY: 1})
 
 
+def test_a_shard_of_small_images_is_all_done_when_its_images_are(model_path, tmp_path):
+    """Headers and labels take more bytes of a plain tar than such images do."""
+    shard = write_tar(tmp_path / "a.tar", labelled_members(0, 40))
+    seen = []
+    encode(expand([str(shard)]), model_path, tmp_path / "codes", EncodeSettings(batch=10), seen.append)
+    shares = [at.bytes / at.bytes_total for at in seen if at.images]
+    assert shares[0] == pytest.approx(0.25, abs=0.1)
+    assert 0.8 < shares[-1] <= 1
+
+
 def test_levels_and_bits_by_name():
     assert parse_levels("fused, fine") == (Level.FINE, Level.FUSED)
     assert parse_bits("32") == dict.fromkeys(Level, 32)
