@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 from encoder.bits import Codes
 from encoder.codes.file import CodeHeader, open_codes
 from encoder.errors import HashgrainError, Reason
+from encoder.images.limits import Limits
+from encoder.images.shards import relative_to
 from encoder.levels import Level
 from encoder.model.spec import MODEL_NAME
 from encoder.runtime.files import exists
@@ -89,7 +91,9 @@ def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeH
     headers: dict[Path, CodeHeader] = {}
     for path in files:
         with open_codes(path) as file:
-            header = headers[path] = file.header
+            shard = file.header.shard
+            found = replace(shard, path=shard.found_from(path.parent))
+            header = headers[path] = replace(file.header, shard=found)
         first = headers[files[0]]
         if header.fingerprint != first.fingerprint:
             raise HashgrainError(
@@ -181,8 +185,9 @@ def _write_levels(
         fingerprint=first.fingerprint,
         precision=_precision(headers),
         model=MODEL_NAME if has_model else None,
-        segments=[SegmentRecord(SEGMENT, rows, levels, fields, _spans(headers, kept))],
+        segments=[SegmentRecord(SEGMENT, rows, levels, fields, _spans(folder.parent, headers, kept))],
         files={},
+        limits=_limits(headers),
     )
 
 
@@ -202,10 +207,16 @@ def _precision(headers: dict[Path, CodeHeader]) -> str:
     return rows.most_common(1)[0][0]
 
 
-def _spans(headers: dict[Path, CodeHeader], kept: KeptRows) -> list[ShardSpan]:
+def _limits(headers: dict[Path, CodeHeader]) -> Limits:
+    limits = [header.rules.limits for header in headers.values()]
+    return Limits(max(each.max_bytes for each in limits), max(each.max_pixels for each in limits))
+
+
+def _spans(index: Path, headers: dict[Path, CodeHeader], kept: KeptRows) -> list[ShardSpan]:
     spans, row = [], 0
     for path, header in headers.items():
-        spans.append(ShardSpan(row, header.shard.kind, header.shard.path, header.shard.key_prefix))
+        shard = header.shard
+        spans.append(ShardSpan(row, shard.kind, shard.path, shard.key_prefix, relative_to(index, shard.path)))
         row += int(kept[path].sum())
     return spans
 

@@ -55,6 +55,7 @@ REMEDIES = {
     },
     "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
     "info": INDEX,
+    "relocate": INDEX,
     "verify": INDEX,
 }
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
@@ -304,6 +305,28 @@ def info(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
         if segment.labels:
             result(f"  labels: {', '.join(f'{field.name} ({field.kind})' for field in segment.labels)}")
     result(f"model: {manifest.model or 'none; image queries need --model'}")
+
+
+@app.command(no_args_is_help=True)
+def relocate(
+    moves: Annotated[list[str], typer.Argument(help="OLD=NEW, paths or URLs; repeatable.", show_default=False)],
+    index: IndexPath = DEFAULT_INDEX,
+) -> None:
+    """Say where shards are that have moved, so that the pictures of hits are found again.
+
+    Shards beside the index, which moved together with it, are found without it.
+
+    Example: indexer relocate /old/photos=/new/photos
+    """
+    from indexer.relocate import Move
+    from indexer.relocate import relocate as run_relocate
+
+    report = run_relocate(index, [Move.parse(move) for move in moves])
+    result(f"{report.moved:,} shards of {index} have a new place")
+    for path in report.missing[:3]:
+        notice(f"{path} is not there")
+    if more := len(report.missing[3:]):
+        notice(f"nor are {more:,} others")
 
 
 @app.command()

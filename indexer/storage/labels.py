@@ -89,6 +89,15 @@ class LabelStore:
         columns = ((name, self.column(name)) for name in self._places)
         return {name: value for name, column in columns if column and (value := column.value(row)) is not None}
 
+    def open_all(self) -> None:
+        """Map every file.
+
+        Raises:
+            HashgrainError: `index-damaged`.
+        """
+        for name in self._places:
+            self.column(name)
+
     def _in_packed_files(self, place: _Place) -> LabelColumn:
         kind, at, rows = place.kind, place.of_kind, self._rows
         present = self._map(PRESENT, np.bool_, (len(self._places), rows))[place.number]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from encoder.errors import HashgrainError, Reason, why
 from encoder.images.labels import LabelKind
+from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
 from encoder.runtime.publish import sha256_of, write_bytes
@@ -58,6 +59,8 @@ class ShardSpan:
     kind: ShardKind
     path: str
     key_prefix: str
+    relative: str | None = None
+    """The path from the index's folder, where the shard lies beside or below it: then both may move together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ class Manifest:
     segments: list[SegmentRecord]
     files: dict[str, tuple[int, str]]
     """Size in bytes and SHA-256 of every other file of the generation, by path in it."""
+    limits: Limits = Limits()
+    """What an image might be that was encoded, by the most generous of the code files."""
 
     @property
     def rows(self) -> int:
@@ -216,9 +221,9 @@ def _parse(content: dict[str, Any]) -> Manifest:
     if not segments or len({tuple(_bits(segment).items()) for segment in segments}) > 1:
         raise ValueError("it has no segments, or segments of different levels")
     texts = {name: _text(content[name]) for name in ("fingerprint", "precision")}
-    return Manifest(
-        **content | texts | {"model": _or_none(_inside, content["model"]), "segments": segments, "files": files}
-    )
+    limits = Limits(**{name: _count(limit) for name, limit in content.get("limits", {}).items()})
+    parsed = {"model": _or_none(_inside, content["model"]), "segments": segments, "files": files, "limits": limits}
+    return Manifest(**content | texts | parsed)
 
 
 def _level(content: dict[str, Any]) -> LevelRecord:
@@ -266,9 +271,8 @@ def _label(content: dict[str, Any]) -> LabelField:
 
 
 def _span(content: dict[str, Any]) -> ShardSpan:
-    return ShardSpan(
-        _count(content["first_row"]), ShardKind(content["kind"]), _text(content["path"]), _text(content["key_prefix"])
-    )
+    texts = (_text(content["path"]), _text(content["key_prefix"]), _or_none(_text, content.get("relative")))
+    return ShardSpan(_count(content["first_row"]), ShardKind(content["kind"]), *texts)
 
 
 def _bits(segment: SegmentRecord) -> dict[Level, int]:

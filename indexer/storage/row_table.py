@@ -37,7 +37,7 @@ class RowTable:
         self.places: npt.NDArray[np.uint64] = map_column(folder / "places.npy", np.uint64, (rows, 2))
         self.sorted_hashes = map_column(folder / "keys.hashes.npy", np.uint64, (rows,))
         self._order = map_column(folder / "keys.order.npy", np.int64, (rows,))
-        self._labels = LabelStore(folder, rows, fields)
+        self.label_store = LabelStore(folder, rows, fields)
 
     def find(self, key: str) -> int | None:
         """Return the row of a key, by binary search over the sorted hashes; None when it is not there."""
@@ -55,8 +55,8 @@ class RowTable:
 
     def label_column(self, name: str) -> LabelColumn | None:
         """Return a label over the rows; None where no row has it."""
-        return self._labels.column(name)
+        return self.label_store.column(name)
 
     def labels(self, row: int) -> Labels:
         """Return the labels that a row has."""
-        return self._labels.of_row(row)
+        return self.label_store.of_row(row)

@@ -115,7 +115,8 @@ class Segment:
         Raises:
             HashgrainError: `index-damaged`.
         """
-        _ = self.table, self.live
+        _ = self.live
+        self.table.label_store.open_all()
         for part in self.levels.values():
             _ = part.flat, part.ivf, part.postings
 
