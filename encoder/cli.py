@@ -9,14 +9,27 @@ import typer
 
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.names import HashKind
+from encoder.images.names import counted
 from encoder.levels import DEFAULT_LABELS, parse_bits, parse_levels
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec, Pooling, Precision
-from encoder.runtime.console import EXIT_ERROR, notice, notice_damage, progress, result, run, show_version
+from encoder.runtime.console import (
+    EXIT_ERROR,
+    notice,
+    notice_damage,
+    notice_unread,
+    progress,
+    result,
+    run,
+    show_version,
+)
+from encoder.runtime.files import exists
 from encoder.stream.settings import SkipDuplicates
 from encoder.training.cli import train
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from encoder.codes.summary import CodesSummary
     from encoder.hashing.fit_model import FitSettings
     from encoder.images.shards import Shard
@@ -116,7 +129,7 @@ def fit(
     from encoder.images.classes import parse_label_map
     from encoder.images.expand import expand
 
-    if out.exists() and not overwrite:
+    if exists(out) and not overwrite:
         raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
     if label and not hash_kind.supervised:
         raise HashgrainError(
@@ -133,7 +146,9 @@ def fit(
         seed=seed,
         labels=parse_label_map(label) if label else DEFAULT_LABELS,
     )
-    _fit(expand(shards, files_per_shard), settings, out)
+    found = expand(shards, files_per_shard)
+    notice_unread(found.unread)
+    _fit(found, settings, out)
 
 
 @app.command(no_args_is_help=True)
@@ -187,8 +202,13 @@ def encode(
     prefix_keys: Annotated[bool, typer.Option("--prefix-keys", help="Put SHARD/ before each key.")] = False,
     files_per_shard: FilesPerShard = 10_000,
     overwrite: Overwrite = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the code files of shards that are no longer there.")
+    ] = False,
 ) -> None:
     """Encode shards: one code file each, what is done already is kept. The network options are for a model yet to fit.
+
+    An image lies in label.folder, and in label.folder_1, folder_2, ... where folders are nested.
 
     Example: encoder encode 'train-{0000..0127}.tar' --model model.safetensors --out codes
     """
@@ -196,6 +216,7 @@ def encode(
     from encoder.images.expand import expand
     from encoder.images.limits import Limits
     from encoder.model.spec import MODEL_NAME
+    from encoder.runtime.publish import make_folder
     from encoder.stream.job import encode as run_encode
     from encoder.stream.settings import EncodeSettings, MaxBad
 
@@ -211,24 +232,31 @@ def encode(
         levels=parse_levels(levels),
         skip=skip_duplicates,
         near_radius=near_radius,
+        prune=prune,
         profile=profile,
     )
     found = expand(shards, files_per_shard)
     if model is None:
         model = out / MODEL_NAME
-        if not model.exists():
+        if not exists(model):
             named = weights or "DEFAULT"
             notice(f"no model given and none in {out}: fitting one ({hash_kind} on {backbone}, weights {named})")
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             fit_settings = FitSettings(
                 BackboneSpec(backbone), weights=named, kind=hash_kind, bits=parse_bits(bits), image_size=image_size
             )
             model = _fit_or_builtin(found, fit_settings, model, may_fall_back=weights is None)
     with progress("encoding") as advance:
         report = run_encode(found, model, out, settings, lambda at: at.show(advance), notice)
+    report.left_out.update(found.skipped)
     _print_report(report, out)
-    if report.damaged:
+    notice_unread(found.unread)
+    if report.damaged or found.unread:
         raise typer.Exit(EXIT_ERROR)
+    if not report.rows:
+        raise HashgrainError(
+            Reason.TOO_MANY_BAD, f"no image has a code, of {report.seen:,} seen; the rejects of the code files say why"
+        )
 
 
 @app.command()
@@ -265,7 +293,7 @@ def inspect(
         _print_summary(summary)
 
 
-def _fit_or_builtin(shards: "list[Shard]", settings: "FitSettings", out: Path, *, may_fall_back: bool) -> Path:
+def _fit_or_builtin(shards: "Sequence[Shard]", settings: "FitSettings", out: Path, *, may_fall_back: bool) -> Path:
     """Fit a model, or take the built-in one where no weights can be had."""
     try:
         _fit(shards, settings, out)
@@ -277,7 +305,7 @@ def _fit_or_builtin(shards: "list[Shard]", settings: "FitSettings", out: Path, *
     return out
 
 
-def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
+def _fit(shards: "Sequence[Shard]", settings: "FitSettings", out: Path) -> None:
     from encoder.hashing.fit_model import fit as run_fit
 
     with progress("fitting") as advance:
@@ -289,6 +317,11 @@ def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
         f"{settings.backbone.name}, weights {report.weights}; model {out}, fingerprint {report.fingerprint[:12]}"
     )
     notice_damage(report.damaged)
+
+
+def _named(names: "Sequence[str]", most: int = 3) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _print_report(report: "EncodeReport", out: Path) -> None:
@@ -304,8 +337,21 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
             f"{report.encoded / report.seconds:.1f} images/s, {report.bytes / report.seconds / 1e6:,.1f} MB/s of image files"
         )
         result(f"  time of {report.threads} threads: {shares}{gpu}")
+    if report.taken:
+        result(f"  {report.taken:,} images had their codes from an earlier run")
     for reject, count in report.rejects.most_common():
         result(f"  rejected {count:,}: {reject}")
+    if report.left_out:
+        result(f"  {counted(report.left_out)}")
+    if report.dropped:
+        notice(f"{report.dropped:,} images are no longer in their shards, and their codes no longer in {out}")
+    if report.removed:
+        notice(f"removed {_named(report.removed)}: what was in them is in other code files, or gone")
+    if report.gone:
+        notice(
+            f"{_named(report.gone)} in {out}: the shards of these code files are no longer there; an index would hold "
+            "their images all the same (--prune removes them)"
+        )
     if report.bad_labels:
         notice(
             f"{report.bad_labels:,} labels could not be kept as they are: `encoder inspect {out} --bad-labels` says why"

@@ -10,10 +10,10 @@ import numpy as np
 
 from encoder.bits import Codes
 from encoder.codes.file import CodeHeader, open_codes
-from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.model.spec import MODEL_NAME
+from encoder.runtime.files import exists
 from encoder.runtime.publish import exclusive, sha256_of
 from indexer.settings import BuildSettings, OnDuplicate
 from indexer.storage.generation import publish_generation
@@ -58,8 +58,8 @@ def build(
         progress: called with a share done and a few words.
 
     Raises:
-        HashgrainError: `codes-damaged`, `codes-mismatch`, `level-unknown`, `duplicate-keys`, `exists`, `busy`,
-            `shard-damaged`, `write-failed`.
+        HashgrainError: `codes-damaged`, `codes-mismatch`, `codes-missing`, `codes-twice`, `duplicate-keys`,
+            `level-unknown`, `exists`, `busy`, `shard-damaged`, `too-new`, `write-failed`.
     """
     _check_vacant(index, settings)
     headers = _headers(files, settings)
@@ -80,7 +80,7 @@ def build(
 
 
 def _check_vacant(index: Path, settings: BuildSettings) -> None:
-    if (index / POINTER).exists() and not settings.overwrite:
+    if exists(index / POINTER) and not settings.overwrite:
         raise HashgrainError(Reason.EXISTS, f"{index} holds an index; choose another folder, or overwrite it")
 
 
@@ -125,19 +125,35 @@ def _kept_rows(headers: dict[Path, CodeHeader], settings: BuildSettings) -> tupl
     bounds = np.cumsum([header.rows for header in headers.values()])[:-1]
     kept = dict(zip(headers, np.split(~again, bounds), strict=True))
     if again.any() and settings.on_duplicate is OnDuplicate.ERROR:
-        key, path = next((file_key, path) for path, keep in kept.items() for file_key in _left_out(path, keep))
-        raise HashgrainError(
-            Reason.DUPLICATE_KEYS,
-            f"{int(again.sum()):,} keys stand in more than one row, first {key!r} in {path}; encode with "
-            "prefixed keys, or build with the first of each",
-        )
+        raise _duplicates(headers, np.split(hashes, bounds), kept, int(again.sum()))
     return kept, hashes[~again], int(again.sum())
 
 
-def _left_out(path: Path, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Iterator[str]:
-    with open_codes(path, proven=True) as file:
-        keys: TextColumn = file.keys()
-        yield from (keys[row] for row in np.flatnonzero(~keep).tolist())
+def _duplicates(
+    headers: dict[Path, CodeHeader], hashes: Sequence[KeyHashes], kept: KeptRows, count: int
+) -> HashgrainError:
+    """Return the error of keys that are repeated: with the first, its two code files, and what each cause is mended by."""
+    paths = list(headers)
+    later = next(path for path in paths if not kept[path].all())
+    row = int(np.flatnonzero(~kept[later])[0])
+    repeated = hashes[paths.index(later)][row]
+    earlier = next(path for path, of_file in zip(paths, hashes, strict=True) if (of_file == repeated).any())
+    with open_codes(later, proven=True) as file:
+        key = file.keys()[row]
+    shards = [headers[path].shard for path in (earlier, later)]
+    found = f"{count:,} keys stand in more than one row, first {key!r} in {earlier} and {later}"
+    if shards[0].path == shards[1].path:
+        old = min(earlier, later, key=lambda path: path.stat().st_mtime_ns)
+        return HashgrainError(
+            Reason.CODES_TWICE,
+            f"{found}, both of the shard {shards[0].path}: one is left from an earlier run, by their times {old}; take it away",
+        )
+    same = shards[0].size and (shards[0].size, shards[0].sha256) == (shards[1].size, shards[1].sha256)
+    remedy = "which hold the same; take one file away" if same else "which are not the same; encode with prefixed keys"
+    return HashgrainError(
+        Reason.DUPLICATE_KEYS,
+        f"{found}, of the shards {shards[0].path} and {shards[1].path}, {remedy}, or build with the first of each key",
+    )
 
 
 def _write_levels(

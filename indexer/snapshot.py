@@ -250,5 +250,5 @@ def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest, bytes]:
 def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError:
+    except (OSError, ValueError):
         return b""

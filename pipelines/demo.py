@@ -23,6 +23,7 @@ from encoder.levels import Level, parse_bits
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec
 from encoder.runtime.console import progress, result, run
+from encoder.runtime.publish import make_folder
 from encoder.stream.job import encode
 from encoder.stream.report import EncodeReport
 from encoder.stream.settings import EncodeSettings
@@ -81,7 +82,7 @@ def demo(
     """Run the main job on drawn pictures or your own, and show what it finds."""
     if bits and not weights:
         raise HashgrainError(Reason.BAD_VALUE, "--bits is for a model that is fitted; give --weights, or leave it out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     held_out: Path | None = None
     if not shards:
         result(

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -20,17 +20,20 @@ import numpy.typing as npt
 from encoder.bits import Codes
 from encoder.codes.label_columns import LabelColumn
 from encoder.codes.labels import LabelReader, LabelSpool, write_bad_labels, write_labels
+from encoder.codes.rules import Rules
 from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
-from encoder.errors import HashgrainError, Reason, Reject
+from encoder.errors import HashgrainError, Reason, Reject, why
+from encoder.images.duplicates import DIGEST_BYTES
 from encoder.images.labels import BadLabel, BadLabels, LabelKind, Labels
-from encoder.images.shards import ShardKind
+from encoder.images.shards import ShardKind, found_from
 from encoder.levels import Level
+from encoder.runtime.files import exists
 from encoder.runtime.publish import publish, sha256_of
 
 SUFFIX = ".h5"
 MAGIC = "hashgrain-codes"
-VERSION = 1
+VERSION = 2
 USER_BLOCK = 512
 
 
@@ -50,6 +53,12 @@ class ShardRecord:
     """Why the shard was not whole, or None."""
     key_prefix: str
     """What stands before each image's own name in its key."""
+    relative: str | None = None
+    """The path from the code file's folder, where the shard lies beside or below it: then both may move together."""
+
+    def found_from(self, folder: Path) -> str:
+        """Return the path of the shard for a code file in `folder`: where both moved together, the new one."""
+        return found_from(folder, self.path, self.relative)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,10 @@ class CodeHeader:
     rows: int
     rejects: int
     bad_labels: int
+    rules: Rules = field(default_factory=Rules)
+    """What decided which images became rows; a file of version 1 does not say."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Files in the shard that are neither images nor labels, by kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,16 @@ class RejectRow:
     key: str
     reject: Reject
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of an image are, and which they are."""
+
+    offset: int
+    size: int
+    digest: bytes
+    """`digest_of` its bytes."""
 
 
 class CodeFileWriter:
@@ -87,21 +110,23 @@ class CodeFileWriter:
         self._folder, self._bits = folder, dict(bits)
         self._codes = {level: Spool(folder) for level in bits}
         self._keys, self._places, self._labels = TextSpool(folder), Spool(folder), LabelSpool(folder)
+        self._digests = Spool(folder)
         self._rejected = {name: TextSpool(folder) for name in ("key", "reason", "detail")}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        columns: list[Spool | TextSpool | LabelSpool] = [self._keys, self._places, self._labels]
+        columns: list[Spool | TextSpool | LabelSpool] = [self._keys, self._places, self._digests, self._labels]
         for column in (*columns, *self._codes.values(), *self._rejected.values()):
             column.close()
 
-    def add(self, key: str, place: tuple[int, int], labels: Labels, codes: Mapping[Level, bytes]) -> int:
-        """Append one image: its key, (offset, size) of its bytes, labels and packed code per level; return its row."""
+    def add(self, key: str, place: Place, labels: Labels, codes: Mapping[Level, bytes]) -> int:
+        """Append one image: its key, the place of its bytes, labels and packed code per level; return its row."""
         row = self.rows
         self._keys.append(key)
-        self._places.append(place[0].to_bytes(8, "little") + place[1].to_bytes(8, "little"))
+        self._digests.append(place.digest)
+        self._places.append(place.offset.to_bytes(8, "little") + place.size.to_bytes(8, "little"))
         for level, code in codes.items():
             self._codes[level].append(code)
         self.rows += 1
@@ -110,8 +135,8 @@ class CodeFileWriter:
 
     def label(self, row: int, labels: Labels, key: str) -> None:
         """Give a row labels; later ones win. What cannot be kept of them is counted."""
-        for why in self._labels.add(row, key, labels):
-            self.bad_labels.add(key, why)
+        for reason in self._labels.add(row, key, labels):
+            self.bad_labels.add(key, reason)
 
     def reject(self, key: str, reject: Reject, detail: str) -> None:
         """Record an image that has no code, and why."""
@@ -150,6 +175,7 @@ class CodeFileWriter:
             _write(file, f"codes/{level}", self._codes[level], np.uint8, (self.rows, nbits // 8))
         _write_text(file, "keys", self._keys)
         _write(file, "places", self._places, np.uint64, (self.rows, 2))
+        _write(file, "digests", self._digests, np.uint8, (self.rows, DIGEST_BYTES))
         for name, column in self._rejected.items():
             _write_text(file, f"rejects/{name}", column)
         write_labels(file, self._labels, self.rows)
@@ -180,8 +206,8 @@ def _seal(path: Path) -> None:
         file.write(block)
 
 
-def _user_block(path: Path) -> bytes:
-    text = f"{MAGIC} {VERSION}\nbytes {path.stat().st_size}\nsha256 {sha256_of(path, USER_BLOCK)}\n"
+def _user_block(path: Path, version: int = VERSION) -> bytes:
+    text = f"{MAGIC} {version}\nbytes {path.stat().st_size}\nsha256 {sha256_of(path, USER_BLOCK)}\n"
     return text.encode().ljust(USER_BLOCK, b"\0")
 
 
@@ -190,25 +216,30 @@ def _check_seal(path: Path) -> None:
     try:
         with path.open("rb") as file:
             block = file.read(USER_BLOCK)
-    except OSError as err:
-        raise HashgrainError(Reason.CODES_MISSING, f"code file {path} could not be read: {err.strerror}") from err
+    except (OSError, ValueError) as err:
+        raise HashgrainError(
+            Reason.CODES_MISSING, f"code file {path} could not be read ({why(err)}); give one that can be read"
+        ) from err
     magic, _, version = block.partition(b"\n")[0].decode("ascii", errors="replace").partition(" ")
     if magic != MAGIC:
-        raise _damaged(path, f"it does not begin with {MAGIC!r}")
+        raise HashgrainError(
+            Reason.CODES_MISSING,
+            f"{path} is not a code file (it does not begin with {MAGIC!r}); give files or folders that encoding has written",
+        )
     if version.isdecimal() and int(version) > VERSION:
         raise HashgrainError(
-            Reason.CODES_DAMAGED,
+            Reason.TOO_NEW,
             f"code file {path} has format version {version}, this program reads {VERSION}; upgrade hashgrain",
         )
-    if block != _user_block(path):
+    if not version.isdecimal() or block != _user_block(path, int(version)):
         raise _damaged(
             path, f"its {path.stat().st_size:,} bytes are not the ones that were written (size or SHA-256 differ)"
         )
 
 
-def _damaged(path: Path, why: str) -> HashgrainError:
+def _damaged(path: Path, fault: str) -> HashgrainError:
     return HashgrainError(
-        Reason.CODES_DAMAGED, f"code file {path} is damaged: {why}; delete it and encode its shard again"
+        Reason.CODES_DAMAGED, f"code file {path} is damaged: {fault}; delete it and encode its shard again"
     )
 
 
@@ -239,6 +270,13 @@ class CodeFile:
         """Return uint64[rows, 2]: offset and size in bytes of each image in its shard."""
         places: npt.NDArray[np.uint64] = self._file["places"][:]
         return places
+
+    def digests(self) -> npt.NDArray[np.uint8] | None:
+        """Return uint8[rows, DIGEST_BYTES], `digest_of` each image; None for a file of version 1."""
+        if "digests" not in self._file:
+            return None
+        digests: npt.NDArray[np.uint8] = self._dataset("digests", np.uint8, (self.header.rows, DIGEST_BYTES))[:]
+        return digests
 
     def label_fields(self) -> dict[str, LabelKind]:
         """Return each label field's name and kind, in the order of the names."""
@@ -299,6 +337,7 @@ def _header(file: h5py.File) -> CodeHeader:
         | {
             "bits": {level: int(fields["bits"][level]) for level in Level if level in fields["bits"]},
             "shard": ShardRecord(**shard | {"kind": ShardKind(shard["kind"])}),
+            "rules": Rules.read(fields["rules"]) if "rules" in fields else Rules(),
         }
     )
 
@@ -336,8 +375,10 @@ def list_code_files(paths: Sequence[Path]) -> list[Path]:
     """
     listed: dict[Path, None] = {}
     for path in paths:
-        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        if not files or not files[0].exists():
+        files = [path] if exists(path) else []
+        if files and path.is_dir():
+            files = sorted(path.glob(f"*{SUFFIX}"))
+        if not files:
             raise HashgrainError(
                 Reason.CODES_MISSING,
                 f"no code file (*{SUFFIX}) at {path}; encode some shards",

@@ -26,6 +26,7 @@ from encoder.model.network import HashNetwork
 from encoder.model.spec import BackboneSpec, ModelConfig, Pooling
 from encoder.model.weights import load_backbone
 from encoder.runtime.parallel import ordered_map
+from encoder.runtime.publish import check_place
 from encoder.vectors import unit_rows
 
 SCAN_FACTOR = 20
@@ -92,6 +93,7 @@ def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Cal
     Raises:
         HashgrainError: `weights-unavailable`, `fit-impossible`, `shard-missing`, `write-failed`, `bad-value`.
     """
+    check_place(out)
     backbone, spec, origin = load_backbone(settings.backbone, settings.weights, settings.seed)
     network = HashNetwork(copy.deepcopy(backbone), settings.pooling).eval()  # a copy: it runs in the fast precision
     sample = pooled_features(network.to_precision(fast_dtype()), shards, settings, progress)

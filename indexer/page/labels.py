@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.expand import expand
 from encoder.images.labels import Labels, LabelValue, text_of
 from encoder.images.readers.formats import reader_for
-from encoder.images.shards import Shard, ShardKind
 from indexer.filters.expression import label_fields
 from indexer.index import Index
 from indexer.query import ByCode, ByImage, ByKey
@@ -115,8 +115,9 @@ def query_labels(index: Index, query: ByImage | ByKey | ByCode) -> Labels:
 
 
 def file_labels(path: Path) -> Labels:
-    """Return the labels that encoding an image file would give it: those of its sidecar, else its folder's name."""
-    path = Path(os.path.abspath(path))  # noqa: PTH100  `..` has to go, and links have to stay
-    shard = Shard("query", ShardKind.FILES, str(path.parent.parent), (f"{path.parent.name}/{path.name}",))
-    (sample,) = reader_for(shard).images()
-    return sample.labels
+    """Return the labels that encoding an image file would give it: its folder's name, and those of its sidecars."""
+    try:
+        [shard] = expand([os.path.abspath(path)])  # noqa: PTH100  `..` has to go, and links have to stay
+    except HashgrainError:
+        return {}
+    return next(reader_for(shard).images()).labels
