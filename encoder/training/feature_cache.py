@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.runtime.publish import write_failed
 from encoder.training.batches import Batch, Batches
 from encoder.training.dataset import Indices
 
@@ -110,9 +110,7 @@ def compute_features(
                 features[level][copy, start : start + len(values)] = values.numpy()
             progress(copy * count + start + len(pictures))
     except OSError as err:
-        raise HashgrainError(
-            Reason.WRITE_FAILED, f"features could not be kept in {folder} ({err.strerror}); free space there"
-        ) from err
+        raise write_failed(f"features in {folder}", err) from err
     return FeatureBatches(features, batches.settings.batch, batches.views, batches.settings.seed)
 
 
