@@ -38,12 +38,10 @@ if TYPE_CHECKING:
 OVERWRITE = "--out, --overwrite"
 REMEDIES = {
     "fit": {
-        Reason.EXISTS: OVERWRITE,
         Reason.FIT_IMPOSSIBLE: "--label, --hash, --bits",
         Reason.WEIGHTS_UNAVAILABLE: "--weights",
     },
     "train": {
-        Reason.EXISTS: OVERWRITE,
         Reason.FIT_IMPOSSIBLE: "--label, --loss",
         Reason.TRAINING_DIVERGED: "--loss, --batch, --precision fp32",
         Reason.WEIGHTS_UNAVAILABLE: "--weights",
@@ -130,7 +128,7 @@ def fit(
     from encoder.images.expand import expand
 
     if exists(out) and not overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
+        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file (--out), or replace it (--overwrite)")
     if label and not hash_kind.supervised:
         raise HashgrainError(
             Reason.BAD_VALUE, f"--label is read by --hash {SUPERVISED}, not by {hash_kind}; leave it out"

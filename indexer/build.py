@@ -102,7 +102,10 @@ def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeH
                 "encode all shards with one model",
             )
         if header.bits != first.bits:
-            raise HashgrainError(Reason.CODES_MISMATCH, f"{path} has bits {header.bits}, {files[0]} has {first.bits}")
+            raise HashgrainError(
+                Reason.CODES_MISMATCH,
+                f"{path} has {_bits(header)}, {files[0]} has {_bits(first)}; encode all shards with one model and the same levels",
+            )
         if header.shard.damage and not settings.allow_damaged:
             raise HashgrainError(
                 Reason.SHARD_DAMAGED,
@@ -114,6 +117,10 @@ def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeH
             has = ", ".join(headers[files[0]].bits)
             raise HashgrainError(Reason.LEVEL_UNKNOWN, f"level {level} is not in {files[0]} (has: {has}); name those")
     return headers
+
+
+def _bits(header: CodeHeader) -> str:
+    return ", ".join(f"{level} {nbits} bits" for level, nbits in header.bits.items())
 
 
 def _kept_rows(headers: dict[Path, CodeHeader], settings: BuildSettings) -> tuple[KeptRows, KeyHashes, int]:

@@ -36,11 +36,12 @@ STDIN = "-"
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
 INDEX = {
-    Reason.INDEX_DAMAGED: "indexer build --overwrite",
+    Reason.INDEX_DAMAGED: "indexer build CODES --out INDEX --overwrite",
     Reason.INDEX_MISSING: "--index, indexer build CODES --out INDEX",
 }
 REMEDIES = {
     "build": {
+        Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
         Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
         Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
         Reason.EXISTS: "--out, --overwrite",

@@ -59,7 +59,7 @@ class MaxBad:
             limit = f"{self.count:,}" if self.count is not None else f"{self.share:.2%}"
             raise HashgrainError(
                 Reason.TOO_MANY_BAD,
-                f"{rejects:,} of {seen:,} images were rejected, {limit} may be; the rejects of the code files name them",
+                f"{rejects:,} of {seen:,} images were rejected, {limit} may be; allow more, and the code files will name them",
             )
 
 

@@ -82,7 +82,7 @@ def train(
     from encoder.training.loop import TrainProgress
 
     if exists(out) and not overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
+        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file (--out), or replace it (--overwrite)")
     chosen = recipe or (Recipe.SCRATCH if weights in {None, "none"} else Recipe.FINETUNE)
     settings = settings_for(chosen, parse_bits(bits or "64"), epochs)
     if chosen is Recipe.SCRATCH and backbone not in {None, "threeblock"}:

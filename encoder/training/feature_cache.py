@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.runtime.publish import write_failed
 from encoder.training.batches import Batch, Batches
 from encoder.training.dataset import Indices
 from encoder.training.workload import steps_per_epoch
@@ -111,9 +111,7 @@ def compute_features(
             done += len(pictures)
             progress(done)
     except OSError as err:
-        raise HashgrainError(
-            Reason.WRITE_FAILED, f"features could not be kept in {folder} ({err.strerror}); free space there"
-        ) from err
+        raise write_failed(f"features in {folder}", err) from err
     return FeatureBatches(features, batches.settings.batch, batches.views, batches.settings.seed)
 
 

@@ -129,6 +129,10 @@ class _Parser:
         self._depth = 0
 
     def whole(self) -> Condition:
+        if self._next.kind == "end":
+            raise HashgrainError(
+                Reason.BAD_VALUE, f"the filter is empty; give a condition on one of {self._fields()}, or no filter"
+            )
         condition = self._condition()
         if self._next.kind != "end":
             raise self._error("expected 'and', 'or' or the end")
@@ -284,7 +288,8 @@ class _Parser:
         at = (token or self._next).at
         rest = self._text[at : at + SHOWN] + ("..." if len(self._text) > at + SHOWN else "")
         where = f"at character {at + 1}, {rest!r}" if rest else "at its end"
-        return HashgrainError(Reason.BAD_VALUE, f"filter {self._text[:at][-SHOWN:]!r} {where}: {message}")
+        before = f" {self._text[:at][-SHOWN:]!r}" if at else ""
+        return HashgrainError(Reason.BAD_VALUE, f"filter{before} {where}: {message}")
 
 
 def _what(field: Field) -> str:

@@ -105,12 +105,12 @@ TESTS = "expected = != < <= > >= ~ !~, in (...), not in (...), has, is null or i
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", f"filter '' at its end: expected a field: {FIELDS}"),
-        ("  ", f"filter '  ' at its end: expected a field: {FIELDS}"),
-        ("fine = 3", f"filter '' at character 1, 'fine = 3': expected a field: {FIELDS}"),
-        ("3 = label.fine", f"filter '' at character 1, '3 = label.fine': expected a field: {FIELDS}"),
-        ("'key' = 'a'", f"filter '' at character 1, \"'key' = 'a'\": expected a field: {FIELDS}"),
-        ("label = 3", f"filter '' at character 1, 'label = 3': expected a field: {FIELDS}"),
+        ("", f"the filter is empty; give a condition on one of {FIELDS}, or no filter"),
+        ("  ", f"the filter is empty; give a condition on one of {FIELDS}, or no filter"),
+        ("fine = 3", f"filter at character 1, 'fine = 3': expected a field: {FIELDS}"),
+        ("3 = label.fine", f"filter at character 1, '3 = label.fine': expected a field: {FIELDS}"),
+        ("'key' = 'a'", f"filter at character 1, \"'key' = 'a'\": expected a field: {FIELDS}"),
+        ("label = 3", f"filter at character 1, 'label = 3': expected a field: {FIELDS}"),
         ("key = 'a' and", f"filter \"key = 'a' and\" at its end: expected a field: {FIELDS}"),
         (
             "not label.Fine = 3",
