@@ -14,6 +14,7 @@ from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.model.spec import MODEL_NAME
+from encoder.runtime.files import exists
 from encoder.runtime.publish import exclusive, sha256_of
 from indexer.settings import BuildSettings, OnDuplicate
 from indexer.storage.generation import publish_generation
@@ -71,7 +72,7 @@ def build(
 
 
 def _check_vacant(index: Path, settings: BuildSettings) -> None:
-    if (index / POINTER).exists() and not settings.overwrite:
+    if exists(index / POINTER) and not settings.overwrite:
         raise HashgrainError(Reason.EXISTS, f"{index} holds an index; choose another folder, or overwrite it")
 
 

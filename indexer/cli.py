@@ -1,7 +1,6 @@
 """The `indexer` command: build, query, info, verify. Arguments in, one function call, lines out."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ import typer
 
 from encoder.errors import Reason
 from encoder.levels import parse_levels
-from encoder.runtime.console import notice, progress, result, run, show_version
+from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
 from indexer.options import K, QueryOptions
 from indexer.query import parse_query
 from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, TuneSettings
@@ -201,7 +200,7 @@ def query(
             "budgets": _numbers("budgets", budgets),
             "radii": _numbers("radii", radii),
         }
-    stdin = sys.stdin.buffer.read() if STDIN in what else b""
+    stdin = standard_input() if STDIN in what else b""
     queries = [parse_query(text, stdin if text == STDIN else None) for text in what]
     answers = opened.query_batch(queries, **options)
     for answer in answers:

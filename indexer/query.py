@@ -10,7 +10,7 @@ import numpy as np
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, shown
-from encoder.images.sidecars import Labels
+from encoder.images.labels import Labels
 from encoder.levels import Level
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy as np
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, shown
+from encoder.images.labels import Labels
 from encoder.images.readers.formats import read_image
-from encoder.images.sidecars import Labels
 from encoder.levels import Level
 from encoder.runtime.publish import in_use
 from indexer.filters.expression import label_fields
@@ -250,5 +250,5 @@ def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest, bytes]:
 def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError:
+    except (OSError, ValueError):
         return b""

@@ -18,11 +18,12 @@ from encoder.codes.file import SUFFIX, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.fit_model import FitSettings, fit
 from encoder.images.expand import expand
-from encoder.images.sidecars import Labels
+from encoder.images.labels import Labels
 from encoder.levels import Level, parse_bits
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec
 from encoder.runtime.console import progress, result, run
+from encoder.runtime.publish import make_folder
 from encoder.stream.job import encode
 from encoder.stream.report import EncodeReport
 from encoder.stream.settings import EncodeSettings
@@ -81,7 +82,7 @@ def demo(
     """Run the main job on drawn pictures or your own, and show what it finds."""
     if bits and not weights:
         raise HashgrainError(Reason.BAD_VALUE, "--bits is for a model that is fitted; give --weights, or leave it out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     held_out: Path | None = None
     if not shards:
         result(
@@ -146,8 +147,11 @@ def _held_out(folder: Path, model: Path, out: Path) -> Questions:
     for path in _code_files([str(folder)], out / "query-codes"):
         with open_codes(path, proven=True) as file:
             names += [str(folder / key) for key in file.keys()]  # noqa: SIM118  a column, not a dict
-            fields = {name: file.label(name).values for name in file.label_fields()}
-            labels += [{name: values[row] for name, values in fields.items()} for row in range(file.header.rows)]
+            fields = {name: file.label(name).to_list() for name in file.label_fields()}
+            labels += [
+                {name: value for name, values in fields.items() if (value := values[row]) is not None}
+                for row in range(file.header.rows)
+            ]
             for level in Level:
                 codes[level].append(file.codes(level))
     chosen = np.random.default_rng(0).permutation(len(names))[:SCORED].tolist()

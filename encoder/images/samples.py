@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from encoder.errors import Reject
+from encoder.images.labels import BadLabels, Labels
 from encoder.images.limits import Limits
 from encoder.images.shards import Shard, ShardKind
-from encoder.images.sidecars import Labels, parse_labels
+from encoder.images.sidecars import read_sidecar
 
 
 @dataclass(slots=True)
@@ -70,8 +71,8 @@ class ShardReader(ABC):
     limits: Limits = field(default_factory=Limits)
     wanted: Callable[[int], bool] | None = None
     seen: int = 0
-    bad_labels: int = 0
-    """Sidecars that were not valid labels; their images are kept."""
+    bad_labels: BadLabels = field(default_factory=BadLabels)
+    """Labels that could not be kept as they are; their images are."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Files of an archive that are neither images nor labels, by kind; see `names.skipped_as`."""
     damage: str | None = None
@@ -121,13 +122,12 @@ class ShardReader(ABC):
                     labels[entry.key] = entry.labels
                 yield entry
 
-    def labels_of(self, suffix: str, sidecar: bytes) -> Labels:
-        """Return the labels in a sidecar; a bad one is counted and has none."""
-        try:
-            return parse_labels(suffix, sidecar)
-        except ValueError:
-            self.bad_labels += 1
-            return {}
+    def labels_of(self, name: str, sidecar: bytes | None) -> Labels:
+        """Return the labels in a sidecar; what cannot be kept of them is counted. See `read_sidecar`."""
+        labels, faults = read_sidecar(name, sidecar)
+        for why in faults:
+            self.bad_labels.add(name, why)
+        return labels
 
 
 def batches(entries: Iterable[Entry], count: int, nbytes: float = math.inf) -> Iterator[list[Entry]]:

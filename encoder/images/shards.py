@@ -1,9 +1,11 @@
 """What a shard is: one unit of work, which becomes one code file."""
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
-from encoder.runtime.files import FileStatus
+from encoder.runtime.files import FileStatus, is_url
 
 
 class ShardKind(StrEnum):
@@ -39,3 +41,18 @@ class Shard:
     """URLs only: as it was when the shard was named, since asking again takes a request."""
     root: str | None = None
     """The folder that the user named and the shard was found in, absolute; None where the shard itself was named."""
+
+
+def found_from(folder: Path, path: str, relative: str | None) -> str:
+    """Return where a shard is: `relative` to a folder if that exists, else `path`."""
+    if relative is not None and (moved := Path(os.path.abspath(folder / relative))).exists():  # noqa: PTH100  links stay
+        return str(moved)
+    return path
+
+
+def relative_to(folder: Path, path: str) -> str | None:
+    """Return the path from a folder to a shard that lies beside or below it; None elsewhere, and for a URL."""
+    beside = folder.resolve().parent
+    if is_url(path) or not Path(path).is_relative_to(beside) or beside == Path(beside.anchor):
+        return None
+    return os.path.relpath(path, folder.resolve())

@@ -21,7 +21,8 @@ def image_format(head: bytes) -> str | None:
     """
     if head[4:8] == b"ftyp":
         return _of_brands(head)
-    return next((name for name, signature in _SIGNATURES.items() if signature.match(head, 0, HEAD_BYTES)), None)
+    found = _ANY.match(head, 0, HEAD_BYTES)
+    return _NAMES[found.lastindex - 1] if found and found.lastindex else None
 
 
 def _of_brands(head: bytes) -> str | None:
@@ -47,39 +48,38 @@ _BRANDS: Final = {
 }
 _XML: Final = rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*)?(?:<!--.*)?"
 _SIGNATURES: Final = {
-    name: re.compile(signature, re.DOTALL)
-    for name, signature in {
-        "JPEG": rb"\xff\xd8\xff",
-        "PNG": rb"\x89PNG\r\n\x1a\n",
-        "WEBP": rb"RIFF....WEBP",
-        # with the size of a known header: words begin with BM, too
-        "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
-        "CR2": rb"II\*\0.{4}CR[\x01-\x0f]\0",
-        "TIFF": rb"II[*+]\0|MM\0[*+]",
-        "GIF": rb"GIF8[79]a",
-        "JXL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
-        "JPEG 2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51\0",
-        "JPEG XR": rb"II\xbc[\0\1]",
-        "PSD": rb"8BPS\0[\1\2]",
-        "XCF": rb"gimp xcf ",
-        "SVG": _XML + rb"(?:<!DOCTYPE svg|<svg[\s>])",
-        "EPS": rb"%!PS-Adobe-[\d.]+ EPSF|\xc5\xd0\xd3\xc6",
-        # one entry at least, whose reserved byte is zero and whose planes and bits are those there are
-        "ICO": rb"\0\0\x01\0[\x01-\xff]\0...\0[\0\1]\0[\x00\x01\x04\x08\x10\x18\x20]\0",
-        "PNM": rb"P[1-6]\s+(?:\d|#)|P7\nWIDTH|P[Ff]\n\d",
-        "OpenEXR": rb"\x76\x2f\x31\x01",
-        "Radiance HDR": rb"#\?(?:RADIANCE|RGBE)\n",
-        "DDS": rb"DDS \x7c\0\0\0",
-        "QOI": rb"qoif",
-        "DICOM": rb".{128}DICM",
-        "FITS": rb"SIMPLE  =\s+T",
-        "MNG": rb"\x8aMNG\r\n\x1a\n",
-        "JNG": rb"\x8bJNG\r\n\x1a\n",
-        "ORF": rb"IIR[OS]|MMOR",
-        "RW2": rb"IIU\0",
-        "RAF": rb"FUJIFILMCCD-RAW",
-        "X3F": rb"FOVb",
-        "MRW": rb"\0MRM",
-    }.items()
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WEBP": rb"RIFF....WEBP",
+    # with the size of a known header: words begin with BM, too
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "CR2": rb"II\*\0.{4}CR[\x01-\x0f]\0",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "GIF": rb"GIF8[79]a",
+    "JXL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
+    "JPEG 2000": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51\0",
+    "JPEG XR": rb"II\xbc[\0\1]",
+    "PSD": rb"8BPS\0[\1\2]",
+    "XCF": rb"gimp xcf ",
+    "SVG": _XML + rb"(?:<!DOCTYPE svg|<svg[\s>])",
+    "EPS": rb"%!PS-Adobe-[\d.]+ EPSF|\xc5\xd0\xd3\xc6",
+    # one entry at least, whose reserved byte is zero and whose planes and bits are those there are
+    "ICO": rb"\0\0\x01\0[\x01-\xff]\0...\0[\0\1]\0[\x00\x01\x04\x08\x10\x18\x20]\0",
+    "PNM": rb"P[1-6]\s+(?:\d|#)|P7\nWIDTH|P[Ff]\n\d",
+    "OpenEXR": rb"\x76\x2f\x31\x01",
+    "Radiance HDR": rb"#\?(?:RADIANCE|RGBE)\n",
+    "DDS": rb"DDS \x7c\0\0\0",
+    "QOI": rb"qoif",
+    "DICOM": rb".{128}DICM",
+    "FITS": rb"SIMPLE  =\s+T",
+    "MNG": rb"\x8aMNG\r\n\x1a\n",
+    "JNG": rb"\x8bJNG\r\n\x1a\n",
+    "ORF": rb"IIR[OS]|MMOR",
+    "RW2": rb"IIU\0",
+    "RAF": rb"FUJIFILMCCD-RAW",
+    "X3F": rb"FOVb",
+    "MRW": rb"\0MRM",
 }
-"""Sources: the formats' own specifications; of the raw kinds those that libraw tells them by."""
+"""Sources: the formats' own specifications, and libraw for the raw kinds. No signature has a group that counts."""
+_NAMES: Final = tuple(_SIGNATURES)
+_ANY: Final = re.compile(b"|".join(b"(%b)" % signature for signature in _SIGNATURES.values()), re.DOTALL)

@@ -9,7 +9,8 @@ import typer
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, parse_bits, parse_level
 from encoder.model.spec import BackboneSpec, Precision
-from encoder.runtime.console import notice_damage, progress, result
+from encoder.runtime.console import notice_damage, notice_unread, progress, result
+from encoder.runtime.files import exists
 from encoder.training.losses.names import LossKind
 from encoder.training.recipes import Recipe, settings_for
 
@@ -80,7 +81,7 @@ def train(
     from encoder.training.job import train as run_train
     from encoder.training.loop import TrainProgress
 
-    if out.exists() and not overwrite:
+    if exists(out) and not overwrite:
         raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
     chosen = recipe or (Recipe.SCRATCH if weights in {None, "none"} else Recipe.FINETUNE)
     settings = settings_for(chosen, parse_bits(bits or "64"), epochs)
@@ -102,6 +103,7 @@ def train(
         seed=seed,
     )
     found = expand(shards, files_per_shard)
+    notice_unread(found.unread)
     with progress("training") as advance:
 
         def show(at: TrainProgress) -> None:

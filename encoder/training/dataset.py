@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.decode import decode_readable
+from encoder.images.labels import Labels, LabelValue
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard
-from encoder.images.sidecars import Labels, LabelValue
 from encoder.levels import Level
 from encoder.runtime.parallel import ordered_map
 

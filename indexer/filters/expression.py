@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from encoder.images.sidecars import LabelValue
+from encoder.images.labels import LabelValue
 from indexer.storage.manifest import SegmentRecord
 
 LabelFields: TypeAlias = Mapping[str, bool]

@@ -25,7 +25,7 @@ import re
 from dataclasses import dataclass
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.sidecars import LabelValue
+from encoder.images.labels import LabelValue
 from indexer.filters.expression import (
     AllOf,
     AnyOf,

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.labels import Labels, LabelValue
 from encoder.images.readers.formats import reader_for
 from encoder.images.shards import Shard, ShardKind
-from encoder.images.sidecars import Labels, LabelValue
 from indexer.filters.expression import label_fields
 from indexer.index import Index
 from indexer.query import ByCode, ByImage, ByKey

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from encoder.errors import HashgrainError, Reason
-from encoder.runtime.publish import PARTIAL, remove_unused, sha256_of, sync_file, sync_folder
+from encoder.runtime.publish import PARTIAL, remove_unused, sha256_of, sync_file, sync_folder, write_failed
 from indexer.storage.manifest import Manifest, generations, next_generation, write_manifest, write_pointer
 
 Files = Mapping[str, tuple[int, str]]
@@ -47,10 +46,7 @@ def publish_generation(index: Path, write: Callable[[Path], Manifest], known: Fi
         sync_folder(index)
         write_pointer(index, name)
     except OSError as err:
-        raise HashgrainError(
-            Reason.WRITE_FAILED,
-            f"index {index} could not be written ({err.strerror or err}); free space and try again",
-        ) from err
+        raise write_failed(f"index {index}", err) from err
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for old in generations(index):

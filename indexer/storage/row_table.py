@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.codes.strings import TextColumn
-from encoder.images.sidecars import Labels
+from encoder.images.labels import Labels
 from indexer.storage.columns import map_column, map_text
 
 KeyHashes = npt.NDArray[np.uint64]

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from encoder.codes.file import CodeFile, LabelColumn, open_codes
+from encoder.codes.file import CodeFile, open_codes
+from encoder.codes.label_columns import LabelColumn
 from encoder.codes.strings import TextColumn
+from encoder.images.labels import LabelKind, text_of
 from indexer.storage.columns import ColumnWriter, write_column, write_text
 from indexer.storage.row_table import KeyHashes, LabelField
 
@@ -36,8 +38,8 @@ def write_rows(folder: Path, kept: KeptRows, hashes: KeyHashes) -> list[LabelFie
             places.append(file.places()[keep])
     is_text: dict[str, bool] = {}
     for file, _ in _each(kept):
-        for name, text in file.label_fields().items():
-            is_text[name] = is_text.get(name, False) or text
+        for name, kind in file.label_fields().items():
+            is_text[name] = is_text.get(name, False) or kind is not LabelKind.INT
     fields = [LabelField(name, is_text[name]) for name in sorted(is_text)]
     for number, field in enumerate(fields):
         _write_field(folder, f"label.{number:03d}", field, kept)
@@ -70,10 +72,8 @@ def _each(kept: KeptRows) -> Iterator[tuple[CodeFile, npt.NDArray[np.bool_]]]:
 
 
 def _as_text(column: LabelColumn) -> TextColumn:
-    if isinstance(column.values, TextColumn):
-        return column.values
-    pairs = zip(column.values.tolist(), column.present.tolist(), strict=True)
-    return TextColumn.of(str(value) if there else "" for value, there in pairs)
+    values = (text_of(value) if value is not None else "" for value in column.to_list())
+    return column.values if isinstance(column.values, TextColumn) else TextColumn.of(values)
 
 
 def _only(column: TextColumn, keep: npt.NDArray[np.bool_]) -> TextColumn:

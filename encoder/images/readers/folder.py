@@ -9,7 +9,7 @@ from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.names import escaped, folders_of, from_escaped
 from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
-from encoder.images.sidecars import LABEL_SIDECARS, MAX_SIDECAR_BYTES
+from encoder.images.sidecars import MAX_SIDECAR_BYTES, SIDECARS
 
 
 class FolderReader(ShardReader):
@@ -33,7 +33,7 @@ class FolderReader(ShardReader):
         digest = hashlib.sha256()
         for file in self.shard.files:
             image = Path(self.shard.path, file)
-            for path in (image, *map(image.with_suffix, LABEL_SIDECARS)):
+            for path in (image, *map(image.with_suffix, SIDECARS)):
                 try:
                     status = path.stat()
                 except OSError:
@@ -72,11 +72,12 @@ class FolderReader(ShardReader):
             if sample.size > self.limits.max_bytes:
                 return sample.rejected(Reject.TOO_LARGE, f"{sample.size:,} bytes, limit {self.limits.max_bytes:,}")
             sample.data = path.read_bytes()
-            for suffix in LABEL_SIDECARS:
+            for suffix in SIDECARS:
                 sidecar = path.with_suffix(suffix)
-                if sidecar.is_file() and sidecar.stat().st_size <= MAX_SIDECAR_BYTES:
-                    sample.labels |= self.labels_of(suffix, sidecar.read_bytes())
+                if sidecar.is_file():
+                    data = sidecar.read_bytes() if sidecar.stat().st_size <= MAX_SIDECAR_BYTES else None
+                    sample.labels |= self.labels_of(sidecar.name, data)
         except OSError as err:
             return sample.rejected(Reject.UNREADABLE, err.strerror or str(err))
-        sample.labels = folders_of(name) | sample.labels
+        sample.labels = {**folders_of(name), **sample.labels}
         return sample

@@ -9,7 +9,9 @@ from indexer.matches import Distances, Matches, Rows
 def nearest(parts: list[Candidates], k: int) -> list[Matches]:
     """Return the k smallest (distance, row) of each query."""
     best = [smallest(part, np.uint64(k)) for part in parts]
-    return answers(*unpack_keys(best[0] if len(best) == 1 else np.sort(np.concatenate(best, axis=1), axis=1)[:, :k]))
+    if len(best) > 1:  # contiguous, since kernels are compiled for such arrays alone
+        best = [np.ascontiguousarray(np.sort(np.concatenate(best, axis=1), axis=1)[:, :k])]
+    return answers(*unpack_keys(best[0]))
 
 
 def all_of(parts: list[Candidates]) -> list[Matches]:

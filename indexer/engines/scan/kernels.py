@@ -51,9 +51,14 @@ where the position is the id; what is added to an id to give the row; number of 
 JOB_FIELDS: Final = 5
 EXTENT, START, STOP, QUERIES_START, QUERIES_STOP = range(JOB_FIELDS)
 """Columns of a job: an extent, positions start:stop in it, and which part of `query_ids` names the queries that want them."""
+TERMS: Final = 2
+K, TIES = range(TERMS)
+"""Terms of candidates: how many are needed of each query, 0 for all below the limit; and 1 if rows do not come in order, so that
+one that comes later may precede another at the same distance, else 0."""
 
 
 # records: what crosses from Python to the kernels --------------------------------------------------------------------
+# A record that kernels return holds arrays alone: a number would come back as Python's int, and go in again as a signed one.
 
 
 class ScanPlan(NamedTuple):
@@ -84,10 +89,8 @@ class Candidates(NamedTuple):
     """uint64[nq, 8 * code size + 2], candidates so far by distance."""
     within: Words
     """uint64[nq], candidates that were no farther than limit - ties."""
-    k: Word
-    """Candidates needed of each query; 0: all below the limit."""
-    ties: Word
-    """1 if rows do not come in order: one that comes later may precede another at the same distance. Else 0."""
+    terms: Words
+    """uint64[TERMS], what holds for all queries."""
 
 
 class QueryBatch(NamedTuple):
@@ -98,7 +101,7 @@ class QueryBatch(NamedTuple):
     mask: Words
     """As in `ScanPlan`."""
     k: Word
-    """As in `Candidates`."""
+    """Column K of `Candidates.terms`."""
     limit: Word
     """Answers are nearer than this."""
     farthest: Word
@@ -472,13 +475,14 @@ def keep_near(
 @compiled
 def tighten(candidates: Candidates, query: Word, bits: Word) -> None:
     """Count a candidate, and lower the limit as long as k candidates remain."""
-    tally, last = candidates.tallies[query], candidates.limits[query] - candidates.ties
+    k, ties = candidates.terms[K], candidates.terms[TIES]
+    tally, last = candidates.tallies[query], candidates.limits[query] - ties
     tally[bits] += ONE
     candidates.within[query] += ONE
-    while candidates.within[query] - tally[last] >= candidates.k:
+    while candidates.within[query] - tally[last] >= k:
         candidates.within[query] -= tally[last]
         last -= ONE
-    candidates.limits[query] = last + candidates.ties
+    candidates.limits[query] = last + ties
 
 
 @compiled
@@ -487,35 +491,35 @@ def keep(candidates: Candidates, query: Word, bits: Word, row: Word) -> None:
     if bits < candidates.limits[query]:
         candidates.keys[query, candidates.sizes[query]] = bits << ROW_BITS | row
         candidates.sizes[query] += ONE
-        if candidates.k:
+        if candidates.terms[K]:
             tighten(candidates, query, bits)
 
 
 @compiled
 def drop(candidates: Candidates, query: Word) -> None:
     """Drop the candidates of a query that k others precede by their distance alone."""
-    end, size = (candidates.limits[query] - candidates.ties + ONE) << ROW_BITS, ZERO
+    farthest, size = candidates.limits[query] - candidates.terms[TIES], ZERO
     for at in up_to(candidates.sizes[query]):
         key = candidates.keys[query, at]
         candidates.keys[query, size] = key
-        size += ONE if key < end else ZERO
+        size += ONE if key >> ROW_BITS <= farthest else ZERO
     candidates.sizes[query] = size
 
 
 @compiled
 def make_room(candidates: Candidates, query: Word) -> Candidates:
     """Make room for a block: drop candidates of a query, all but the k best if need be, or double the room of all queries."""
-    if candidates.k:
+    if candidates.terms[K]:
         drop(candidates, query)
         if candidates.sizes[query] + BLOCK > Word(candidates.keys.shape[1]):
             candidates.keys[query, : candidates.sizes[query]].sort()
-            candidates.sizes[query] = candidates.k
+            candidates.sizes[query] = candidates.terms[K]
         return candidates
     keys = np.empty((candidates.keys.shape[0], 2 * candidates.keys.shape[1]), Word)
     for each in up_to(Word(len(candidates.sizes))):  # what no candidate has filled is not touched, and takes no memory
         keys[each, : candidates.sizes[each]] = candidates.keys[each, : candidates.sizes[each]]
     return Candidates(
-        keys, candidates.sizes, candidates.limits, candidates.tallies, candidates.within, candidates.k, candidates.ties
+        keys, candidates.sizes, candidates.limits, candidates.tallies, candidates.within, candidates.terms
     )
 
 
@@ -684,7 +688,7 @@ def smallest(candidates: Candidates, k: Word) -> Words:
     """Return uint64[nq, k]: the smallest candidates of each query in order, ALL where there are fewer."""
     best = np.full((len(candidates.sizes), k), ALL)
     for query in up_to(Word(len(candidates.sizes))):
-        if candidates.k:
+        if candidates.terms[K]:
             drop(candidates, query)
         size = candidates.sizes[query]
         candidates.keys[query, :size].sort()
@@ -750,15 +754,15 @@ def group_by_extent(extents: Words, probed: Words, first: Word, last: Word) -> t
 @compiled
 def no_candidates(batch: QueryBatch, ties: Word) -> Candidates:
     """Return room for candidates, none so far."""
-    queries = Word(len(batch.queries))
+    queries, terms = Word(len(batch.queries)), np.empty(TERMS, Word)
+    terms[K], terms[TIES] = batch.k, ties
     return Candidates(
         np.empty((queries, batch.capacity), Word),
         np.zeros(queries, Word),
         np.full(queries, batch.limit),
         np.zeros((queries, batch.farthest + TWO), Word),
         np.zeros(queries, Word),
-        batch.k,
-        ties,
+        terms,
     )
 
 
@@ -796,7 +800,7 @@ def select_smallest(candidates: Candidates, query: Word, first: Word, chosen: Wo
     )
     for key in keys:
         count += ONE if key >> ROW_BITS < limit else ZERO
-    ties, count = candidates.k - count, ZERO
+    ties, count = candidates.terms[K] - count, ZERO
     for key in keys:
         if key >> ROW_BITS == limit:
             if not ties:

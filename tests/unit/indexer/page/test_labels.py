@@ -6,7 +6,7 @@ import pytest
 
 from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
-from encoder.images.sidecars import Labels
+from encoder.images.labels import Labels
 from encoder.levels import Level
 from indexer.build import build
 from indexer.index import Index
@@ -91,9 +91,9 @@ def test_a_photo_takes_the_labels_of_its_folder(photo, monkeypatch):
 
 def test_a_photo_takes_the_labels_of_its_sidecars_before_its_folder(photo):
     photo.with_suffix(".cls").write_text("7")
-    assert file_labels(photo) == {"cls": 7}
+    assert file_labels(photo) == {"cls": 7, "folder": "rye"}
     photo.with_suffix(".json").write_text(json.dumps({"fine": 3, "box": [1, 2]}))
-    assert file_labels(photo) == {"fine": 3, "cls": 7}
+    assert file_labels(photo) == {"fine": 3, "box": ("1", "2"), "cls": 7, "folder": "rye"}
 
 
 def test_a_photo_that_is_gone_or_whose_sidecar_is_damaged_has_no_labels_of_it(photo, tmp_path):
@@ -104,7 +104,7 @@ def test_a_photo_that_is_gone_or_whose_sidecar_is_damaged_has_no_labels_of_it(ph
 
 def test_labels_of_a_query_that_the_index_has_no_field_for_are_left_out(index, photo):
     photo.with_suffix(".json").write_text(json.dumps({"fine": 3, "mood": "good"}))
-    assert query_labels(index, ByImage(photo)) == {"fine": 3}
+    assert query_labels(index, ByImage(photo)) == {"fine": 3, "folder": "rye"}
 
 
 def test_a_key_has_the_labels_of_its_row_and_stdin_has_none(index):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -154,6 +156,19 @@ def test_settings_that_make_no_sense_are_refused(options):
         CombineSettings(**{"how": Combine.CASCADE, "levels": (Level.FINE, Level.MID)} | options)
     assert caught.value.reason is Reason.BAD_VALUE
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [1, 43, 85])
+def test_weights_that_differ_by_a_factor_find_the_same_rows_in_the_same_order(indexes, queries, scale):
+    few = row_set(counts_like(0.1))
+    wanted = CombineSettings(
+        Combine.SUM, (Level.FINE, Level.FUSED), SearchSettings(100), weights=(scale, scale)
+    )  # sums up to 768 * scale; more than 65,535 is refused
+    found = combine(MultiLevelQuery(indexes, queries, wanted, few))
+    assert [one.rows.tolist() for one in found] == [
+        one.rows.tolist() for one in combine(MultiLevelQuery(indexes, queries, replace(wanted, weights=()), few))
+    ]
+    assert all(len(one.rows) == counts_like(0.1).sum() for one in found)
 
 
 def test_weights_too_large_to_be_summed_up_exactly_are_refused(indexes, queries):

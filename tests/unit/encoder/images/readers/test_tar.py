@@ -6,11 +6,13 @@ import tarfile
 import pytest
 
 from encoder.errors import Reject
+from encoder.images import sidecars
 from encoder.images.expand import expand
 from encoder.images.limits import Limits
-from encoder.images.readers import members
 from encoder.images.readers.formats import read_image, reader_for
+from encoder.images.readers.members import NO_IMAGE
 from encoder.images.samples import LateLabels, Sample
+from encoder.images.sidecars import MAX_SIDECAR_BYTES
 from tests.support.archives import PACK
 from tests.support.pictures import encoded, write_tar
 
@@ -38,19 +40,18 @@ def test_labels_come_from_json_and_cls_wherever_they_stand(tmp_path):
     entries, reader = read(write_tar(tmp_path / "a.tar", files))
     samples = {entry.key: entry for entry in entries if isinstance(entry, Sample)}
     assert {key: sample.labels for key, sample in samples.items()} == {
-        "early": {"fine": 1}, "near": {"cls": 7, "name": "x", "yes": 1}, "far": {}, "last": {},
+        "early": {"fine": 1}, "near": {"cls": 7, "caption": "a caption", "name": "x", "list": ("1",), "float": 1.5, "yes": True},
+        "far": {}, "last": {},
     }  # fmt: skip
     assert [entry for entry in entries if isinstance(entry, LateLabels)] == [LateLabels("far", {"cls": "dog"})]
-    assert (reader.seen, reader.bad_labels, reader.damage) == (4, 0, None)
+    assert (reader.seen, reader.bad_labels.count, reader.damage) == (4, 0, None)
     assert reader.sha256 == hashlib.sha256((tmp_path / "a.tar").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize(
-    "content", [b"{", b"[1]", b"\xff", b"3", b"[" * 100_000, json.dumps({str(n): n for n in range(100)}).encode()]
-)
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b"3", b"[" * 100_000, b" " * (MAX_SIDECAR_BYTES + 1)])
 def test_a_bad_sidecar_costs_the_labels_not_the_image(tmp_path, content):
     [sample], reader = read(write_tar(tmp_path / "a.tar", [("a.jpg", encoded(0)), ("a.json", content)]))
-    assert (sample.labels, sample.reject, reader.bad_labels) == ({}, None, 1)
+    assert (sample.labels, sample.reject, reader.bad_labels.count) == ({}, None, 1)
 
 
 def test_labels_are_bounded(tmp_path):
@@ -136,23 +137,25 @@ def test_labels_before_their_images_wait_in_any_number(tmp_path):
     files += [(f"{n}.jpg", encoded(n % 7)) for n in range(count)]
     samples, reader = read(write_tar(tmp_path / "a.tar", files))
     assert [sample.labels for sample in samples] == [{"fine": n} for n in range(count)]
-    assert (reader.bad_labels, reader.skipped) == (0, {})
+    assert (reader.bad_labels.count, reader.skipped) == (0, {})
 
 
 def test_labels_that_wait_take_bounded_memory_and_those_beyond_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(members, "MAX_WAITING", 20_000)
+    monkeypatch.setattr(sidecars, "MAX_WAITING", 40_000)
     files = [(f"{n}.json", json.dumps({"text": "x" * 900}).encode()) for n in range(100)]
     samples, reader = read(write_tar(tmp_path / "a.tar", [*files, *((f"{n}.jpg", encoded(0)) for n in range(100))]))
-    assert 10 < sum(bool(sample.labels) for sample in samples) < 20
-    assert reader.skipped == {members.TOO_EARLY: 100 - sum(bool(sample.labels) for sample in samples)}
-    assert reader.bad_labels == 0
+    labelled = sum(bool(sample.labels) for sample in samples)
+    assert 10 < labelled < 30
+    assert (reader.bad_labels.count, reader.skipped) == (100 - labelled, {})
+    assert "of other labels" in reader.bad_labels.first[0].why
 
 
 def test_labels_that_come_for_no_image_are_counted(tmp_path):
     files = [("README.txt", b"read me"), ("a.jpg", encoded(0)), ("b.json", b"{}"), ("b.cls", b"1"), ("a.cls", b"2")]
     [sample], reader = read(write_tar(tmp_path / "a.tar", files))
     assert sample.labels == {"cls": 2}
-    assert reader.skipped == {members.NO_IMAGE: 3}
+    assert reader.skipped == {NO_IMAGE: 1}
+    assert [bad.name for bad in reader.bad_labels.first] == ["b.json", "b.cls"]
 
 
 def test_what_has_no_image_name_is_told_by_its_first_bytes_and_the_rest_is_counted(tmp_path):
