@@ -7,6 +7,7 @@ from typing import Final
 from encoder.images.compression import Compression, Unpacked, compression_of
 from encoder.images.limits import Limits
 from encoder.images.readers.folder import FolderReader
+from encoder.images.readers.parquet import ParquetReader, has_images
 from encoder.images.readers.tar import Bzip2TarReader, GzipTarReader, TarReader, XzTarReader, ZstdTarReader
 from encoder.images.readers.zip import ZipReader
 from encoder.images.samples import ShardReader
@@ -17,7 +18,16 @@ from encoder.runtime.files import open_file, parts_of
 
 READERS: Final[Mapping[ShardKind, type[ShardReader]]] = {
     reader.kind: reader
-    for reader in (TarReader, GzipTarReader, Bzip2TarReader, XzTarReader, ZstdTarReader, ZipReader, FolderReader)
+    for reader in (
+        TarReader,
+        GzipTarReader,
+        Bzip2TarReader,
+        XzTarReader,
+        ZstdTarReader,
+        ZipReader,
+        ParquetReader,
+        FolderReader,
+    )
 }
 ARCHIVE_SUFFIXES: Final = tuple(suffix for reader in READERS.values() for suffix in reader.suffixes)
 """Of the formats whose shards are one file each."""
@@ -53,6 +63,8 @@ def kind_of(path: str) -> ShardKind | None:
             raw.seek(0)
             file = io.BufferedReader(raw, 1 << 16)
             head = io.BufferedReader(Unpacked(file, compression)).read(BLOCK)
+    if named is ShardKind.PARQUET or head.startswith(b"PAR1"):
+        return ShardKind.PARQUET if has_images(path) else None
     return _TARS[compression] if is_header(head) else named
 
 

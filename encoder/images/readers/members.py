@@ -1,16 +1,14 @@
 """Archives of members, as tar and zip are: which of them are images, whose labels others are, and what is left out.
 
 This stands here once; a format brings the walk over its members. An archive is read once from front to back in constant memory
-(apart from its keys, about 100 bytes per image, which duplicate detection and late labels need, and labels that come before their
-images, up to `MAX_WAITING`). Nothing is ever extracted.
+(apart from about 300 bytes per image, which tell its key and its labels again, and labels that wait for their image, up to
+`sidecars.MAX_WAITING`). Nothing is ever extracted.
 """
 
 import hashlib
-import sys
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from encoder.errors import HashgrainError, Reason, Reject
@@ -18,17 +16,14 @@ from encoder.images.archive import ArchiveWalk, Member, MemberKind, UnreadableMe
 from encoder.images.labels import Labels
 from encoder.images.names import NameKind, folders_of, key_of, kind_of_name, skipped_as
 from encoder.images.samples import LateLabels, Sample, ShardReader
-from encoder.images.sidecars import MAX_SIDECAR_BYTES
+from encoder.images.sidecars import MAX_SIDECAR_BYTES, ArchiveSidecars
 from encoder.images.signature import HEAD_BYTES, image_format
 from encoder.runtime.files import FileStatus, status_of
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-MAX_WAITING: Final = 64 << 20
-"""Bytes of memory for labels whose image has not come yet: those of about 100,000 images."""
 NO_IMAGE: Final = "label file without an image"
-TOO_EARLY: Final = f"label file whose image did not come within {MAX_WAITING >> 20} MiB of other labels"
 
 
 class MembersReader(ShardReader):
@@ -71,44 +66,50 @@ class MembersReader(ShardReader):
         return self.shard.status or status_of(self.shard.path)
 
     def _entries(self, walk: ArchiveWalk) -> Iterator[Sample | LateLabels]:
-        pairs = _Pairs()
+        sidecars, keys = ArchiveSidecars(self.bad_labels), _Keys(with_suffix=self.suffix_in_key)
+        held: Sample | None = None  # until the next one comes, since its labels stand behind it
         for member in walk:
             if member.kind is MemberKind.FOLDER:
                 continue
             kind, head = _kind(walk, member)
             if kind is NameKind.IMAGE:
-                if pairs.held is not None:
-                    yield pairs.held
-                pairs.held = self._sample(walk, member, head, pairs)
+                if held is not None:
+                    yield held
+                name = key_of(member.name)
+                held = self._sample(walk, member, head, keys.parts_of(name, by_content=bool(head)), keys)
+                labels = sidecars.image(name)
+                held.labels |= labels if held.reject is None else {}
             elif kind is NameKind.LABELS and member.kind is MemberKind.FILE:
-                yield from self._pair(walk, member, pairs)
+                labels = self._labels(walk, member)
+                for key in keys.of_owners(sidecars.sidecar(key_of(member.name), labels)):
+                    if held is not None and held.reject is None and held.key == key:
+                        held.labels |= labels
+                    else:
+                        yield LateLabels(key, labels)
             else:
                 self.skipped[skipped_as(member.name)] += 1
-        if pairs.held is not None:
-            yield pairs.held
-        if pairs.waiting.files:
-            self.skipped[NO_IMAGE] += pairs.waiting.files
+        if held is not None:
+            yield held
+        sidecars.close()
+        if sidecars.texts:
+            self.skipped[NO_IMAGE] += sidecars.texts
 
-    def _sample(self, walk: ArchiveWalk, member: Member, head: bytes, pairs: "_Pairs") -> Sample:
+    def _sample(self, walk: ArchiveWalk, member: Member, head: bytes, parts: tuple[str, str], keys: "_Keys") -> Sample:
         """Return an image; what was read of it to know it for one is its head."""
-        suffix = "" if head else _suffix(member.name)
-        pairs.stem = stem = key_of(member.name.removesuffix(suffix))
-        suffix = key_of(suffix) if self.suffix_in_key else ""
+        stem, suffix = parts
         sample = Sample(self.seen, stem + suffix, member.offset, member.size)
         self.seen += 1
         if "/" in member.name:
             sample.labels.update(folders_of(member.name))
-        if pairs.waiting.files:
-            sample.labels.update(pairs.waiting.pop(stem))
         if member.kind is MemberKind.LINK:
             return sample.rejected(Reject.LINK, "a link has no bytes of its own")
         if member.kind is not MemberKind.FILE:
             return sample.rejected(Reject.NOT_A_FILE, member.kind)
-        if pairs.images.has(stem, suffix):
+        if keys.has(stem, suffix):
             return sample.rejected(Reject.DUPLICATE_KEY, "an earlier image of this shard has the key")
         if member.size > self.limits.max_bytes:
             return sample.rejected(Reject.TOO_LARGE, f"{member.size:,} bytes, limit {self.limits.max_bytes:,}")
-        pairs.images.add(stem, suffix)
+        keys.add(stem, suffix)
         if self.wanted is not None and not self.wanted(sample.ordinal):
             return sample
         try:
@@ -121,29 +122,30 @@ class MembersReader(ShardReader):
             )
         return sample
 
-    def _pair(self, walk: ArchiveWalk, member: Member, pairs: "_Pairs") -> Iterator[LateLabels]:
-        """Bring labels to their image: the one at hand, one that was yielded before, or one that may come."""
-        suffix = _suffix(member.name)
-        stem = key_of(member.name.removesuffix(suffix))
-        labels: Labels = {}
+    def _labels(self, walk: ArchiveWalk, member: Member) -> Labels:
         try:
-            labels = self.labels_of(member.name, walk.read(member) if member.size <= MAX_SIDECAR_BYTES else None)
+            return self.labels_of(member.name, walk.read(member) if member.size <= MAX_SIDECAR_BYTES else None)
         except UnreadableMemberError as err:
             self.bad_labels.add(member.name, err.detail)
-        if pairs.held is not None and pairs.stem == stem:
-            pairs.held.labels |= labels
-        elif keys := pairs.images.with_stem(stem):
-            yield from (LateLabels(key, labels) for key in keys)
-        elif not pairs.waiting.add(stem, labels):
-            self.skipped[TOO_EARLY] += 1
+            return {}
 
 
-class _Images:
-    """The images that have come: of each stem's hash (64 bits tell a shard's apart, and cost less than keys) their suffixes."""
+class _Keys:
+    """The keys that have come: of each stem's hash (64 bits tell a shard's apart, and cost less than keys) the suffixes.
 
-    def __init__(self) -> None:
+    Args:
+        with_suffix: whether a key has one.
+    """
+
+    def __init__(self, *, with_suffix: bool) -> None:
+        self._with_suffix = with_suffix
         self._suffixes: dict[int, tuple[str, ...]] = {}
         self._same: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for all images with the same suffixes
+
+    def parts_of(self, name: str, *, by_content: bool = False) -> tuple[str, str]:
+        """Return the stem and the suffix of an image's key; what was known by its content alone has a name without a suffix."""
+        suffix = "" if by_content else _suffix(name)
+        return name.removesuffix(suffix), suffix if self._with_suffix else ""
 
     def has(self, stem: str, suffix: str) -> bool:
         return suffix in self._suffixes.get(hash(stem), ())
@@ -152,50 +154,15 @@ class _Images:
         suffixes = (*self._suffixes.get(hash(stem), ()), suffix)
         self._suffixes[hash(stem)] = self._same.setdefault(suffixes, suffixes)
 
-    def with_stem(self, stem: str) -> list[str]:
-        """Return the keys of the images that have a stem."""
-        return [stem + suffix for suffix in self._suffixes.get(hash(stem), ())]
-
-
-class _Waiting:
-    """Labels whose image has not come yet; the memory that they take is bounded."""
-
-    def __init__(self) -> None:
-        self.files = 0
-        """How many files they are of."""
-        self._labels: dict[str, list[Labels]] = {}
-        self._bytes = 0
-
-    def add(self, stem: str, labels: Labels) -> bool:
-        """Keep labels, and tell whether there was room."""
-        nbytes = _memory(stem, labels)
-        if self._bytes + nbytes > MAX_WAITING:
-            return False
-        self._bytes += nbytes
-        self._labels.setdefault(stem, []).append(labels)
-        self.files += 1
-        return True
-
-    def pop(self, stem: str) -> Labels:
-        """Give out the labels of an image."""
-        together: Labels = {}
-        for labels in self._labels.pop(stem, ()):
-            self._bytes -= _memory(stem, labels)
-            self.files -= 1
-            together |= labels
-        return together
-
-
-@dataclass(slots=True)
-class _Pairs:
-    """What is known while images and labels are brought together."""
-
-    images: _Images = field(default_factory=_Images)
-    waiting: _Waiting = field(default_factory=_Waiting)
-    held: Sample | None = None
-    """The last image, until the next one comes, since its labels stand behind it."""
-    stem: str = ""
-    """Of its name: all but the suffix."""
+    def of_owners(self, owners: list[str]) -> Iterator[str]:
+        """Return the keys of the images that a sidecar belongs to, see `ArchiveSidecars.sidecar`."""
+        for owner in owners:
+            stem, suffix = self.parts_of(owner)
+            if suffix and self.has(stem, suffix):
+                yield stem + suffix
+                continue
+            own = owner if hash(owner) in self._suffixes else stem
+            yield from (own + suffix for suffix in self._suffixes.get(hash(own), ()))
 
 
 def _suffix(name: str) -> str:
@@ -203,11 +170,6 @@ def _suffix(name: str) -> str:
     base = name.rpartition("/")[2]
     dot = base.rfind(".")
     return base[dot:] if 0 < dot < len(base) - 1 else ""
-
-
-def _memory(stem: str, labels: Labels) -> int:
-    """Return about how many bytes of memory labels take."""
-    return sum(map(sys.getsizeof, [stem, labels, *labels, *labels.values()])) + 200  # their places in dicts and lists
 
 
 def _kind(walk: ArchiveWalk, member: Member) -> tuple[NameKind, bytes]:

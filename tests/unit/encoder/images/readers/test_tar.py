@@ -6,10 +6,11 @@ import tarfile
 import pytest
 
 from encoder.errors import Reject
+from encoder.images import sidecars
 from encoder.images.expand import expand
 from encoder.images.limits import Limits
-from encoder.images.readers import members
 from encoder.images.readers.formats import read_image, reader_for
+from encoder.images.readers.members import NO_IMAGE
 from encoder.images.samples import LateLabels, Sample
 from encoder.images.sidecars import MAX_SIDECAR_BYTES
 from tests.support.archives import PACK
@@ -140,19 +141,21 @@ def test_labels_before_their_images_wait_in_any_number(tmp_path):
 
 
 def test_labels_that_wait_take_bounded_memory_and_those_beyond_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(members, "MAX_WAITING", 20_000)
+    monkeypatch.setattr(sidecars, "MAX_WAITING", 40_000)
     files = [(f"{n}.json", json.dumps({"text": "x" * 900}).encode()) for n in range(100)]
     samples, reader = read(write_tar(tmp_path / "a.tar", [*files, *((f"{n}.jpg", encoded(0)) for n in range(100))]))
-    assert 10 < sum(bool(sample.labels) for sample in samples) < 20
-    assert reader.skipped == {members.TOO_EARLY: 100 - sum(bool(sample.labels) for sample in samples)}
-    assert reader.bad_labels.count == 0
+    labelled = sum(bool(sample.labels) for sample in samples)
+    assert 10 < labelled < 30
+    assert (reader.bad_labels.count, reader.skipped) == (100 - labelled, {})
+    assert "of other labels" in reader.bad_labels.first[0].why
 
 
 def test_labels_that_come_for_no_image_are_counted(tmp_path):
     files = [("README.txt", b"read me"), ("a.jpg", encoded(0)), ("b.json", b"{}"), ("b.cls", b"1"), ("a.cls", b"2")]
     [sample], reader = read(write_tar(tmp_path / "a.tar", files))
     assert sample.labels == {"cls": 2}
-    assert reader.skipped == {members.NO_IMAGE: 3}
+    assert reader.skipped == {NO_IMAGE: 1}
+    assert [bad.name for bad in reader.bad_labels.first] == ["b.json", "b.cls"]
 
 
 def test_what_has_no_image_name_is_told_by_its_first_bytes_and_the_rest_is_counted(tmp_path):
