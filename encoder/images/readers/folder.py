@@ -3,12 +3,13 @@
 import hashlib
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.samples import Sample, ShardReader, is_unsafe
 from encoder.images.shards import ShardKind
-from encoder.images.sidecars import LABEL_SIDECARS, MAX_SIDECAR_BYTES
+from encoder.images.sidecars import LABEL_SIDECARS, MAX_SIDECAR_BYTES, Labels
 
 
 class FolderReader(ShardReader):
@@ -63,6 +64,8 @@ class FolderReader(ShardReader):
         if is_unsafe(name.removeprefix("/"), allow_parents=True):
             return sample.rejected(Reject.UNSAFE_NAME, repr(name))
         if self.wanted is not None and not self.wanted(sample.ordinal):
+            with suppress(OSError):  # whoever wants the image is told
+                sample.labels = self._labels(name) if self.labelled else {}
             return sample
         try:
             status = path.stat()
@@ -72,12 +75,16 @@ class FolderReader(ShardReader):
             if sample.size > self.limits.max_bytes:
                 return sample.rejected(Reject.TOO_LARGE, f"{sample.size:,} bytes, limit {self.limits.max_bytes:,}")
             sample.data = path.read_bytes()
-            for suffix in LABEL_SIDECARS:
-                sidecar = path.with_suffix(suffix)
-                if sidecar.is_file() and sidecar.stat().st_size <= MAX_SIDECAR_BYTES:
-                    sample.labels |= self.labels_of(suffix, sidecar.read_bytes())
+            sample.labels = self._labels(name)
         except OSError as err:
             return sample.rejected(Reject.UNREADABLE, err.strerror or str(err))
-        if not sample.labels and (folder := PurePosixPath(name).parent.name):
-            sample.labels = {"folder": folder}
         return sample
+
+    def _labels(self, name: str) -> Labels:
+        labels: Labels = {}
+        for suffix in LABEL_SIDECARS:
+            sidecar = Path(self.shard.path, name).with_suffix(suffix)
+            if sidecar.is_file() and sidecar.stat().st_size <= MAX_SIDECAR_BYTES:
+                labels |= self.labels_of(suffix, sidecar.read_bytes())
+        folder = PurePosixPath(name).parent.name
+        return labels or ({"folder": folder} if folder else {})

@@ -19,9 +19,11 @@ ARCHIVES: Final[Mapping[str, type[ShardReader]]] = {
 ARCHIVE_SUFFIXES: Final = tuple(ARCHIVES)
 
 
-def reader_for(shard: Shard, limits: Limits = Limits(), wanted: Callable[[int], bool] | None = None) -> ShardReader:
+def reader_for(
+    shard: Shard, limits: Limits = Limits(), wanted: Callable[[int], bool] | None = None, *, labelled: bool = False
+) -> ShardReader:
     """Return what reads a shard; see `ShardReader`."""
-    return READERS[shard.kind](shard, limits, wanted)
+    return READERS[shard.kind](shard, limits, wanted, labelled)
 
 
 def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) -> bytes:
