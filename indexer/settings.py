@@ -27,7 +27,7 @@ class Engine(StrEnum):
     """Who compares codes; the answers are the same."""
 
     AUTO = "auto"
-    """FAISS for the first few exact answers, the scan as soon as it is worth loading."""
+    """FAISS until the scan is worth loading and has been loaded, in the background."""
     SCAN = "scan"
     """Our own kernels over FAISS's memory."""
     FAISS = "faiss"
