@@ -20,6 +20,7 @@ from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard
 from encoder.images.sidecars import Labels
 from encoder.levels import DEFAULT_BITS, DEFAULT_LABELS, STAGE_LEVELS, Level
+from encoder.members import take_names
 from encoder.model.device import fast_dtype
 from encoder.model.model_file import save_model
 from encoder.model.network import HashNetwork
@@ -51,6 +52,9 @@ class FitSettings:
     seed: int = 0
     labels: Mapping[Level, str] = field(default_factory=lambda: dict(DEFAULT_LABELS))
     """The JSON field that says what is the same at a level, for a hash function that is fitted with labels."""
+
+    def __post_init__(self) -> None:
+        take_names(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.levels import Level
+from encoder.members import take_names
 from encoder.model.spec import Precision
 
 SHARE_NEEDS = 1000
@@ -87,3 +88,6 @@ class EncodeSettings:
     """In bits of the fine code, for SkipDuplicates.NEAR."""
     profile: Path | None = None
     """Where a trace of the run is written."""
+
+    def __post_init__(self) -> None:
+        take_names(self)
