@@ -62,7 +62,7 @@ def main() -> None:
     base = settings_for(Recipe.SCRATCH, dict.fromkeys(Level, 64), arguments.epochs)
     losses = {**base.losses, Level.MID: LossKind.ORTHOHASH}
     base = replace(base, phases=base.phases[:1], losses=losses, held_out=arguments.held_out)
-    shards, done = expand(arguments.shards), _done(arguments.out)
+    shards, done = list(expand(arguments.shards)), _done(arguments.out)
     print("| change | fused | mid | coarse | seed |\n|---|---|---|---|---|")
     for seed in range(arguments.seeds):
         for name, settings in variants(base).items():

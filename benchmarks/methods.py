@@ -32,6 +32,7 @@ from encoder.hashing.methods import fit_layer
 from encoder.hashing.names import HashKind
 from encoder.images.classes import class_indices, parse_label_map
 from encoder.images.expand import expand
+from encoder.images.labels import LabelValue
 from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.model.model_file import Model, load_model
@@ -67,7 +68,7 @@ class Split:
         return Split(self.features[chosen], self.classes[chosen])
 
 
-def split_of(model: Model, shards: Sequence[Shard], field: str, scratch: Path) -> tuple[Features, list[int | str]]:
+def split_of(model: Model, shards: Sequence[Shard], field: str, scratch: Path) -> tuple[Features, list[LabelValue]]:
     """Return what the fused hash layer reads, float32[n, dim], and each image's label."""
     size = model.config.image_size
     images = read_images(shards, size, {Level.MID: field}, scratch, lambda _: None)

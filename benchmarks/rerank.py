@@ -18,6 +18,7 @@ from encoder.bits import binarize, hamming, unpack
 from encoder.evaluation.metrics import average_precision
 from encoder.images.classes import class_indices
 from encoder.images.expand import expand
+from encoder.images.labels import LabelValue
 from encoder.levels import Level, parse_level
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
@@ -26,7 +27,7 @@ from encoder.training.dataset import read_images
 Reals = npt.NDArray[np.floating]
 
 
-def logits_of(encoder: ImageEncoder, shards: Sequence[str], level: Level, field: str) -> tuple[Reals, list[int | str]]:
+def logits_of(encoder: ImageEncoder, shards: Sequence[str], level: Level, field: str) -> tuple[Reals, list[LabelValue]]:
     """Return float32[n, nbits] and each image's label."""
     with tempfile.TemporaryDirectory() as scratch:
         images = read_images(

@@ -46,7 +46,7 @@ def main() -> None:
         image_size=arguments.image_size or settings.image_size,
         held_out=0.0,
     )
-    rates = measure(expand(arguments.shards), settings, arguments.rounds, arguments.steps)
+    rates = measure(list(expand(arguments.shards)), settings, arguments.rounds, arguments.steps)
     print(
         f"{settings.backbone.name}, {settings.image_size} px, batch {settings.batch}, {torch.get_num_threads()} threads"
     )

@@ -9,14 +9,27 @@ import typer
 
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.names import HashKind
+from encoder.images.names import counted
 from encoder.levels import DEFAULT_LABELS, parse_bits, parse_levels
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec, Pooling, Precision
-from encoder.runtime.console import EXIT_ERROR, notice, notice_damage, progress, result, run, show_version
+from encoder.runtime.console import (
+    EXIT_ERROR,
+    notice,
+    notice_damage,
+    notice_unread,
+    progress,
+    result,
+    run,
+    show_version,
+)
+from encoder.runtime.files import exists
 from encoder.stream.settings import SkipDuplicates
 from encoder.training.cli import train
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from encoder.codes.summary import CodesSummary
     from encoder.hashing.fit_model import FitSettings
     from encoder.images.shards import Shard
@@ -25,12 +38,10 @@ if TYPE_CHECKING:
 OVERWRITE = "--out, --overwrite"
 REMEDIES = {
     "fit": {
-        Reason.EXISTS: OVERWRITE,
         Reason.FIT_IMPOSSIBLE: "--label, --hash, --bits",
         Reason.WEIGHTS_UNAVAILABLE: "--weights",
     },
     "train": {
-        Reason.EXISTS: OVERWRITE,
         Reason.FIT_IMPOSSIBLE: "--label, --loss",
         Reason.TRAINING_DIVERGED: "--loss, --batch, --precision fp32",
         Reason.WEIGHTS_UNAVAILABLE: "--weights",
@@ -116,8 +127,8 @@ def fit(
     from encoder.images.classes import parse_label_map
     from encoder.images.expand import expand
 
-    if out.exists() and not overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
+    if exists(out) and not overwrite:
+        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file (--out), or replace it (--overwrite)")
     if label and not hash_kind.supervised:
         raise HashgrainError(
             Reason.BAD_VALUE, f"--label is read by --hash {SUPERVISED}, not by {hash_kind}; leave it out"
@@ -133,7 +144,9 @@ def fit(
         seed=seed,
         labels=parse_label_map(label) if label else DEFAULT_LABELS,
     )
-    _fit(expand(shards, files_per_shard), settings, out)
+    found = expand(shards, files_per_shard)
+    notice_unread(found.unread)
+    _fit(found, settings, out)
 
 
 @app.command(no_args_is_help=True)
@@ -184,11 +197,26 @@ def encode(
     ] = "100%",
     max_bytes: Annotated[int, typer.Option(min=1, help="Largest image file, bytes.")] = 64 << 20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, pixels.")] = 89_478_485,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="A table of labels, a row per image: .csv, .tsv, .parquet or .jsonl.", show_default=False),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="The column of --labels with the images' keys or file names.", show_default="key or file_name"
+        ),
+    ] = None,
     prefix_keys: Annotated[bool, typer.Option("--prefix-keys", help="Put SHARD/ before each key.")] = False,
     files_per_shard: FilesPerShard = 10_000,
     overwrite: Overwrite = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove the code files of shards that are no longer there.")
+    ] = False,
 ) -> None:
     """Encode shards: one code file each, what is done already is kept. The network options are for a model yet to fit.
+
+    An image lies in label.folder, and in label.folder_1, folder_2, ... where folders are nested.
 
     Example: encoder encode 'train-{0000..0127}.tar' --model model.safetensors --out codes
     """
@@ -196,9 +224,12 @@ def encode(
     from encoder.images.expand import expand
     from encoder.images.limits import Limits
     from encoder.model.spec import MODEL_NAME
+    from encoder.runtime.publish import make_folder
     from encoder.stream.job import encode as run_encode
     from encoder.stream.settings import EncodeSettings, MaxBad
 
+    if key and labels is None:
+        raise typer.BadParameter(f"{key}: --key names a column of a table; give --labels, too", param_hint="--key")
     settings = EncodeSettings(
         batch=batch,
         workers=workers,
@@ -207,34 +238,46 @@ def encode(
         limits=Limits(max_bytes, max_pixels),
         max_bad=MaxBad.parse(max_bad),
         prefix_keys=prefix_keys,
+        labels_table=labels,
+        labels_key=key,
         overwrite=overwrite,
         levels=parse_levels(levels),
         skip=skip_duplicates,
         near_radius=near_radius,
+        prune=prune,
         profile=profile,
     )
     found = expand(shards, files_per_shard)
     if model is None:
         model = out / MODEL_NAME
-        if not model.exists():
+        if not exists(model):
             named = weights or "DEFAULT"
             notice(f"no model given and none in {out}: fitting one ({hash_kind} on {backbone}, weights {named})")
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             fit_settings = FitSettings(
                 BackboneSpec(backbone), weights=named, kind=hash_kind, bits=parse_bits(bits), image_size=image_size
             )
             model = _fit_or_builtin(found, fit_settings, model, may_fall_back=weights is None)
     with progress("encoding") as advance:
         report = run_encode(found, model, out, settings, lambda at: at.show(advance), notice)
+    report.left_out.update(found.skipped)
     _print_report(report, out)
-    if report.damaged:
+    notice_unread(found.unread)
+    if report.damaged or found.unread:
         raise typer.Exit(EXIT_ERROR)
+    if not report.rows:
+        raise HashgrainError(
+            Reason.TOO_MANY_BAD, f"no image has a code, of {report.seen:,} seen; the rejects of the code files say why"
+        )
 
 
 @app.command()
 def inspect(
     codes: Annotated[list[Path] | None, typer.Argument(help="Code files or folders.", show_default="codes")] = None,
     rejects: Annotated[bool, typer.Option("--rejects", help="List every rejected image with its reason.")] = False,
+    bad_labels: Annotated[
+        bool, typer.Option("--bad-labels", help="List labels that could not be kept, the first 100 per shard, and why.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Show what code files hold: counts, levels, labels, rejects by reason, health of the bits.
@@ -245,17 +288,15 @@ def inspect(
     from encoder.codes.summary import summarise
 
     files = list_code_files(codes or [Path("codes")])
-    if rejects:
+    if rejects or bad_labels:
         for path in files:
             with open_codes(path) as file:
-                for row in file.rejects():
-                    fields = {
-                        "shard": file.header.shard.path,
-                        "key": row.key,
-                        "reason": row.reject,
-                        "detail": row.detail,
-                    }
-                    result(json.dumps(fields) if as_json else "\t".join(fields.values()))
+                shard = file.header.shard.path
+                rows = [{"key": row.key, "reason": row.reject, "detail": row.detail} for row in file.rejects()]
+                bad = [{"name": one.name, "why": one.why} for one in file.bad_labels()]
+                for fields in rows * rejects + bad * bad_labels:
+                    line = {"shard": shard, **fields}
+                    result(json.dumps(line) if as_json else "\t".join(line.values()))
         return
     summary = summarise(files)
     if as_json:
@@ -264,7 +305,7 @@ def inspect(
         _print_summary(summary)
 
 
-def _fit_or_builtin(shards: "list[Shard]", settings: "FitSettings", out: Path, *, may_fall_back: bool) -> Path:
+def _fit_or_builtin(shards: "Sequence[Shard]", settings: "FitSettings", out: Path, *, may_fall_back: bool) -> Path:
     """Fit a model, or take the built-in one where no weights can be had."""
     try:
         _fit(shards, settings, out)
@@ -276,7 +317,7 @@ def _fit_or_builtin(shards: "list[Shard]", settings: "FitSettings", out: Path, *
     return out
 
 
-def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
+def _fit(shards: "Sequence[Shard]", settings: "FitSettings", out: Path) -> None:
     from encoder.hashing.fit_model import fit as run_fit
 
     with progress("fitting") as advance:
@@ -288,6 +329,11 @@ def _fit(shards: "list[Shard]", settings: "FitSettings", out: Path) -> None:
         f"{settings.backbone.name}, weights {report.weights}; model {out}, fingerprint {report.fingerprint[:12]}"
     )
     notice_damage(report.damaged)
+
+
+def _named(names: "Sequence[str]", most: int = 3) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _print_report(report: "EncodeReport", out: Path) -> None:
@@ -303,10 +349,25 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
             f"{report.encoded / report.seconds:.1f} images/s, {report.bytes / report.seconds / 1e6:,.1f} MB/s of image files"
         )
         result(f"  time of {report.threads} threads: {shares}{gpu}")
+    if report.taken:
+        result(f"  {report.taken:,} images had their codes from an earlier run")
     for reject, count in report.rejects.most_common():
         result(f"  rejected {count:,}: {reject}")
+    if report.left_out:
+        result(f"  {counted(report.left_out)}")
+    if report.dropped:
+        notice(f"{report.dropped:,} images are no longer in their shards, and their codes no longer in {out}")
+    if report.removed:
+        notice(f"removed {_named(report.removed)}: what was in them is in other code files, or gone")
+    if report.gone:
+        notice(
+            f"{_named(report.gone)} in {out}: the shards of these code files are no longer there; an index would hold "
+            "their images all the same (--prune removes them)"
+        )
     if report.bad_labels:
-        notice(f"{report.bad_labels:,} label files could not be read; their images are coded without labels")
+        notice(
+            f"{report.bad_labels:,} labels could not be kept as they are: `encoder inspect {out} --bad-labels` says why"
+        )
     notice_damage(report.damaged)
 
 
@@ -324,9 +385,9 @@ def _print_summary(summary: "CodesSummary") -> None:
             f"{level:7} {health.nbits:5} {health.mean_balance:17.1%} {health.worst_balance:30.1%} {health.distinct:23.1%}"
         )
     for name, count in summary.labels.items():
-        result(f"label {name}: {count:,} rows")
+        result(f"label {name} ({summary.label_kinds[name]}): {count:,} rows")
     if summary.bad_labels:
-        result(f"unreadable label files: {summary.bad_labels:,}")
+        result(f"labels that could not be kept: {summary.bad_labels:,}, see --bad-labels")
     for path in summary.sequential:
         result(f"compressed shard, hits are read back from the front: {path}")
     for path, why in summary.damaged.items():

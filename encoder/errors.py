@@ -37,12 +37,16 @@ class Reason(StrEnum):
     """A code file's bytes are not what its writer wrote."""
     CODES_MISMATCH = "codes-mismatch"
     """Code files differ in levels, bits or fingerprint."""
+    CODES_TWICE = "codes-twice"
+    """Two code files hold the codes of one shard."""
     DUPLICATE_KEYS = "duplicate-keys"
     """The same key stands in more than one row."""
     INDEX_MISSING = "index-missing"
     """No index where one was expected."""
     INDEX_DAMAGED = "index-damaged"
     """An index file's bytes are not what its builder wrote."""
+    TOO_NEW = "too-new"
+    """A file is of a format version that this program does not know yet."""
     LEVEL_UNKNOWN = "level-unknown"
     """A level that does not exist, or is not in this file."""
     LEAK = "leak"
@@ -84,6 +88,11 @@ def shown(value: object) -> str:
     return repr(value)[:80]
 
 
+def why(err: OSError | ValueError) -> str:
+    """Return why the system refused a path, in words; a `ValueError` says that a path is none, for a null character."""
+    return getattr(err, "strerror", None) or str(err)
+
+
 class Reject(StrEnum):
     """Why an image that was seen has no code."""
 
@@ -98,7 +107,7 @@ class Reject(StrEnum):
     UNKNOWN_FORMAT = "unknown-format"
     """The bytes are not of an image format that is accepted, whatever the name says."""
     UNSUPPORTED = "unsupported"
-    """An accepted format with pixels that have no defined 8-bit RGB rendering."""
+    """An accepted format with pixels that have no defined 8-bit RGB rendering, or whose decoder is not installed."""
     TRUNCATED = "truncated"
     """The image's data end early."""
     CORRUPT = "corrupt"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.limits import Limits
 from encoder.levels import Level
 from indexer.options import QueryOptions
 from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, Query
@@ -35,6 +36,7 @@ __all__ = [
     "HashgrainError",
     "Hit",
     "Level",
+    "Limits",
     "Query",
     "QueryOptions",
     "Reason",
@@ -43,16 +45,19 @@ __all__ = [
 ]
 
 
-def open(path: str | PathLike[str], model: str | PathLike[str] | None = None) -> "Index":  # noqa: A001 - reads as indexer.open, like io.open
+def open(  # noqa: A001 - reads as indexer.open, like io.open
+    path: str | PathLike[str], model: str | PathLike[str] | None = None, limits: Limits | None = None
+) -> "Index":
     """Open the current generation of an index for search.
 
     Args:
         path: folder of the index.
         model: model file for query images, in place of the copy in the index.
+        limits: what a query image may be, and an image that is shown; None: what was encoded might be.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
     from indexer.index import Index
 
-    return Index(Path(path), None if model is None else Path(model))
+    return Index(Path(path), None if model is None else Path(model), limits)

@@ -8,6 +8,7 @@ import numpy as np
 
 from encoder.bits import Codes, Logits, hamming
 from encoder.errors import HashgrainError, Reason, shown
+from encoder.images.limits import Limits
 from encoder.levels import Level
 from indexer.matches import Rows
 from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, name_of
@@ -38,6 +39,7 @@ def answer_queries(
     queries: Sequence[ByImage | ByKey | ByCode],
     settings: LevelSettings | CombineSettings,
     encoder: "Callable[[], ImageEncoder]",
+    limits: Limits,
 ) -> list[Answer]:
     """Answer several queries as one batch.
 
@@ -46,6 +48,7 @@ def answer_queries(
         queries: what to look for.
         settings: how.
         encoder: called once if a query is an image; returns the model that made the index's codes.
+        limits: what a query image may be.
 
     Raises:
         HashgrainError: `key-unknown`, `image-rejected`, `shard-missing`, `level-unknown`, `bad-value`, and what `encoder` raises.
@@ -58,7 +61,7 @@ def answer_queries(
         index.check_level(level)
     if isinstance(settings, LevelSettings) and settings.explain:
         levels = list(index.manifest.bits)
-    coded = code_queries(index, queries, levels, encoder)
+    coded = code_queries(index, queries, levels, encoder, limits)
     exclude = coded.rows if settings.exclude_self and (coded.rows >= 0).any() else None
     if isinstance(settings, CombineSettings):
         last, ranked = settings.levels[-1], index.combine(coded.codes, settings, exclude)
@@ -76,6 +79,7 @@ def code_queries(
     queries: Sequence[ByImage | ByKey | ByCode],
     levels: Sequence[Level],
     encoder: "Callable[[], ImageEncoder]",
+    limits: Limits,
 ) -> QueryCodes:
     """Turn queries into codes; the encoder is loaded only if one of them is an image."""
     bits = index.manifest.bits
@@ -97,7 +101,7 @@ def code_queries(
             case ByImage(image):
                 images[at] = image
     if images:
-        encoded = encoder().encode(list(images.values()), levels)
+        encoded = encoder().encode(list(images.values()), levels, limits)
         for level in levels:
             coded.logits[level][list(images)] = encoded.logits[level]
             coded.codes[level][list(images)] = encoded.codes[level]

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, why
+from encoder.images.limits import Limits
 from encoder.runtime.locks import ForkLock
 from encoder.runtime.publish import sha256_of
 from indexer.answer import answer_queries
@@ -25,19 +26,22 @@ class Index(Snapshot):
     Args:
         path: folder of the index.
         model: model file for query images, in place of the copy in the index; has to be the one that made the codes.
+        limits: what a query image may be, and an image that is shown; None: what was encoded might be.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
 
-    def __init__(self, path: Path, model: Path | None = None) -> None:
+    def __init__(self, path: Path, model: Path | None = None, limits: Limits | None = None) -> None:
         super().__init__(path)
+        self.limits = limits or self.manifest.limits
+        self._limits = limits
         self._model = model
         self._encoder: ImageEncoder | None = None
         self._loading = ForkLock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Index, (self.path, self._model)
+        return Index, (self.path, self._model, self._limits)
 
     @property
     def encoder(self) -> "ImageEncoder":
@@ -73,13 +77,13 @@ class Index(Snapshot):
         """Find the images nearest to each of several queries, which together take less time than one by one; as `query`."""
         settings = plan(options, self.manifest.bits)
         queries = [as_query(what) for what in whats]
-        return answer_queries(self, queries, settings, lambda: self.encoder)
+        return answer_queries(self, queries, settings, lambda: self.encoder, self.limits)
 
     def reopen(self) -> "Index":
         """Return this index while it is the current generation, else the one that took its place, opened."""
         if self.is_current:
             return self
-        newer = Index(self.path, self._model)
+        newer = Index(self.path, self._model, self._limits)
         same = (newer.manifest.fingerprint, newer.manifest.precision)
         if same == (self.manifest.fingerprint, self.manifest.precision):
             newer._encoder = self._encoder
@@ -93,11 +97,19 @@ class Index(Snapshot):
                 f"{self.path} holds no model, none stood beside its code files; give the one that made them",
             )
         path = self._model or self.folder / str(self.manifest.model)
-        if not path.is_file():
+        try:
+            found = sha256_of(path)
+        except (OSError, ValueError) as err:
             raise HashgrainError(
-                Reason.MODEL_INVALID, f"model file {path} does not exist; give the one that made the codes"
+                Reason.MODEL_INVALID,
+                f"model file {path} could not be read ({why(err)}); give the one that made the codes",
+            ) from err
+        if found != self.manifest.fingerprint and self._model is None:
+            raise HashgrainError(
+                Reason.INDEX_DAMAGED,
+                f"the model of index {self.path} is damaged: {path} does not match its SHA-256; build the index again",
             )
-        if (found := sha256_of(path)) != self.manifest.fingerprint:
+        if found != self.manifest.fingerprint:
             raise HashgrainError(
                 Reason.MODEL_MISMATCH,
                 f"model {path} has fingerprint {found[:12]}, the codes of {self.path} were made by "

@@ -19,6 +19,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.classes import parse_label_map
 from encoder.levels import Level, parse_bits
 from encoder.runtime import console
+from encoder.runtime.publish import make_folder
 from pipelines.evaluation.baselines import Images, Ranking, learned_from, random_codes, read_images, standardise
 from pipelines.evaluation.copies import CopyRecall
 from pipelines.evaluation.figures import draw
@@ -100,7 +101,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = silent) -> Report:
             reading codes raises.
     """
     started = time.monotonic()
-    settings.out.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.out)
     trial = _settle(settings, progress)
     copies, health, alike = _probe(trial, progress)
     rows = _rank(trial, progress)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from encoder.cli import main as encoder_main
-from encoder.codes.file import CodeFileWriter, CodeHeader, ShardRecord, list_code_files
+from encoder.codes.file import CodeFileWriter, CodeHeader, Place, ShardRecord, list_code_files
 from encoder.hashing.fit_model import FitSettings, fit
 from encoder.hashing.names import HashKind
+from encoder.images.duplicates import digest_of
 from encoder.images.expand import expand
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
@@ -66,9 +67,10 @@ def write_codes(tmp_path):
         path = folder / f"{name}.h5"
         with CodeFileWriter(folder, bits) as writer:
             for row in range(rows):
+                offset, size = places[row] if places else (0, 0)
                 writer.add(
                     keys[row] if keys else f"{name}-{row}",
-                    places[row] if places else (0, 0),
+                    Place(offset, size, digest_of(f"{name}-{row}".encode())),
                     labels[row] if labels else {},
                     {level: values[row].tobytes() for level, values in codes.items()},
                 )

@@ -160,7 +160,7 @@ def _median(measure: Callable[[], float], times: int) -> float:
 
 
 def _shards(tars: Sequence[Path]) -> list[Shard]:
-    return expand([str(tar) for tar in tars])
+    return list(expand([str(tar) for tar in tars]))
 
 
 def _child(*arguments: str) -> Any:

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from benchmarks.search.codes import Codebase, Spread
-from encoder.codes.file import CodeFileWriter, CodeHeader, ShardRecord
+from encoder.codes.file import CodeFileWriter, CodeHeader, Place, ShardRecord
+from encoder.images.duplicates import DIGEST_BYTES
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
 
@@ -49,7 +50,9 @@ def _write_file(codes: Codebase, start: int, stop: int, path: Path) -> None:
     bits = {Level.FINE: codes.nbits}
     with CodeFileWriter(path.parent, bits) as writer:
         for row in range(start, stop):
-            writer.add(f"{row:09d}", (0, 0), {}, {Level.FINE: codes.flat.codes[row].tobytes()})
+            writer.add(
+                f"{row:09d}", Place(0, 0, bytes(DIGEST_BYTES)), {}, {Level.FINE: codes.flat.codes[row].tobytes()}
+            )
         record = ShardRecord(path.stem, ShardKind.TAR, "/nowhere", 0, "0" * 64, "", None, "")
         writer.finish(path, CodeHeader("f" * 64, "fp32", bits, record, 0, 0, 0, 0))
 

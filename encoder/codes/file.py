@@ -9,26 +9,31 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
+from encoder.codes.label_columns import LabelColumn
+from encoder.codes.labels import LabelReader, LabelSpool, write_bad_labels, write_labels
+from encoder.codes.rules import Rules
 from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
-from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.shards import ShardKind
-from encoder.images.sidecars import Labels
+from encoder.errors import HashgrainError, Reason, Reject, why
+from encoder.images.duplicates import DIGEST_BYTES
+from encoder.images.labels import BadLabel, BadLabels, LabelKind, Labels
+from encoder.images.shards import ShardKind, found_from
 from encoder.levels import Level
+from encoder.runtime.files import exists
 from encoder.runtime.publish import publish, sha256_of
 
 SUFFIX = ".h5"
 MAGIC = "hashgrain-codes"
-VERSION = 1
+VERSION = 2
 USER_BLOCK = 512
 
 
@@ -48,6 +53,12 @@ class ShardRecord:
     """Why the shard was not whole, or None."""
     key_prefix: str
     """What stands before each image's own name in its key."""
+    relative: str | None = None
+    """The path from the code file's folder, where the shard lies beside or below it: then both may move together."""
+
+    def found_from(self, folder: Path) -> str:
+        """Return the path of the shard for a code file in `folder`: where both moved together, the new one."""
+        return found_from(folder, self.path, self.relative)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +75,10 @@ class CodeHeader:
     rows: int
     rejects: int
     bad_labels: int
-
-
-@dataclass(frozen=True, slots=True)
-class LabelColumn:
-    """One label field over the rows of a file."""
-
-    values: npt.NDArray[np.int64] | TextColumn
-    present: npt.NDArray[np.bool_]
-    """bool[rows]: whether the row has the field; where not, its value is 0 or ""."""
+    rules: Rules = field(default_factory=Rules)
+    """What decided which images became rows; a file of version 1 does not say."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Files in the shard that are neither images nor labels, by kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,40 +90,53 @@ class RejectRow:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of an image are, and which they are."""
+
+    offset: int
+    size: int
+    digest: bytes
+    """`digest_of` its bytes."""
+
+
 class CodeFileWriter:
     """Collects the rows and rejects of one shard in bounded memory; `finish` makes the file appear, whole."""
 
     def __init__(self, folder: Path, bits: Mapping[Level, int]) -> None:
         self.rows = self.rejects = 0
         self.reasons: Counter[Reject] = Counter()
+        self.bad_labels = BadLabels()
         self._folder, self._bits = folder, dict(bits)
         self._codes = {level: Spool(folder) for level in bits}
-        self._keys, self._places, self._labels = TextSpool(folder), Spool(folder), Spool(folder)
+        self._keys, self._places, self._labels = TextSpool(folder), Spool(folder), LabelSpool(folder)
+        self._digests = Spool(folder)
         self._rejected = {name: TextSpool(folder) for name in ("key", "reason", "detail")}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        columns: list[Spool | TextSpool] = [self._keys, self._places, self._labels]
+        columns: list[Spool | TextSpool | LabelSpool] = [self._keys, self._places, self._digests, self._labels]
         for column in (*columns, *self._codes.values(), *self._rejected.values()):
             column.close()
 
-    def add(self, key: str, place: tuple[int, int], labels: Labels, codes: Mapping[Level, bytes]) -> int:
-        """Append one image: its key, (offset, size) of its bytes, labels and packed code per level; return its row."""
+    def add(self, key: str, place: Place, labels: Labels, codes: Mapping[Level, bytes]) -> int:
+        """Append one image: its key, the place of its bytes, labels and packed code per level; return its row."""
         row = self.rows
         self._keys.append(key)
-        self._places.append(place[0].to_bytes(8, "little") + place[1].to_bytes(8, "little"))
+        self._digests.append(place.digest)
+        self._places.append(place.offset.to_bytes(8, "little") + place.size.to_bytes(8, "little"))
         for level, code in codes.items():
             self._codes[level].append(code)
         self.rows += 1
-        self.label(row, labels)
+        self.label(row, labels, key)
         return row
 
-    def label(self, row: int, labels: Labels) -> None:
-        """Give a row labels; later ones win."""
-        if labels:
-            self._labels.append(json.dumps([row, labels]).encode() + b"\n")
+    def label(self, row: int, labels: Labels, key: str) -> None:
+        """Give a row labels; later ones win. What cannot be kept of them is counted."""
+        for reason in self._labels.add(row, key, labels):
+            self.bad_labels.add(key, reason)
 
     def reject(self, key: str, reject: Reject, detail: str) -> None:
         """Record an image that has no code, and why."""
@@ -132,7 +151,14 @@ class CodeFileWriter:
         Raises:
             HashgrainError: `write-failed`.
         """
-        header = replace(header, seen=self.rows + self.rejects, rows=self.rows, rejects=self.rejects, bits=self._bits)
+        header = replace(
+            header,
+            seen=self.rows + self.rejects,
+            rows=self.rows,
+            rejects=self.rejects,
+            bits=self._bits,
+            bad_labels=header.bad_labels + self.bad_labels.count,
+        )
         with publish(path) as partial:
             with PatientFile(partial, "w+") as disk:
                 with h5py.File(disk, "w", userblock_size=USER_BLOCK) as file:
@@ -149,32 +175,11 @@ class CodeFileWriter:
             _write(file, f"codes/{level}", self._codes[level], np.uint8, (self.rows, nbits // 8))
         _write_text(file, "keys", self._keys)
         _write(file, "places", self._places, np.uint64, (self.rows, 2))
+        _write(file, "digests", self._digests, np.uint8, (self.rows, DIGEST_BYTES))
         for name, column in self._rejected.items():
             _write_text(file, f"rejects/{name}", column)
-        self._write_labels(file)
-
-    def _write_labels(self, file: h5py.File) -> None:
-        """Write each field as int64 where every value is an integer, else as strings; `present` marks who has it."""
-        is_text: dict[str, bool] = {}
-        for line in self._labels.lines():
-            for name, value in json.loads(line)[1].items():
-                is_text[name] = is_text.get(name, False) or isinstance(value, str)
-        for number, name in enumerate(sorted(is_text)):
-            group = file.create_group(f"labels/{number:03d}")
-            group.attrs["name"] = name
-            values: list[Any] = ["" if is_text[name] else 0] * self.rows
-            present = np.zeros(self.rows, dtype=np.uint8)
-            for line in self._labels.lines():
-                row, labels = json.loads(line)
-                if name in labels:
-                    values[row], present[row] = labels[name], 1
-            if is_text[name]:
-                column = TextColumn.of(map(str, values))
-                group.create_dataset("text", data=column.text)
-                group.create_dataset("offsets", data=column.offsets)
-            else:
-                group.create_dataset("values", data=np.array(values, dtype=np.int64))
-            group.create_dataset("present", data=present)
+        write_labels(file, self._labels, self.rows)
+        write_bad_labels(file, self.bad_labels)
 
 
 def _write_text(file: h5py.File, name: str, spool: TextSpool) -> None:
@@ -201,8 +206,8 @@ def _seal(path: Path) -> None:
         file.write(block)
 
 
-def _user_block(path: Path) -> bytes:
-    text = f"{MAGIC} {VERSION}\nbytes {path.stat().st_size}\nsha256 {sha256_of(path, USER_BLOCK)}\n"
+def _user_block(path: Path, version: int = VERSION) -> bytes:
+    text = f"{MAGIC} {version}\nbytes {path.stat().st_size}\nsha256 {sha256_of(path, USER_BLOCK)}\n"
     return text.encode().ljust(USER_BLOCK, b"\0")
 
 
@@ -211,25 +216,30 @@ def _check_seal(path: Path) -> None:
     try:
         with path.open("rb") as file:
             block = file.read(USER_BLOCK)
-    except OSError as err:
-        raise HashgrainError(Reason.CODES_MISSING, f"code file {path} could not be read: {err.strerror}") from err
+    except (OSError, ValueError) as err:
+        raise HashgrainError(
+            Reason.CODES_MISSING, f"code file {path} could not be read ({why(err)}); give one that can be read"
+        ) from err
     magic, _, version = block.partition(b"\n")[0].decode("ascii", errors="replace").partition(" ")
     if magic != MAGIC:
-        raise _damaged(path, f"it does not begin with {MAGIC!r}")
+        raise HashgrainError(
+            Reason.CODES_MISSING,
+            f"{path} is not a code file (it does not begin with {MAGIC!r}); give files or folders that encoding has written",
+        )
     if version.isdecimal() and int(version) > VERSION:
         raise HashgrainError(
-            Reason.CODES_DAMAGED,
+            Reason.TOO_NEW,
             f"code file {path} has format version {version}, this program reads {VERSION}; upgrade hashgrain",
         )
-    if block != _user_block(path):
+    if not version.isdecimal() or block != _user_block(path, int(version)):
         raise _damaged(
             path, f"its {path.stat().st_size:,} bytes are not the ones that were written (size or SHA-256 differ)"
         )
 
 
-def _damaged(path: Path, why: str) -> HashgrainError:
+def _damaged(path: Path, fault: str) -> HashgrainError:
     return HashgrainError(
-        Reason.CODES_DAMAGED, f"code file {path} is damaged: {why}; delete it and encode its shard again"
+        Reason.CODES_DAMAGED, f"code file {path} is damaged: {fault}; delete it and encode its shard again"
     )
 
 
@@ -243,7 +253,7 @@ class CodeFile:
         for level, nbits in self.header.bits.items():
             self._dataset(f"codes/{level}", np.uint8, (rows, nbits // 8))
         self._dataset("places", np.uint64, (rows, 2))
-        self._label_groups = {str(group.attrs["name"]): group for group in file.get("labels", {}).values()}
+        self._labels = LabelReader(file, rows, self._dataset)
         if self.header.seen != rows + self.header.rejects:
             raise _damaged(path, f"{self.header.seen} images seen are not {rows} rows + {self.header.rejects} rejects")
 
@@ -261,19 +271,37 @@ class CodeFile:
         places: npt.NDArray[np.uint64] = self._file["places"][:]
         return places
 
-    def label_fields(self) -> dict[str, bool]:
-        """Return each label field's name and whether it holds strings (else integers)."""
-        return {name: "values" not in group for name, group in self._label_groups.items()}
+    def digests(self) -> npt.NDArray[np.uint8] | None:
+        """Return uint8[rows, DIGEST_BYTES], `digest_of` each image; None for a file of version 1."""
+        if "digests" not in self._file:
+            return None
+        digests: npt.NDArray[np.uint8] = self._dataset("digests", np.uint8, (self.header.rows, DIGEST_BYTES))[:]
+        return digests
+
+    def label_fields(self) -> dict[str, LabelKind]:
+        """Return each label field's name and kind, in the order of the names."""
+        with self._sound_labels():
+            return self._labels.kinds
 
     def label(self, name: str) -> LabelColumn:
         """Return one label field over the rows; absent everywhere if the shard does not have it."""
-        rows, group = self.header.rows, self._label_groups.get(name)
-        if group is None:
-            return LabelColumn(np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.bool_))
-        present = self._dataset(f"{group.name}/present", np.uint8, (rows,))[:] != 0
-        if "values" in group:
-            return LabelColumn(self._dataset(f"{group.name}/values", np.int64, (rows,))[:], present)
-        return LabelColumn(self._text(group.name, rows), present)
+        with self._sound_labels():
+            return self._labels.column(name)
+
+    @contextmanager
+    def _sound_labels(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError) as err:
+            raise _damaged(self.path, f"labels: {err}") from err
+
+    def bad_labels(self) -> list[BadLabel]:
+        """Return the first labels that could not be kept as they are; the header counts all."""
+        if "bad_labels" not in self._file:
+            return []
+        named = self._file["bad_labels/name/offsets"].size - 1
+        columns = (self._text(f"bad_labels/{part}", named) for part in ("name", "why"))
+        return [BadLabel(name, why) for name, why in zip(*columns, strict=True)]
 
     def rejects(self) -> list[RejectRow]:
         """Return the images without a code."""
@@ -309,6 +337,7 @@ def _header(file: h5py.File) -> CodeHeader:
         | {
             "bits": {level: int(fields["bits"][level]) for level in Level if level in fields["bits"]},
             "shard": ShardRecord(**shard | {"kind": ShardKind(shard["kind"])}),
+            "rules": Rules.read(fields["rules"]) if "rules" in fields else Rules(),
         }
     )
 
@@ -346,8 +375,10 @@ def list_code_files(paths: Sequence[Path]) -> list[Path]:
     """
     listed: dict[Path, None] = {}
     for path in paths:
-        files = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]
-        if not files or not files[0].exists():
+        files = [path] if exists(path) else []
+        if files and path.is_dir():
+            files = sorted(path.glob(f"*{SUFFIX}"))
+        if not files:
             raise HashgrainError(
                 Reason.CODES_MISSING,
                 f"no code file (*{SUFFIX}) at {path}; encode some shards",

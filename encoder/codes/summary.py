@@ -10,6 +10,7 @@ import numpy as np
 from encoder.bits import unpack
 from encoder.codes.file import open_codes
 from encoder.errors import HashgrainError, Reason, Reject
+from encoder.images.labels import LabelKind
 from encoder.images.readers.formats import READERS
 from encoder.levels import Level
 
@@ -40,7 +41,10 @@ class CodesSummary:
     rejects: dict[Reject, int]
     labels: dict[str, int]
     """Rows that have each label field."""
+    label_kinds: dict[str, LabelKind]
+    """What each field holds, over all files."""
     bad_labels: int
+    """Labels that could not be kept as they are."""
     fingerprints: list[str]
     precisions: list[str]
     levels: dict[Level, LevelHealth]
@@ -57,13 +61,16 @@ def summarise(paths: Sequence[Path]) -> CodesSummary:
         HashgrainError: `codes-missing`, `codes-damaged`, or `codes-mismatch` when their levels or bits differ.
     """
     rejects, labels = Counter[Reject](), Counter[str]()
+    kinds: dict[str, LabelKind] = {}
     headers, samples = [], dict[Level, list[np.ndarray[tuple[int, int], np.dtype[np.uint8]]]]()
     quota = max(1, HEALTH_ROWS // len(paths))
     for path in paths:
         with open_codes(path) as file:
             headers.append(file.header)
             rejects.update(row.reject for row in file.rejects())
-            labels.update({name: int(file.label(name).present.sum()) for name in file.label_fields()})
+            for name, kind in file.label_fields().items():
+                labels[name] += int(file.label(name).present.sum())
+                kinds[name] = kind.joined(kinds.get(name, kind))
             for level in file.header.bits:
                 samples.setdefault(level, []).append(file.codes(level, 0, quota))
             if file.header.bits != headers[0].bits:
@@ -77,6 +84,7 @@ def summarise(paths: Sequence[Path]) -> CodesSummary:
         rows=sum(header.rows for header in headers),
         rejects=dict(rejects.most_common()),
         labels=dict(labels),
+        label_kinds=kinds,
         bad_labels=sum(header.bad_labels for header in headers),
         fingerprints=sorted({header.fingerprint for header in headers}),
         precisions=sorted({header.precision for header in headers}),

@@ -15,10 +15,10 @@ from encoder.hashing.methods import fit_layer
 from encoder.hashing.names import HashKind
 from encoder.images.classes import classes_of, field_of
 from encoder.images.decode import decode_readable
+from encoder.images.labels import Labels
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard
-from encoder.images.sidecars import Labels
 from encoder.levels import DEFAULT_BITS, DEFAULT_LABELS, STAGE_LEVELS, Level
 from encoder.members import take_names
 from encoder.model.device import fast_dtype
@@ -27,6 +27,7 @@ from encoder.model.network import HashNetwork
 from encoder.model.spec import BackboneSpec, ModelConfig, Pooling
 from encoder.model.weights import load_backbone
 from encoder.runtime.parallel import ordered_map
+from encoder.runtime.publish import check_place
 from encoder.vectors import unit_rows
 
 SCAN_FACTOR = 20
@@ -96,6 +97,7 @@ def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Cal
     Raises:
         HashgrainError: `weights-unavailable`, `fit-impossible`, `shard-missing`, `write-failed`, `bad-value`.
     """
+    check_place(out)
     backbone, spec, origin = load_backbone(settings.backbone, settings.weights, settings.seed)
     network = HashNetwork(copy.deepcopy(backbone), settings.pooling).eval()  # a copy: it runs in the fast precision
     sample = pooled_features(network.to_precision(fast_dtype()), shards, settings, progress)

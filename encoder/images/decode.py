@@ -1,4 +1,4 @@
-"""The one decode: image bytes to 8-bit RGB, every limit checked before a decoder runs. Pillow only, no networks."""
+"""The one decode: image bytes to 8-bit sRGB, every limit checked before a decoder runs. Pillow and its kin only, no networks."""
 
 import io
 import logging
@@ -8,16 +8,19 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 from PIL.ExifTags import Base
 
 from encoder.errors import Reject
+from encoder.images.colour import MOST_PROFILE_BYTES, profile_of, to_srgb
+from encoder.images.containers import is_cut
+from encoder.images.deep_grey import eight_bits
 from encoder.images.limits import Limits
+from encoder.images.other_decoders import MISSING, TooManyPixels, open_other
 from encoder.images.samples import Sample
+from encoder.images.signature import DECODED, HEAD_BYTES, image_format
 from encoder.runtime.locks import ForkLock
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Allowed by content, whatever a file is called: Pillow also opens EPS, which runs Ghostscript."""
 MAX_SCANS = 100
 """libjpeg's own progressions have 10 scans, 18 for CMYK; each costs a pass over the whole picture, so thousands in a
 small file are a bomb. Source: jpeg_simple_progression (jcparam.c); libtiff's limit for a JPEG inside a TIFF."""
@@ -37,7 +40,7 @@ class RejectedImage(Exception):
 
 
 def decode(data: bytes, limits: Limits = Limits(), *, at_least: int | None = None) -> Image.Image:
-    """Decode an image file to RGB, its EXIF orientation applied, its first frame if it has several.
+    """Decode an image file to RGB, in sRGB, its orientation applied, its first frame if it has several.
 
     Any number of threads may call it at once. The outcome depends on the arguments alone.
 
@@ -53,23 +56,24 @@ def decode(data: bytes, limits: Limits = Limits(), *, at_least: int | None = Non
         raise RejectedImage(Reject.EMPTY, "no bytes")
     if len(data) > limits.max_bytes:
         raise RejectedImage(Reject.TOO_LARGE, f"{len(data):,} bytes, limit {limits.max_bytes:,}")
-    if not _MAGIC.match(data):
-        raise RejectedImage(Reject.UNKNOWN_FORMAT, f"none of {', '.join(FORMATS)}")
-    if data.startswith(b"\xff\xd8") and has_too_many_scans(data):
+    kind = image_format(data[:HEAD_BYTES])
+    if kind not in DECODED:
+        raise RejectedImage(Reject.UNKNOWN_FORMAT, f"{kind or 'no image'}: none of {', '.join(DECODED)}")
+    if kind == "JPEG" and has_too_many_scans(data):
         raise RejectedImage(Reject.TOO_MANY_SCANS, f"more than {MAX_SCANS} scans")
     allow_pixels(limits)
     stream = io.BytesIO(data)
     try:
-        image = _load(stream, limits, at_least)
-        return _upright(_rgb(image), image)
+        image = _load(kind, data, stream, limits, at_least)
+        return _upright(_rgb(image, profile_of(image, kind, data), data), image)
     except RejectedImage:
         raise
-    except Image.DecompressionBombError as err:
+    except (Image.DecompressionBombError, TooManyPixels) as err:
         raise RejectedImage(Reject.TOO_MANY_PIXELS, f"more than {limits.max_pixels:,} pixels") from err
     except Exception as err:  # hostile bytes make decoders raise nearly anything, MemoryError included
         # Pillow's own words for an unreadable header hold a memory address, and a detail must not change between runs.
         unread = isinstance(err, UnidentifiedImageError)
-        reject = Reject.TRUNCATED if _ends_early(err, data, stream) else Reject.CORRUPT
+        reject = Reject.TRUNCATED if _ends_early(kind, err, data, stream) else Reject.CORRUPT
         raise RejectedImage(reject, "the header cannot be read" if unread else f"{type(err).__name__}: {err}") from err
 
 
@@ -85,7 +89,7 @@ def render(image: Image.Image, limits: Limits = Limits()) -> Image.Image:
         raise RejectedImage(Reject.EMPTY, "no pixels")
     try:
         image.load()
-        return _upright(_rgb(image), image)
+        return _upright(_rgb(image, profile_of(image, image.format)), image)
     except RejectedImage:
         raise
     except Exception as err:
@@ -120,7 +124,9 @@ def square_or_reject(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.u
         return err
 
 
-def decode_readable(samples: Iterable[Sample], size: int) -> tuple[list[Sample], npt.NDArray[np.uint8]]:
+def decode_readable(
+    samples: Iterable[Sample], size: int, limits: Limits = Limits()
+) -> tuple[list[Sample], npt.NDArray[np.uint8]]:
     """Decode the samples that can be and leave out the others, which `encode` names one by one.
 
     Returns:
@@ -128,7 +134,7 @@ def decode_readable(samples: Iterable[Sample], size: int) -> tuple[list[Sample],
     """
     readable, pictures = list[Sample](), list[npt.NDArray[np.uint8]]()
     for sample in samples:
-        picture = None if sample.reject else square_or_reject(sample.data, size, Limits())
+        picture = None if sample.reject else square_or_reject(sample.data, size, limits)
         if isinstance(picture, np.ndarray):
             readable.append(sample)
             pictures.append(picture)
@@ -147,19 +153,38 @@ def allow_pixels(limits: Limits) -> None:
     """
     with _PILLOW:
         Image.MAX_IMAGE_PIXELS = max(limits.max_pixels, Image.MAX_IMAGE_PIXELS or 0)
+        PngImagePlugin.MAX_TEXT_CHUNK = max(MOST_PROFILE_BYTES, PngImagePlugin.MAX_TEXT_CHUNK)
         if warnings.filters[:1] != [_NO_WARNINGS]:
             warnings.filterwarnings("ignore", module="PIL[.]")
             logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
-def _load(stream: io.BytesIO, limits: Limits, at_least: int | None) -> Image.Image:
-    image = Image.open(stream, formats=FORMATS)
+def _load(kind: str, data: bytes, stream: io.BytesIO, limits: Limits, at_least: int | None) -> Image.Image:
+    if kind in MISSING:
+        try:
+            return open_other(kind, data, limits.max_pixels)
+        except ImportError as err:
+            raise RejectedImage(
+                Reject.UNSUPPORTED, f"{kind} is decoded by the package {MISSING[kind]}; install it"
+            ) from err
+    if kind == "AVIF" and not features.check("avif"):
+        raise RejectedImage(Reject.UNSUPPORTED, "AVIF is decoded by a Pillow that was built with libavif; install one")
+    image = Image.open(stream, formats=(kind,))
     if image.width * image.height > limits.max_pixels:
         raise Image.DecompressionBombError
+    if kind == "TIFF" and _is_raw(image):
+        raise RejectedImage(Reject.UNSUPPORTED, "raw file of a camera, whose first picture is a thumbnail; develop it")
     if at_least is not None:
         image.draft("RGB", (at_least, at_least))
     image.load()
     return image
+
+
+def _is_raw(tiff: Image.Image) -> bool:
+    """Tell a DNG, NEF or ARW: a DNG says so, the others hold their picture beside a first one that is marked as reduced."""
+    tags = getattr(tiff, "tag_v2", {})
+    reduced = tags.get(Base.NewSubfileType, 0)
+    return Base.DNGVersion in tags or (isinstance(reduced, int) and reduced & 1 == 1 and Base.SubIFDs in tags)
 
 
 def has_too_many_scans(jpeg: bytes) -> bool:
@@ -176,46 +201,39 @@ def has_too_many_scans(jpeg: bytes) -> bool:
     return scans > MAX_SCANS
 
 
-def _ends_early(err: Exception, data: bytes, stream: io.BytesIO) -> bool:
-    """Tell a file that was cut from one that was damaged."""
-    if data.startswith(b"RIFF"):  # WebP's decoder does not tell, but the container states its size
+def _ends_early(kind: str, err: Exception, data: bytes, stream: io.BytesIO) -> bool:
+    """Tell a file that was cut from one that was damaged; a bare codestream of JPEG XL does not tell, and counts as damaged."""
+    if kind == "WEBP":  # its decoder does not tell, but the container states its size
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if kind in {"HEIF", "AVIF", "JXL"}:  # neither do theirs
+        return not data.startswith(b"\xff\x0a") and is_cut(data)
     if isinstance(err, UnidentifiedImageError) or str(err) == "cannot load this image":
         return stream.tell() >= len(data)  # where a parser stands that ran out of bytes before it came to pixels
     return "truncated" in str(err).lower()
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, profile: bytes | None, data: bytes = b"") -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
-        return image
+        return to_srgb(image, profile)
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _high_bytes(image)
+        image = eight_bits(image, data)
     if image.mode not in _RENDERED:
         raise RejectedImage(Reject.UNSUPPORTED, f"pixels of mode {image.mode}")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return to_srgb(image if image.mode in {"L", "CMYK"} else image.convert("RGB"), profile).convert("RGB")
     if image.mode == "La":  # Pillow has no way from here to RGBA
         image = image.convert("LA")
-    colour = image.convert("RGBA")
-    white = Image.new("RGB", colour.size, "white")
-    white.paste(colour, mask=colour)
+    over = image.convert("RGBA")
+    opaque = over.getchannel("R") if image.mode in {"L", "LA"} else over.convert("RGB")
+    white = Image.new("RGB", over.size, "white")
+    white.paste(to_srgb(opaque, profile).convert("RGB"), mask=over.getchannel("A"))
     return white
-
-
-def _high_bytes(image: Image.Image) -> Image.Image:
-    """Render 16-bit grey by the high byte of each sample; Pillow's own conversion clips at 255."""
-    tags = getattr(image, "tag_v2", {})  # of a TIFF; Pillow neither widens 12 bits to 16 nor turns white-is-zero
-    if tags.get(Base.BitsPerSample, (16,)) == (12,) or tags.get(Base.PhotometricInterpretation) == 0:
-        raise RejectedImage(Reject.UNSUPPORTED, "grey of 12 bits, or of 16 with white at zero")
-    samples = np.asarray(image)
-    grey = (samples.clip(0, 65535) >> 8).astype(np.uint8)
-    if "transparency" in image.info:
-        grey[samples == image.info["transparency"]] = 255
-    return Image.fromarray(grey).convert("RGB")
 
 
 def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
     """Apply the orientation of the original; broken EXIF means none."""
+    if original.format in MISSING:  # opened by a caller, with a plugin whose decoder has turned it
+        return rgb
     try:
         turn = _TURNS.get(original.getexif().get(Base.Orientation, 1))
     except Exception:  # noqa: BLE001  EXIF is a format of its own, with as many ways to be broken
@@ -223,11 +241,6 @@ def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
     return rgb if turn is None else rgb.transpose(turn)
 
 
-_MAGIC = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|II[*+]\0|MM\0[*+]"
-    rb"|BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",  # with the size of a known header: words begin with BM, too
-    re.DOTALL,
-)
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 """Not stuffing, fill or a marker without a segment (TEM, RST, SOI). Source: ITU-T T.81, table B.1."""
 _NO_WARNINGS = ("ignore", None, Warning, re.compile("PIL[.]"), 0)

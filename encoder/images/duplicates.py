@@ -12,8 +12,6 @@ import numpy as np
 
 from encoder.bits import Codes, hamming
 
-DIGEST_BYTES: Final = 8
-"""Two different files have equal digests of 64 bits once in 10^19 pairs: 3 times in 10,000 runs of 100 million images."""
 MOST_PART_BITS: Final = 24
 """Of a code, that are looked up at once: 16 million places are enough to keep those who share one few."""
 
@@ -92,11 +90,15 @@ class Seen:
             self.in_shard(code, shard)
 
 
-def digest(data: bytes) -> Codes:
-    """Return uint8[DIGEST_BYTES] of an image file's bytes."""
-    return np.frombuffer(blake2b(data, digest_size=DIGEST_BYTES).digest(), dtype=np.uint8)
+DIGEST_BYTES: Final = 16
+"""Of an image file's BLAKE2b: two of a hundred million files have the same once in 10^22 collections."""
+
+
+def digest_of(image: bytes) -> bytes:
+    """Return what an image file is known again by: DIGEST_BYTES."""
+    return blake2b(image, digest_size=DIGEST_BYTES).digest()
 
 
 def seen_files() -> Seen:
-    """Return room for digests of files."""
+    """Return room for digests of files, as uint8[DIGEST_BYTES]."""
     return Seen(SeenCodes(8 * DIGEST_BYTES, radius=0))

@@ -1,16 +1,22 @@
-"""What the user calls shards: tars here or at a URL, folders, images, lists, globs and brace ranges, expanded to `Shard`s."""
+"""What the user calls shards: archives here or at a URL, folders, images, lists, globs and brace ranges, expanded to `Shard`s."""
 
 import glob
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from hashlib import blake2b
+from pathlib import Path
+from typing import overload
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.readers.formats import ARCHIVE_SUFFIXES, ARCHIVES
-from encoder.images.shards import IMAGE_SUFFIXES, Shard, ShardKind
+from encoder.images.folder_walk import is_image, left_out, walk
+from encoder.images.names import NameKind, counted, kind_of_name
+from encoder.images.readers.formats import ARCHIVE_SUFFIXES, kind_of, suffix_of
+from encoder.images.shards import Shard, ShardKind
+from encoder.images.sidecars import FolderSidecars
 from encoder.runtime.files import (
     AHEAD,
     exists,
@@ -29,75 +35,136 @@ PROBES = 16
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
-def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> list[Shard]:
+@dataclass(slots=True)
+class Shards(Sequence[Shard]):
+    """The shards that were named, and what was found beside them."""
+
+    shards: list[Shard] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Files and folders that are neither images nor their labels, by kind; archives are looked into when they are read."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Why a folder below a named one could not be read, by path: its images are missing."""
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    @overload
+    def __getitem__(self, at: int) -> Shard: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Shard]: ...
+    def __getitem__(self, at: int | slice) -> Shard | list[Shard]:
+        return self.shards[at]
+
+
+def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> Shards:
     """Return the shards that the specs name, each once, in the order given (folders and globs sorted).
 
     Args:
-        specs: tar files, folders, images, `@list.txt` (one spec per line), globs, brace ranges `a-{000..127}.tar`. A URL
-            may be a tar, and where its file system can list them, a glob or folder of tars.
-        files_per_shard: how many files of a folder (or loose images) make one shard.
+        specs: archives, folders, images, `@list.txt` (one spec per line), globs, brace ranges `a-{000..127}.tar`. A URL
+            may be an archive, and where its file system can list them, a glob or folder of archives.
+        files_per_shard: how many files of a folder (or loose images) make one shard, at most.
 
     Raises:
         HashgrainError: `shard-missing` when a spec names nothing, or nothing that can be reached.
     """
+    found = Shards()
     shards: dict[str, list[Shard]] = {}
     loose: dict[str, None] = {}
     urls: dict[str, None] = {}
-    for path in (path for spec in specs for path in _paths(spec)):
+    for path, by_pattern in (path for spec in specs for path in _paths(spec, found)):
         if is_url(path):
             shards[path], urls[path] = [], None  # its place; what it is takes a request, and many are asked for at once
         elif Path(path).is_dir():
-            shards.setdefault(str(Path(path).resolve()), _folder_shards(Path(path), files_per_shard))
+            root = Path(path).resolve()
+            if str(root) not in shards:
+                shards[str(root)] = _folder_shards(root, files_per_shard, found)
         elif _is_archive(path):
             shards.setdefault(str(Path(path).resolve()), [_archive_shard(path)])
-        elif _is_image(path):
+        elif is_image(Path(), path):
             loose[Path(path).as_posix()] = None
+        elif by_pattern:
+            found.skipped += left_out([path])
         else:
             raise HashgrainError(
                 Reason.SHARD_MISSING,
-                f"{path} is not an image shard; give a tar ({', '.join(ARCHIVE_SUFFIXES)}), a folder, an image "
-                f"({', '.join(sorted(IMAGE_SUFFIXES))}) or @list.txt",
+                f"{path} is not an image shard; give an archive ({', '.join(ARCHIVE_SUFFIXES)}), a folder, an image or "
+                "@list.txt",
             )
     for url, shard in zip(urls, _remote_shards(urls), strict=True):
         shards[url] = [shard]
-    # a tar may be named beside its folder, and an image, too
+    # an archive may be named beside its folder, and an image, too
     known = {(shard.path, shard.files): shard for group in shards.values() for shard in group}
     held = {Path(shard.path, file) for shard in known.values() for file in shard.files} if loose else set()
     images = [image for image in loose if Path(image).resolve() not in held]
-    return _with_unique_names([*known.values(), *_split("images", Path.cwd(), images, files_per_shard)])
+    if images:
+        beside = FolderSidecars(name for folder in {Path(image).parent for image in images} for name in _names(folder))
+        files = {image: beside.of(image) for image in images}
+        shards["loose"] = _parts("images", Path.cwd(), files, files_per_shard)
+        known |= {(shard.path, shard.files): shard for shard in shards["loose"]}
+    if not known:
+        raise HashgrainError(
+            Reason.SHARD_MISSING, f"{' '.join(specs)} names no image and no archive ({counted(found.skipped)})"
+        )
+    found.shards = _with_unique_names(list(known.values()))
+    return found
 
 
 def _is_archive(path: str) -> bool:
     return parts_of(path)[-1].lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def _is_image(path: str) -> bool:
-    return PurePosixPath(parts_of(path)[-1]).suffix.lower() in IMAGE_SUFFIXES
+def _is_image(url: str) -> bool:
+    return kind_of_name(parts_of(url)[-1]) is NameKind.IMAGE
 
 
-def _paths(spec: str) -> Iterator[str]:
-    """Resolve one spec to paths that exist, and to URLs of tars."""
-    if not is_url(spec) and Path(spec).exists():
-        yield spec
+def _paths(spec: str, found: Shards) -> Iterator[tuple[str, bool]]:
+    """Resolve one spec to paths that exist, and to URLs of archives; and say whether it is a pattern, which may match anything."""
+    if not is_url(spec) and os.path.lexists(spec):
+        yield spec, False
     elif spec.startswith("@"):
-        yield from _listed(spec[1:])
+        yield from _listed(spec[1:], found)
     elif (choices := _braces(spec)) != [spec]:
         for choice in choices:
-            yield from _paths(choice)
+            yield from _paths(choice, found)
     elif is_url(spec):
-        yield from _urls(spec)
+        yield from ((url, False) for url in _urls(spec))
     elif glob.has_magic(spec):
-        matches = sorted(glob.glob(spec, recursive=True))  # noqa: PTH207  Path.glob refuses absolute patterns
+        matches = _matches(spec, found)
         if not matches:
             raise HashgrainError(Reason.SHARD_MISSING, f"no file matches {spec!r}; check the pattern and the folder")
-        yield from matches
+        yield from ((match, True) for match in matches)
     else:
         raise HashgrainError(
-            Reason.SHARD_MISSING, f"{spec} does not exist; give a tar, a folder, an image or @list.txt"
+            Reason.SHARD_MISSING, f"{spec} does not exist; give an archive, a folder, an image or @list.txt"
         )
 
 
-def _listed(path: str) -> Iterator[str]:
+def _matches(pattern: str, found: Shards) -> list[str]:
+    """Return what matches a glob, sorted; `**` goes through each real folder once, so that a link to a parent does no harm."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return sorted(glob.glob(pattern))  # noqa: PTH207  Path.glob refuses absolute patterns
+    at = parts.index("**")
+    matches = []
+    for base in sorted(glob.glob(str(Path(*parts[:at])))) if at else ["."]:  # noqa: PTH207
+        below = walk(Path(base))
+        found.skipped += below.skipped
+        found.unread |= below.unread
+        names = (name for name in below.files if _is_match(tuple(name.split("/")), parts[at:]))
+        matches += [str(Path(base, name)) for name in names]
+    return matches
+
+
+def _is_match(names: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    """Whether a path matches a pattern part by part; `**` stands for any number of folders, and at the end for all below."""
+    if not patterns or not names:
+        return not names and all(pattern == "**" for pattern in patterns)
+    if patterns[0] == "**":
+        return _is_match(names, patterns[1:]) or _is_match(names[1:], patterns)
+    return fnmatchcase(names[0], patterns[0]) and _is_match(names[1:], patterns[1:])
+
+
+def _listed(path: str, found: Shards) -> Iterator[tuple[str, bool]]:
     try:
         with open_file(path, ahead=AHEAD) as file:
             lines = file.readall().decode().splitlines()
@@ -113,7 +180,7 @@ def _listed(path: str) -> Iterator[str]:
             raise HashgrainError(
                 Reason.SHARD_MISSING, f"the list {path} names another, {spec}; give both on the command line"
             )
-        yield from _paths(spec)
+        yield from _paths(spec, found)
 
 
 def _urls(url: str) -> Iterator[str]:
@@ -172,35 +239,71 @@ def _remote_shards(urls: Iterable[str]) -> list[Shard]:
 def _archive_shard(path: str) -> Shard:
     status = status_of(path) if is_url(path) else None
     name = parts_of(path)[-1]
-    suffix = max(filter(name.lower().endswith, ARCHIVES), key=len)
-    path, kind = path if status else str(Path(path).resolve()), ARCHIVES[suffix].kind_of(path)
-    return Shard(name[: -len(suffix)], kind, path, status=status)
+    path, kind = path if status else str(Path(path).resolve()), kind_of(path) or ShardKind.TAR
+    return Shard(name.removesuffix(suffix_of(name)), kind, path, status=status)
 
 
-def _folder_shards(folder: Path, files_per_shard: int) -> list[Shard]:
-    """Shards of a folder: each tar below it is one, and its image files are split in sorted order."""
-    tars, files = [], []
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in names:
-            path = Path(parent, name)
-            if name.lower().endswith(ARCHIVE_SUFFIXES):
-                tars.append(path)
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
-                files.append(path.relative_to(folder).as_posix())
-    if not tars and not files:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise HashgrainError(Reason.SHARD_MISSING, f"folder {folder} holds no tar and no image ({suffixes})")
-    root = folder.resolve()
-    return [*map(_archive_shard, map(str, sorted(tars))), *_split(root.name, root, sorted(files), files_per_shard)]
+def _folder_shards(root: Path, files_per_shard: int, found: Shards) -> list[Shard]:
+    """Return the shards of a folder: each archive below it is one, and its image files are split into some."""
+    below = walk(root)
+    if str(root) in below.unread:
+        raise HashgrainError(
+            Reason.SHARD_MISSING,
+            f"folder {root} could not be read ({below.unread[str(root)]}); give one that can be read",
+        )
+    archives, images, others = list[str](), list[str](), list[str]()
+    for name in below.files:
+        kind = archives if _is_archive(name) and kind_of_name(name) is not NameKind.SYSTEM else others
+        (images if kind is others and is_image(root, name) else kind).append(name)
+    beside = FolderSidecars(others)
+    files = {image: beside.of(image) for image in images}
+    skipped = below.skipped + left_out(set(others).difference(*files.values()))
+    found.skipped += skipped
+    found.unread |= below.unread
+    if not archives and not images:
+        what = f"; {counted(skipped)}" if skipped else ""
+        raise HashgrainError(Reason.SHARD_MISSING, f"folder {root} holds no image and no archive of images{what}")
+    tars = [replace(_archive_shard(str(root / name)), root=str(root)) for name in archives]
+    return [*tars, *(replace(shard, root=str(root)) for shard in _parts(root.name, root, files, files_per_shard))]
 
 
-def _split(name: str, root: Path, files: list[str], per_shard: int) -> list[Shard]:
-    starts = range(0, len(files), per_shard)
-    return [
-        Shard(f"{name}-{part:05d}", ShardKind.FILES, str(root), tuple(files[start : start + per_shard]))
-        for part, start in enumerate(starts)
-    ]
+def _names(folder: Path) -> list[str]:
+    try:
+        return [(folder / name).as_posix() for name in os.listdir(folder)]  # noqa: PTH208  names, not paths
+    except OSError:
+        return []
+
+
+def _parts(name: str, root: Path, files: Mapping[str, Sequence[str]], per_shard: int) -> list[Shard]:
+    """Split files into shards of at most `per_shard`, by the leading bits of a digest of their names.
+
+    A part is split in two when it grows too large, so that a file more or less changes one part, or two, and no other.
+
+    Args:
+        name: of the shards, before the bits.
+        root: what the files are relative to.
+        files: images, each with its sidecars.
+        per_shard: how many at most.
+    """
+    parts = [("", [(_digest(file), file) for file in files])]
+    shards = []
+    while parts:
+        bits, members = parts.pop()
+        if len(members) <= per_shard:
+            images = tuple(file for _, file in members)
+            sidecars = tuple(tuple(files[image]) for image in images)
+            if images:
+                own = f"{name}-{bits}" if bits else name
+                shards.append(Shard(own, ShardKind.FILES, str(root), images, sidecars if any(sidecars) else ()))
+        else:
+            depth = 63 - len(bits)
+            halves = [[member for member in members if (member[0] >> depth) & 1 == bit] for bit in (0, 1)]
+            parts += [(f"{bits}1", halves[1]), (f"{bits}0", halves[0])]
+    return shards
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest())
 
 
 def _with_unique_names(shards: list[Shard]) -> list[Shard]:

@@ -1,8 +1,8 @@
 """JPEGs decoded and made square by torchvision, which on a GPU means nvJPEG: many at once, pixels stay where the network is.
 
-Only plain files go this way: upright JPEGs of eight bits, grey or YCbCr. All else, and what it fails on, goes through the one
-decode, so a bad image has the same reason everywhere and never fails its batch. Pixels differ by rounding, and where libjpeg makes
-a picture smaller while it decodes, by what its chroma loses. Tests say what that does to codes.
+Only plain files go this way: upright JPEGs of eight bits, grey or YCbCr, in sRGB. All else, and what it fails on, goes through
+the one decode, so a bad image has the same reason everywhere and never fails its batch. Pixels differ by rounding, and where
+libjpeg makes a picture smaller while it decodes, by what its chroma loses. Tests say what that does to codes.
 """
 
 import io
@@ -20,6 +20,7 @@ from PIL.ExifTags import Base
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from encoder.images.colour import is_kept, profile_of
 from encoder.images.decode import RejectedImage, allow_pixels, has_too_many_scans, square_or_reject
 from encoder.images.limits import Limits
 
@@ -71,6 +72,7 @@ def _plain_pixels(data: bytes, limits: Limits) -> int:
     try:
         image = Image.open(io.BytesIO(data), formats=("JPEG",))  # reads the header alone
         plain = image.mode in {"L", "RGB"} and image.info.get("adobe_transform") != 0
+        plain = plain and is_kept(profile_of(image, "JPEG"), image.mode)
         upright = "exif" not in image.info or image.getexif().get(Base.Orientation, 1) == 1
         pixels = image.width * image.height
     except Exception:  # noqa: BLE001  whatever is wrong, the one decode says it

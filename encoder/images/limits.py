@@ -1,6 +1,10 @@
-"""What an image may be, in plain data, checked before its pixels are decoded."""
+"""What an image may be, in plain data, checked before its pixels are decoded; and the version of the decode."""
 
 from dataclasses import dataclass
+from typing import Final
+
+DECODE_VERSION: Final = 2
+"""Version of the one decode. Codes that another one made are not taken over. 1: no colour profiles, grey by its high byte."""
 
 
 @dataclass(frozen=True, slots=True)

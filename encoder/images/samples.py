@@ -5,14 +5,16 @@ No decoding, nothing written to disk. Every image is *seen*: it comes out with i
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from encoder.errors import Reject
+from encoder.images.labels import BadLabels, Labels
 from encoder.images.limits import Limits
 from encoder.images.shards import Shard, ShardKind
-from encoder.images.sidecars import Labels, parse_labels
+from encoder.images.sidecars import read_sidecar
 
 
 @dataclass(slots=True)
@@ -22,7 +24,7 @@ class Sample:
     ordinal: int
     """Position among the images seen in its shard."""
     key: str
-    """Member or file name; a tar's without the image suffix, as webdataset has it."""
+    """Member or file name, see `names.key_of`; a tar's without the image suffix, as webdataset has it."""
     offset: int = 0
     """Of the bytes, in the uncompressed tar; 0 in a file."""
     size: int = 0
@@ -69,8 +71,10 @@ class ShardReader(ABC):
     limits: Limits = field(default_factory=Limits)
     wanted: Callable[[int], bool] | None = None
     seen: int = 0
-    bad_labels: int = 0
-    """Sidecars that were not valid labels; their images are kept."""
+    bad_labels: BadLabels = field(default_factory=BadLabels)
+    """Labels that could not be kept as they are; their images are."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Files of an archive that are neither images nor labels, by kind; see `names.skipped_as`."""
     damage: str | None = None
     """Why the shard is not whole, or None."""
     sha256: str = ""
@@ -118,13 +122,12 @@ class ShardReader(ABC):
                     labels[entry.key] = entry.labels
                 yield entry
 
-    def labels_of(self, suffix: str, sidecar: bytes) -> Labels:
-        """Return the labels in a sidecar; a bad one is counted and has none."""
-        try:
-            return parse_labels(suffix, sidecar)
-        except ValueError:
-            self.bad_labels += 1
-            return {}
+    def labels_of(self, name: str, sidecar: bytes | None) -> Labels:
+        """Return the labels in a sidecar; what cannot be kept of them is counted. See `read_sidecar`."""
+        labels, faults = read_sidecar(name, sidecar)
+        for why in faults:
+            self.bad_labels.add(name, why)
+        return labels
 
 
 def batches(entries: Iterable[Entry], count: int, nbytes: float = math.inf) -> Iterator[list[Entry]]:
@@ -145,15 +148,3 @@ def batches(entries: Iterable[Entry], count: int, nbytes: float = math.inf) -> I
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def is_unsafe(name: str, *, allow_parents: bool = False) -> bool:
-    """Whether a name could mean a place outside its archive, or cannot be printed or stored."""
-    parts = name.split("/")
-    if name.startswith("/") or (".." in parts and not allow_parents) or any(ord(char) < 32 for char in name):
-        return True
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -1,11 +1,11 @@
 """What a shard is: one unit of work, which becomes one code file."""
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
-from encoder.runtime.files import FileStatus
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+from encoder.runtime.files import FileStatus, is_url
 
 
 class ShardKind(StrEnum):
@@ -14,7 +14,14 @@ class ShardKind(StrEnum):
     TAR = "tar"
     """A plain tar: one seek reaches any image."""
     TAR_GZ = "tar.gz"
-    """A compressed tar: an image is reached by reading from the front."""
+    """A tar inside gzip: an image is reached by reading from the front, as in the next three."""
+    TAR_BZ2 = "tar.bz2"
+    TAR_XZ = "tar.xz"
+    TAR_ZST = "tar.zst"
+    ZIP = "zip"
+    """A zip: one seek reaches any image."""
+    PARQUET = "parquet"
+    """Rows with a column of images: an image is reached by reading its row group up to it."""
     FILES = "files"
     """Image files below a folder."""
 
@@ -30,5 +37,24 @@ class Shard:
     """The tar file, or the folder that `files` are relative to, absolute; or the URL of a tar."""
     files: tuple[str, ...] = ()
     """FILES only: image paths in order, POSIX style."""
+    sidecars: tuple[tuple[str, ...], ...] = ()
+    """FILES only: the paths of each file's sidecars; empty where none has any. Labels of a later one win."""
     status: FileStatus | None = None
     """URLs only: as it was when the shard was named, since asking again takes a request."""
+    root: str | None = None
+    """The folder that the user named and the shard was found in, absolute; None where the shard itself was named."""
+
+
+def found_from(folder: Path, path: str, relative: str | None) -> str:
+    """Return where a shard is: `relative` to a folder if that exists, else `path`."""
+    if relative is not None and (moved := Path(os.path.abspath(folder / relative))).exists():  # noqa: PTH100  links stay
+        return str(moved)
+    return path
+
+
+def relative_to(folder: Path, path: str) -> str | None:
+    """Return the path from a folder to a shard that lies beside or below it; None elsewhere, and for a URL."""
+    beside = folder.resolve().parent
+    if is_url(path) or not Path(path).is_relative_to(beside) or beside == Path(beside.anchor):
+        return None
+    return os.path.relpath(path, folder.resolve())

@@ -1,42 +1,38 @@
 """A tar read front to back, where nothing is lost without a word.
 
 `tarfile` ends its iteration silently at many cuts and flipped bits. Here an archive is complete only if every header
-has its checksum, every member its bytes, and the end its two zero blocks with nothing hidden behind them; anything else
-is told in `TarWalk.damage`. Member data have no checksum in a tar: only a digest of the file finds a flip there.
+has its checksum, every member its bytes, and the end its two zero blocks with nothing behind them but zeros and further
+archives (`cat a.tar b.tar`); anything else is told in `TarWalk.damage`. Member data have no checksum in a tar: only a
+digest of the file finds a flip there.
 
 Nothing is ever extracted, and no name is judged here: it may be absolute, hold `..`, or stand twice.
 
 Source: POSIX.1-2024, pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format".
 """
 
-import gzip
 import io
-import os
 import re
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.archive import Member, MemberKind
+from encoder.images.compression import HEAD_BYTES, Compression, compression_of
+from encoder.images.source import CHUNK, HashedFile, Source
 from encoder.runtime.files import AHEAD, open_file
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from _typeshed import WriteableBuffer
-
 BLOCK = 512
-CHUNK = 1 << 20
-"""Bytes one read asks for at most, so that a size nobody wrote costs no memory."""
 MAX_EXTENSION = 1 << 20
 """Bytes of one long name or pax header; real ones hold a path."""
-MAX_GZIP_MEMBER = 1 << 30
-"""Bytes of one member inside gzip, which can claim a thousand times what the file holds."""
+MAX_PACKED_MEMBER = 1 << 30
+"""Bytes of one member of a compressed tar, which can claim a thousand times what the file holds."""
 MAX_PADDING = 1 << 20
-"""Zero bytes after the end-of-archive marker. `tar` fills up 10 KiB; more is a file allocated but never written."""
+"""Zero bytes after an end-of-archive marker. `tar` fills up 10 KiB; more is a file allocated but never written."""
 
 _ZEROS = bytes(BLOCK)
 _EXTENSIONS = b"gxXLK"  # about the headers after them: pax for all, pax for one (POSIX, Solaris), GNU long names
@@ -46,30 +42,8 @@ _PAX_SPARSE = frozenset({b"GNU.sparse.size", b"GNU.sparse.realsize"})
 _PAX_KEPT = _PAX_SPARSE | {b"GNU.sparse.name", b"path", b"size"}
 
 
-class MemberKind(StrEnum):
-    """What a member is to a reader of images."""
-
-    FILE = "file"
-    LINK = "link"
-    """Symbolic or hard."""
-    FOLDER = "folder"
-    OTHER = "other"
-    """A device, FIFO, sparse file, or anything else whose stored bytes are not a file's."""
-
-
 _KINDS = {ord("1"): MemberKind.LINK, ord("2"): MemberKind.LINK, ord("5"): MemberKind.FOLDER}
 _KINDS |= dict.fromkeys(b"\x0007", MemberKind.FILE)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One entry of a tar; its data are `size` bytes at `offset` of the uncompressed stream."""
-
-    name: str
-    """As stored, long names resolved; bytes that are not UTF-8 are surrogate escapes."""
-    kind: MemberKind
-    offset: int
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,51 +64,68 @@ class TarWalk:
 
     Args:
         file: the bytes of the file, at its start.
-        compressed: whether they are gzip.
+        compression: of the file.
         whole: read every byte in order, to the very end of the file, also after damage. Otherwise data nobody asks for
             are skipped by seeking if the tar is plain, and `file` must be seekable.
     """
 
-    def __init__(self, file: BinaryIO, *, compressed: bool = False, whole: bool = True) -> None:
+    def __init__(self, file: BinaryIO, *, compression: Compression | None = None, whole: bool = True) -> None:
         self.damage: str | None = None
         """What is wrong with the archive and where, None if it is complete; known once the iteration has ended."""
-        self._source = _Source(file, compressed=compressed, whole=whole)
+        self._source = Source(file, compression=compression, whole=whole)
 
     def __iter__(self) -> Iterator[Member]:
-        """Yield the members in archive order; the last one before damage may be cut short."""
+        """Yield the members in archive order; the last one before damage may be cut short.
+
+        The data of one are `size` bytes at `offset` of the uncompressed stream.
+        """
         try:
             yield from self._members()
-            self._check_tail()
             self.damage = self._source.broken
         except _DamageError as err:
             self.damage = self._source.broken or str(err)
         self._source.drain()
 
-    def read(self, member: Member) -> bytes:
-        """Return the data of the member just yielded; fewer bytes if the archive ends or breaks inside them.
+    def read(self, member: Member, size: int | None = None, /) -> bytes:
+        """Return the next bytes of the member just yielded, all that are left if no size is given.
+
+        They are fewer if the archive ends or breaks inside them.
 
         Raises:
             ValueError: it is not the member just yielded, or was read before.
         """
-        if member.offset != self._source.position:
+        left = member.offset + member.size - self._source.position
+        if not 0 < left <= member.size and member.size:
             raise ValueError(f"{_shown(member.name)} is not the member just yielded, or was read before")
-        return self._source.read(member.size)
+        return self._source.read(left if size is None else min(left, size))
 
     def _members(self) -> Iterator[Member]:
         for_all: dict[bytes, bytes] = {}
         for_next: dict[bytes, bytes] | None = None
-        while header := self._next_header():
-            if header.flag == ord("g"):
+        for header in self._headers():
+            if header is None:
+                if for_next is not None:
+                    raise _DamageError(f"an extended header without its member before byte {self._source.position}")
+                for_all = {}
+            elif header.flag == ord("g"):
                 for_all |= self._read_extension(header)
             elif header.flag in _EXTENSIONS:
                 for_next = (for_next or {}) | self._read_extension(header)
             else:
-                member = self._resolve(header, for_all | (for_next or {}))
+                member = self._resolve(header, for_all | for_next if for_next else for_all)
                 for_next = None
                 yield member
                 self._finish(member.offset, member.size, _shown(member.name))
-        if for_next is not None:
-            raise _DamageError(f"an extended header without its member before byte {self._source.position}")
+
+    def _headers(self) -> Iterator[_Header | None]:
+        """Yield the headers of an archive and of those behind it, and None for the end of each."""
+        header = self._next_header() or self._next_archive()
+        while header:
+            yield header
+            header = self._next_header()
+            if header is None:
+                yield None
+                header = self._next_archive()
 
     def _next_header(self) -> _Header | None:
         """Read the next header, or None for the end-of-archive marker."""
@@ -172,8 +163,8 @@ class TarWalk:
             size = int(digits) if digits.isdigit() and len(digits) < 20 else -1
         if not 0 <= size < 1 << 63:
             raise _DamageError(f"impossible size of {_shown(name)} at byte {header.start}")
-        if self._source.compressed and size > MAX_GZIP_MEMBER:
-            raise _DamageError(f"{_shown(name)} at byte {header.start} claims {size} bytes inside gzip")
+        if (packed := self._source.compression) and size > MAX_PACKED_MEMBER:
+            raise _DamageError(f"{_shown(name)} at byte {header.start} claims {size} bytes inside {packed}")
         kind = _KINDS.get(header.flag, MemberKind.OTHER)
         if not _PAX_SPARSE.isdisjoint(extended):
             kind = MemberKind.OTHER
@@ -188,19 +179,23 @@ class TarWalk:
         if self._source.position < end:
             raise _DamageError(f"ends inside {what} at byte {self._source.position}")
 
-    def _check_tail(self) -> None:
+    def _next_archive(self) -> _Header | None:
+        """Read the first header of an archive behind this one, or None if nothing but zero bytes comes."""
         end = self._source.position
-        tail = self._source.read(MAX_PADDING + 1)
-        zeros = len(tail) - len(tail.lstrip(b"\0"))
-        if zeros < len(tail):
-            raise _DamageError(f"data after the end-of-archive marker at byte {end + zeros}")
-        if zeros > MAX_PADDING:
-            raise _DamageError(f"over {MAX_PADDING} zero bytes after the end-of-archive marker at byte {end}")
+        while block := self._source.read(BLOCK):
+            start = self._source.position - len(block)
+            if used := block.lstrip(b"\0"):
+                if len(block) == BLOCK and _checksum_is_right(block):
+                    return _parse_header(block, start)
+                raise _DamageError(f"data after the end-of-archive marker at byte {start + len(block) - len(used)}")
+            if self._source.position - end > MAX_PADDING:
+                raise _DamageError(f"over {MAX_PADDING} zero bytes after the end-of-archive marker at byte {end}")
+        return None
 
 
 @contextmanager
 def open_tar(path: str, *, hasher: "_Hash | None" = None) -> Iterator[TarWalk]:
-    """Open a plain or gzip-compressed tar for one walk.
+    """Open a tar, compressed or not, for one walk.
 
     Args:
         path: the archive, or its URL.
@@ -211,115 +206,53 @@ def open_tar(path: str, *, hasher: "_Hash | None" = None) -> Iterator[TarWalk]:
         HashgrainError: `shard-missing` if the file cannot be opened, or at a URL not be read to its end.
     """
     with open_file(path, ahead=AHEAD) as raw:
-        compressed = _starts_as_gzip(raw)
-        file = raw if hasher is None else _HashedFile(raw, hasher)
-        yield TarWalk(io.BufferedReader(file, CHUNK), compressed=compressed, whole=hasher is not None)
-
-
-def is_gzip(path: str) -> bool:
-    """Return whether a file begins as gzip does (RFC 1952: magic number, deflate), whatever its name.
-
-    Raises:
-        HashgrainError: `shard-missing` if the file cannot be opened.
-    """
-    with open_file(path) as raw:
-        return _starts_as_gzip(raw)
+        compression = _compression_of(raw)
+        file = raw if hasher is None else HashedFile(raw, hasher)
+        yield TarWalk(io.BufferedReader(file, CHUNK), compression=compression, whole=hasher is not None)
 
 
 def read_member(path: str, offset: int, size: int) -> bytes:
-    """Return `size` bytes at `offset` of the uncompressed stream: by one seek if plain, from the start if gzip.
+    """Return `size` bytes at `offset` of the uncompressed stream: by one seek if plain, from the start if compressed.
 
     Raises:
         HashgrainError: `shard-missing` if the file cannot be opened, or at a URL not be read; `shard-damaged` if it does
             not hold these bytes.
     """
     with open_file(path) as raw:
-        compressed = _starts_as_gzip(raw)
-        at_once = AHEAD if compressed else max(1, min(size, CHUNK))  # at a URL, a request each
-        source = _Source(io.BufferedReader(raw, at_once), compressed=compressed, whole=False)
+        compression = _compression_of(raw)
+        at_once = AHEAD if compression else max(1, min(size, CHUNK))  # at a URL, a request each
+        source = Source(io.BufferedReader(raw, at_once), compression=compression, whole=False)
         source.skip_to(offset)
-        most = MAX_GZIP_MEMBER if source.length is None else source.length - offset
+        most = MAX_PACKED_MEMBER if source.length is None else source.length - offset
         data = source.read(size) if source.position == offset and size <= most else b""
     if len(data) == size:
         return data
     raise HashgrainError(
         Reason.SHARD_DAMAGED,
         f"{path} does not hold the {size} bytes expected at byte {offset} ({source.broken or 'it ends before'}); "
-        "restore the file that was encoded, or encode this one",
+        "restore the file that was encoded, or encode this one and build the index again",
     )
 
 
-class _Source:
-    """The uncompressed bytes of a file, in order. Where reading breaks they end, and `broken` says why."""
-
-    def __init__(self, file: BinaryIO, *, compressed: bool, whole: bool) -> None:
-        self.broken: str | None = None
-        self.compressed = compressed
-        self.position = 0
-        self._file = file
-        self._whole = whole
-        self._stream = gzip.GzipFile(fileobj=file, mode="rb") if compressed else file
-        self.length = None if compressed or whole else file.seek(0, os.SEEK_END)
-        if self.length is not None:
-            file.seek(0)
-
-    def read(self, size: int) -> bytes:
-        chunks = []
-        while size > 0 and (chunk := self._read_chunk(min(size, CHUNK))):
-            chunks.append(chunk)
-            size -= len(chunk)
-        return b"".join(chunks)
-
-    def skip_to(self, end: int) -> None:
-        if self.length is not None:
-            self.position = self._stream.seek(max(self.position, min(end, self.length)))
-        while self.position < end and self._read_chunk(min(end - self.position, CHUNK)):
-            pass
-
-    def drain(self) -> None:
-        with suppress(OSError):  # whoever cannot read on here has damage to report already
-            while self._whole and self._file.read(CHUNK):
-                pass
-
-    def _read_chunk(self, size: int) -> bytes:
-        if self.broken:
-            return b""
-        try:
-            chunk = self._stream.read(size)
-        except (EOFError, zlib.error, OSError) as err:  # gzip.BadGzipFile is an OSError
-            what = "gzip stream is broken" if self.compressed else "cannot be read"
-            self.broken = f"{what} at byte {self.position}: {err}"
-            return b""
-        self.position += len(chunk)
-        return chunk
+def is_header(block: bytes) -> bool:
+    """Whether a file's first block is a tar's: a header with its checksum, or that of an empty archive."""
+    return len(block) == BLOCK and (block == _ZEROS or _checksum_is_right(block))
 
 
-class _HashedFile(io.RawIOBase):
-    """A file hashed as it is read: once and in order, since it cannot seek."""
-
-    def __init__(self, raw: io.RawIOBase, hasher: "_Hash") -> None:
-        super().__init__()
-        self._raw, self._hasher = raw, hasher
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        count = self._raw.readinto(buffer) or 0
-        self._hasher.update(memoryview(buffer)[:count])
-        return count
-
-
-def _starts_as_gzip(file: io.RawIOBase) -> bool:
+def _compression_of(file: io.RawIOBase) -> Compression | None:
     """Look at the first bytes of a file, and go back to its start."""
-    head = file.read(3)
+    head = file.read(HEAD_BYTES) or b""
     file.seek(0)
-    return head == b"\x1f\x8b\x08"
+    return compression_of(head)
+
+
+def _checksum_is_right(block: bytes) -> bool:
+    checksum = sum(block) - sum(block[148:156]) + 8 * ord(" ")  # its own field counts as spaces
+    return _number(block[148:156]) == checksum
 
 
 def _parse_header(block: bytes, start: int) -> _Header:
-    checksum = sum(block) - sum(block[148:156]) + 8 * ord(" ")  # its own field counts as spaces
-    if _number(block[148:156]) != checksum:
+    if not _checksum_is_right(block):
         raise _DamageError(f"bad header checksum at byte {start}")
     name = _until_nul(block[:100])
     if block[257:263] == b"ustar\0" and (prefix := _until_nul(block[345:500])):  # other formats keep other things there

@@ -78,7 +78,7 @@ def load_model(path: Path) -> Model:
     if METADATA_KEY not in metadata:
         raise _invalid(path, "it holds tensors only, no hashgrain header; plain weights are what a model is fitted on")
     try:
-        config = _config(json.loads(metadata[METADATA_KEY]))
+        config = _config(path, json.loads(metadata[METADATA_KEY]))
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise _invalid(path, f"its header cannot be read ({err})") from err
     return Model(config, _network(path, config, tensors), sha256_of(path))
@@ -101,11 +101,14 @@ def _invalid(path: Path, why: str) -> HashgrainError:
     )
 
 
-def _config(header: dict[str, Any]) -> ModelConfig:
+def _config(path: Path, header: dict[str, Any]) -> ModelConfig:
     if header["format"] != FORMAT:
         raise ValueError(f"format {header['format']!r}, expected {FORMAT!r}")
-    if header["version"] != VERSION:
-        raise ValueError(f"version {header['version']}, this program reads {VERSION}; upgrade hashgrain")
+    if int(header["version"]) > VERSION:
+        raise HashgrainError(
+            Reason.TOO_NEW,
+            f"model file {path} has format version {header['version']}, this program reads {VERSION}; upgrade hashgrain",
+        )
     header = _upgraded(header)
     size = int(header["image_size"])
     widths = header["backbone"]["widths"]

@@ -16,6 +16,7 @@ from encoder.model.backbone import Backbone
 from encoder.model.model_file import METADATA_KEY, load_model
 from encoder.model.spec import BackboneSpec
 from encoder.model.vision import torchvision_models
+from encoder.runtime.files import exists
 from encoder.runtime.publish import sha256_of
 
 NO_WEIGHTS = "none"
@@ -44,7 +45,7 @@ def load_backbone(spec: BackboneSpec, weights: str, seed: int) -> tuple[Backbone
         HashgrainError: `weights-unavailable`, `bad-value`.
     """
     path = Path(weights)
-    if path.suffix in {".safetensors", ".pth", ".pt"} or path.is_file():
+    if path.suffix in {".safetensors", ".pth", ".pt"} or (exists(path) and path.is_file()):
         state, metadata = _read_state(path)
         spec = replace(spec, stride_in_1x1=spec.stride_in_1x1 or metadata.get(STRIDE) == "true")
         origin = f"{path.name} sha256 {sha256_of(path)}"

@@ -7,9 +7,10 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from datetime import timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO, cast
 
 from encoder.errors import HashgrainError, Reason
 
@@ -26,7 +27,7 @@ PLAIN_SECONDS = 5.0
 
 
 def run(app: "typer.Typer", name: str, remedies: Mapping[str, Mapping[Reason, str]] = MappingProxyType({})) -> NoReturn:
-    """Run a command line and leave the process with its exit code: 0 fine, 1 a domain error, 2 wrong usage.
+    """Run a command line and leave the process with its exit code: 0 fine, 1 an error, 2 wrong usage.
 
     Args:
         app: the command line.
@@ -35,19 +36,78 @@ def run(app: "typer.Typer", name: str, remedies: Mapping[str, Mapping[Reason, st
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    _open_streams()
+    if sys.stdout is None:
+        notice("error: standard output is closed, so nothing can be answered; open it, or send it to /dev/null")
+        sys.exit(EXIT_ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # a file name need not be text, nor the terminal's letters UTF-8; a pipe gets each line when it is written
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
+    output, errors = _Output(sys.stdout), _Output(sys.stderr)
+    code: str | int | None = EXIT_ERROR
     try:
-        app(prog_name=name)
+        with redirect_stdout(cast(TextIO, output)), redirect_stderr(cast(TextIO, errors)):
+            app(prog_name=name)
+            code = 0
+    except SystemExit as left:
+        code = left.code
     except HashgrainError as err:
         remedy = remedies.get(next(iter(sys.argv[1:]), ""), {}).get(err.reason)
         notice(f"error: {err}" + (f" ({remedy})" if remedy else ""))
-        sys.exit(EXIT_ERROR)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing more to say to it
-        sys.exit(EXIT_ERROR)
-    sys.exit(0)
+    except OSError:
+        if not output.loss and not errors.loss:
+            raise
+    if loss := output.end():
+        notice(f"error: standard output took only part of the answer ({loss}); send it where all of it is taken")
+        code = code or EXIT_ERROR
+    errors.end()
+    sys.exit(code)
+
+
+class _Output:
+    """A stream that remembers why it took no more, whoever writes to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.loss: str | None = None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._remembered():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._remembered():
+            self._stream.flush()
+
+    def end(self) -> str | None:
+        """Write out what is held back, and return why something was lost; the interpreter will not try again then."""
+        with suppress(OSError):
+            self.flush()
+        if self.loss:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return self.loss
+
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as err:
+            self.loss = err.strerror or str(err)
+            raise
+
+
+def _open_streams() -> None:
+    """Put nothing in the place of streams that were closed, so that no file is opened there and gets what is written to them."""
+    for stream in range(3):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  as long as the process lives
 
 
 def _stop(number: int, _: object) -> NoReturn:
@@ -60,7 +120,8 @@ def _stop(number: int, _: object) -> NoReturn:
 
 def notice(line: str) -> None:
     """Write a line for a person to stderr; results go to stdout."""
-    sys.stderr.write(_harmless(line) + "\n")
+    with suppress(OSError):  # nobody can be told
+        sys.stderr.write(_harmless(line) + "\n")
 
 
 def notice_damage(shards: Mapping[str, str]) -> None:
@@ -69,9 +130,30 @@ def notice_damage(shards: Mapping[str, str]) -> None:
         notice(f"error: shard {path} is damaged: {why}; what was readable is used")
 
 
+def notice_unread(folders: Mapping[str, str]) -> None:
+    """Write a line for each folder that could not be read, with the reason why."""
+    for path, why in folders.items():
+        notice(f"error: folder {path} could not be read: {why}; its images are missing")
+
+
 def result(line: str) -> None:
     """Write a line of a command's answer to stdout."""
     sys.stdout.write(_harmless(line) + "\n")
+
+
+def standard_input() -> bytes:
+    """Read all of standard input.
+
+    Raises:
+        HashgrainError: `shard-missing` when it is closed or cannot be read.
+    """
+    try:
+        return sys.stdin.buffer.read()
+    except (OSError, AttributeError) as err:  # AttributeError: Python has no stdin where it is closed
+        reason = getattr(err, "strerror", None) or "it is closed"
+        raise HashgrainError(
+            Reason.SHARD_MISSING, f"standard input could not be read ({reason}); send the bytes of an image there"
+        ) from err
 
 
 def _harmless(line: str) -> str:
@@ -91,8 +173,8 @@ def show_version(show: bool) -> None:
 class Advance(Protocol):
     """Moves a progress display."""
 
-    def __call__(self, done: float, total: float, detail: str) -> None:
-        """Show `done` of `total` and a few words."""
+    def __call__(self, done: float, total: float, detail: str, left: float | None = None) -> None:
+        """Show `done` of `total`, a few words, and the seconds left: as given, or as the pace so far has it."""
 
 
 @contextmanager
@@ -108,20 +190,28 @@ def progress(title: str) -> Iterator[Advance]:
 @contextmanager
 def _bar(title: str) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class TimeLeft(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            left: float | None = task.fields["left"]
+            if left is None or task.finished:
+                return super().render(task)
+            return Text(str(timedelta(seconds=round(left))), style="progress.remaining")
 
     columns = (
         TextColumn(title),
         BarColumn(),
         TaskProgressColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TimeLeft(elapsed_when_finished=True),
         TextColumn("{task.fields[detail]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, detail="")
+        task = bar.add_task(title, total=None, detail="", left=None)
 
-        def advance(done: float, total: float, detail: str) -> None:
-            bar.update(task, completed=done, total=total, detail=detail)
+        def advance(done: float, total: float, detail: str, left: float | None = None) -> None:
+            bar.update(task, completed=done, total=total, detail=detail, left=left)
 
         yield advance
         if (total := bar.tasks[0].total) is None:
@@ -136,7 +226,7 @@ def _lines(title: str) -> Iterator[Advance]:
     first: tuple[float, float] | None = None  # when, and what an earlier run had done by then
     any_shown, last = False, ""  # lines, and what the one at the end will say
 
-    def advance(done: float, total: float, detail: str) -> None:
+    def advance(done: float, total: float, detail: str, left: float | None = None) -> None:
         nonlocal shown, first, any_shown, last
         now, last = time.monotonic(), detail
         if done and not first:
@@ -144,10 +234,9 @@ def _lines(title: str) -> Iterator[Advance]:
         if now - shown < PLAIN_SECONDS or done >= total:
             return
         shown, any_shown = now, True
-        left = ""
-        if first and first[1] < done < total:
-            left = f", {(now - first[0]) * (total - done) / (done - first[1]):.0f} s left"
-        notice(f"{title} {done / total:.0%}{left}  {detail}")
+        if left is None and first and first[1] < done < total:
+            left = (now - first[0]) * (total - done) / (done - first[1])
+        notice(f"{title} {done / total:.0%}{'' if left is None else f', {left:.0f} s left'}  {detail}")
 
     yield advance
     if any_shown:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, why
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -70,9 +70,9 @@ def open_file(path: str, *, ahead: int = 0) -> io.RawIOBase:
     if not is_url(path):
         try:
             return io.FileIO(path)
-        except OSError as err:
+        except (OSError, ValueError) as err:
             raise HashgrainError(
-                Reason.SHARD_MISSING, f"cannot open {path}: {err.strerror}; give a file that can be read"
+                Reason.SHARD_MISSING, f"cannot open {path}: {why(err)}; give a file that can be read"
             ) from err
     system, inside = _file_system(path)
     options = {"block_size": ahead, "cache_type": "readahead"} if ahead else {"cache_type": "none"}
@@ -98,9 +98,9 @@ def status_of(path: str) -> FileStatus:
     if not is_url(path):
         try:
             status = Path(path).stat()
-        except OSError as err:
+        except (OSError, ValueError) as err:
             raise HashgrainError(
-                Reason.SHARD_MISSING, f"cannot read {path}: {err.strerror}; give a file that can be read"
+                Reason.SHARD_MISSING, f"cannot read {path}: {why(err)}; give a file that can be read"
             ) from err
         return FileStatus(status.st_size, f"{status.st_size}:{status.st_mtime_ns}")
     system, inside = _file_system(path)
@@ -110,14 +110,26 @@ def status_of(path: str) -> FileStatus:
     return FileStatus(size, f"{size}:{next((told[name] for name in _VERSIONS if told.get(name)), '')}")
 
 
-def exists(path: str) -> bool:
-    """Whether there is such a file or folder.
+def absence(path: str | Path) -> str | None:
+    """Say why there is nothing at a path of this machine, or None: what a user typed may be no path at all, or be hidden."""
+    try:
+        Path(path).stat()
+    except FileNotFoundError:
+        return "it does not exist"
+    except (OSError, ValueError) as err:  # too long, a null character, a folder on the way that may not be entered
+        return why(err)
+    return None
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is such a file or folder; any text may be asked for.
 
     Raises:
         HashgrainError: `shard-missing` for a URL out of reach: nobody knows what is there.
     """
+    path = str(path)
     if not is_url(path):
-        return Path(path).exists()
+        return absence(path) is None
     try:
         status_of(path)
     except HashgrainError as err:

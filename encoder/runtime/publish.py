@@ -5,6 +5,7 @@ OSDI 2014. A rename is atomic but not durable without the folder's fsync; withou
 point at garbage after a power loss.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -13,12 +14,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, why
+from encoder.runtime.claims import claimed, refuse_claims
 
 PARTIAL = ".hashgrain.partial"
 """Suffix of a file that is being written; one that is left behind by a killed process is swept by the next run, so it is a name
 that nobody else gives."""
 BLOCK = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -28,20 +31,39 @@ def publish(path: Path) -> Iterator[Path]:
     Raises:
         HashgrainError: `write-failed` when the disk refuses; nothing stands under `path` that did not before.
     """
-    partial = path.with_name(path.name + PARTIAL)
+    partial = _partial(path)
     try:
         yield partial
         sync_file(partial)
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as err:
-        raise HashgrainError(
-            Reason.WRITE_FAILED,
-            f"{path} could not be written ({err.strerror or err}); free space or choose another folder",
-        ) from err
+        raise write_failed(path, err) from err
     finally:
         with suppress(OSError):  # what kept it from being made
             partial.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Raise now what `publish` would raise, when the work is done, of a place where no file can be made."""
+    partial = _partial(path)
+    try:
+        partial.touch()
+        partial.unlink(missing_ok=True)
+    except OSError as err:
+        raise write_failed(path, err) from err
+
+
+def _partial(path: Path) -> Path:
+    if "\0" in str(path):
+        raise HashgrainError(Reason.WRITE_FAILED, f"{str(path)!r} is not the name of a file; choose another")
+    return path.with_name(path.name + PARTIAL)
+
+
+def write_failed(what: Path | str, err: OSError) -> HashgrainError:
+    """Return the error of a file or folder that the system would not take."""
+    remedy = "free space or choose another folder" if err.errno in _FULL else "choose another folder"
+    return HashgrainError(Reason.WRITE_FAILED, f"{what} could not be written ({why(err)}); {remedy}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -97,30 +119,87 @@ def remove_unused(folder: Path) -> None:
             os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where it is not there.
+
+    Raises:
+        HashgrainError: `write-failed` when it cannot be made, or is not a folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as err:  # ValueError: a null character in the name
+        raise _no_folder(folder, err) from err
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder for one writing process; make it if needed and sweep what a killed writer left.
 
     Raises:
-        HashgrainError: `busy` when another process holds it, `write-failed` when it cannot be made.
+        HashgrainError: `busy` when another process holds it, `write-failed` when it cannot be made or written to.
     """
-    lock = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as err:
-        raise HashgrainError(
-            Reason.WRITE_FAILED, f"{folder} is not a folder that can be written to ({err.strerror}); choose another one"
-        ) from err
-    try:
+    make_folder(folder)
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = _open_lock(folder)
+            stack.callback(os.close, descriptor)
+            if _is_locked(folder, descriptor):
+                refuse_claims(folder)
+            else:
+                stack.enter_context(claimed(folder))
+            _sweep(folder)
         except OSError as err:
-            raise HashgrainError(
-                Reason.BUSY, f"another process is writing to {folder}; wait for it or choose another folder"
-            ) from err
-        for left in folder.glob(f"*{PARTIAL}"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            raise _no_folder(folder, err) from err
         yield
-    finally:
-        os.close(descriptor)
+
+
+def _no_folder(folder: Path, err: OSError | ValueError) -> HashgrainError:
+    what = f": {err.filename}" if isinstance(err, OSError) and str(err.filename) not in {"None", str(folder)} else ""
+    return HashgrainError(
+        Reason.WRITE_FAILED,
+        f"{folder} is not a folder that can be written to ({why(err)}{what}); choose another one",
+    )
+
+
+def _open_lock(folder: Path) -> int:
+    """Open a folder's lock file, made if need be so that whoever may write to the folder may lock it."""
+    lock, mode = folder / ".lock", folder.stat().st_mode
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # now, not when the first file is done
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        try:
+            return os.open(lock, os.O_RDWR)
+        except PermissionError:
+            return os.open(lock, os.O_RDONLY)  # nearly every disk locks that, too
+    with suppress(OSError):  # a disk without modes
+        os.fchmod(descriptor, mode & 0o666 | 0o600)
+    return descriptor
+
+
+def _is_locked(folder: Path, descriptor: int) -> bool:
+    """Lock a folder's lock file, and say whether that was possible: not every disk can.
+
+    Raises:
+        HashgrainError: `busy` when another process has locked it.
+    """
+    for kind in (
+        fcntl.LOCK_EX,
+        fcntl.LOCK_SH,
+    ):  # NFS gives the second also to whom may only read; it keeps the first away
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except OSError as err:
+            if err.errno in {errno.EAGAIN, errno.EACCES}:
+                raise HashgrainError(
+                    Reason.BUSY, f"another process is writing to {folder}; wait for it or choose another folder"
+                ) from err
+        else:
+            return kind == fcntl.LOCK_EX
+    return False
+
+
+def _sweep(folder: Path) -> None:
+    for left in folder.glob(f"*{PARTIAL}"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()

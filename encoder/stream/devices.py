@@ -22,11 +22,24 @@ from encoder.images.shards import Shard
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.runtime.telemetry import Interval, Stage, Telemetry
+from encoder.stream.known import KnownCodes
 from encoder.stream.settings import EncodeSettings
-from encoder.stream.shard import BatchDone, ShardDone, bits_of, code_shards
+from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards
 
 PR_SET_PDEATHSIG: Final = 1
 """Source: prctl(2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the processes of a run have in common."""
+
+    model: Path
+    out: Path
+    settings: EncodeSettings
+    donors: tuple[Path, ...]
+    """Code files whose codes may be taken over."""
+    trace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +71,7 @@ class _Told:
 
 
 def code_on(
-    devices: Sequence[str],
-    shards: Sequence[Shard],
-    model_path: Path,
-    out: Path,
-    settings: EncodeSettings,
-    telemetry: Telemetry,
+    devices: Sequence[str], shards: Sequence[Shard], work: Work, telemetry: Telemetry
 ) -> Generator[BatchDone | ShardDone | Notice]:
     """Code shards on several devices, as `shard.code_shards` does on one; they come in the order in which they are done.
 
@@ -75,8 +83,8 @@ def code_on(
     try:
         for device in devices:
             ours, theirs = context.Pipe()
-            work = (theirs, replace(settings, device=device), model_path, out, telemetry.trace)
-            process = context.Process(target=_serve, args=work, name=device, daemon=True)
+            own = replace(work, settings=replace(work.settings, device=device), trace=telemetry.trace)
+            process = context.Process(target=_serve, args=(theirs, own), name=device, daemon=True)
             process.start()
             theirs.close()  # what is left of the pipe when the process dies is its end
             processes[ours] = process
@@ -104,13 +112,7 @@ def code_on(
             process.join()
 
 
-def _serve(
-    connection: Connection,
-    settings: EncodeSettings,
-    model_path: Path,
-    out: Path,
-    trace: bool,
-) -> None:
+def _serve(connection: Connection, work: Work) -> None:
     """Code the shards that the parent hands out, until there are none."""
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, too, and says what is to be said
@@ -125,12 +127,13 @@ def _serve(
     def notify(line: str) -> None:
         connection.send(Notice(line))
 
-    telemetry = Telemetry(trace=trace)
+    settings, telemetry = work.settings, Telemetry(trace=work.trace)
     try:
-        model = load_model(model_path)
-        levels = tuple(bits_of(model.config, settings))
-        encoder = ImageEncoder(model, settings.device, settings.precision, compile_for=levels, notify=notify)
-        for done in code_shards(encoder, shards(), out, settings, telemetry):
+        model = load_model(work.model)
+        bits = bits_of(model.config, settings)
+        encoder = ImageEncoder(model, settings.device, settings.precision, compile_for=tuple(bits), notify=notify)
+        contents = Contents(known=KnownCodes(work.donors, bits))
+        for done in code_shards(encoder, shards(), work.out, settings, telemetry, contents):
             connection.send(done)
     except HashgrainError as err:
         connection.send(_Failed(err.reason, str(err)))

@@ -2,31 +2,31 @@
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from encoder.codes.file import SUFFIX, CodeHeader, open_codes
-from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.duplicates import Seen, SeenCodes, digest, seen_files
+from encoder.codes.file import SUFFIX, open_codes
+from encoder.errors import HashgrainError, Reason
+from encoder.images.duplicates import Seen, SeenCodes, seen_files
 from encoder.images.readers.formats import reader_for
 from encoder.images.shards import Shard
 from encoder.levels import Level
-from encoder.model.device import resolve_devices
+from encoder.model.device import resolve_device, resolve_devices, resolve_precision
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.model.spec import MODEL_NAME
 from encoder.runtime.cores import worker_count
-from encoder.runtime.files import exists
 from encoder.runtime.gpu_usage import watching
-from encoder.runtime.publish import exclusive, publish, sha256_of
+from encoder.runtime.publish import exclusive, publish, sha256_of, sync_folder
 from encoder.runtime.telemetry import Telemetry
-from encoder.stream.devices import Notice, code_on
+from encoder.stream.devices import Notice, Work, code_on
+from encoder.stream.earlier import Earlier, Wanted, image_names, look_back
+from encoder.stream.known import KnownCodes
 from encoder.stream.report import EncodeProgress, EncodeReport
 from encoder.stream.settings import EncodeSettings, MaxBad, SkipDuplicates
-from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards, key_prefix
+from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards
 
 
 def encode(
@@ -60,32 +60,49 @@ def encode(
         bits = bits_of(model.config, settings)
         _install_model(model_path, out, model.fingerprint, overwrite=settings.overwrite)
         contents = _contents(bits, settings)
+        devices = resolve_devices(settings.device)
+        precision = resolve_precision(settings.precision, resolve_device(devices[0]))
+        earlier = look_back(shards, Wanted(out, model.fingerprint, bits, settings, settings.rules(), precision))
+        before = image_names([*earlier.replaced, *earlier.superseded])
         report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), []
         for shard in shards:
-            if done := _done_before(shard, out, model.fingerprint, bits, settings):
+            if done := earlier.kept.get(shard.name):
                 report.skipped += 1
                 report.add(*done)
-                _remember(contents, shard, out, settings)
+                _remember(contents, out / f"{shard.name}{SUFFIX}", shard.name)
             else:
                 todo.append(shard)
-        devices = resolve_devices(settings.device)
         settings = replace(settings, workers=settings.workers or max(1, worker_count() // len(devices)))
         if len(devices) == 1:
             encoder = ImageEncoder(model, devices[0], settings.precision, compile_for=tuple(bits), notify=notify)
+            contents = replace(contents, known=KnownCodes(earlier.donors, bits))
             coded: Generator[BatchDone | ShardDone | Notice] = code_shards(
                 encoder, todo, out, settings, report.telemetry, contents
             )
         else:
-            coded = code_on(devices, todo, model_path, out, settings, report.telemetry)
+            coded = code_on(devices, todo, Work(model_path, out, settings, tuple(earlier.donors)), report.telemetry)
         report.devices, report.threads = len(devices), len(devices) * (settings.workers or 1)
         started = time.monotonic()
         with closing(coded), watching(devices) as utilisation:
             _follow(coded, report, todo, settings.max_bad, progress, notify)
         report.seconds, report.gpu = time.monotonic() - started, utilisation.mean
+        if before:
+            report.dropped = len(before - image_names([out / f"{shard.name}{SUFFIX}" for shard in todo]))
+        _remove(earlier, report, out, prune=settings.prune)
         if settings.profile:
             report.telemetry.save_trace(settings.profile)
     settings.max_bad.check(report.seen, report.bad, final=True)
     return report
+
+
+def _remove(earlier: Earlier, report: EncodeReport, out: Path, *, prune: bool) -> None:
+    """Remove code files whose images other files hold now, or nobody; all that is to replace them is written."""
+    stale = [*earlier.superseded, *(earlier.gone if prune else [])]
+    for path in stale:
+        path.unlink()
+    if stale:
+        sync_folder(out)
+    report.removed, report.gone = [path.name for path in stale], [] if prune else [path.name for path in earlier.gone]
 
 
 def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
@@ -112,14 +129,14 @@ def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
     return Contents(seen_files(), Seen(SeenCodes(bits[Level.FINE], settings.near_radius)))
 
 
-def _remember(contents: Contents, shard: Shard, out: Path, settings: EncodeSettings) -> None:
-    """Take in the contents of a shard that was done before: its files are read again, which is quick beside coding them."""
-    if contents.files:
-        images = reader_for(shard, settings.limits).images()
-        contents.files.add_all([digest(image.data) for image in images if image.data], shard.name)
-    if contents.codes:
-        with open_codes(out / f"{shard.name}{SUFFIX}", proven=True) as file:
-            contents.codes.add_all(list(file.codes(Level.FINE)), shard.name)
+def _remember(contents: Contents, path: Path, shard_name: str) -> None:
+    """Take in the contents of a code file that is kept."""
+    if contents.files or contents.codes:
+        with open_codes(path, proven=True) as file:
+            if contents.files and (digests := file.digests()) is not None:
+                contents.files.add_all(list(digests), shard_name)
+            if contents.codes:
+                contents.codes.add_all(list(file.codes(Level.FINE)), shard_name)
 
 
 def _follow(
@@ -131,7 +148,7 @@ def _follow(
     notify: Callable[[str], None],
 ) -> None:
     """Count what is done, and stop where too much is bad."""
-    done, bytes_total = 0, sum(reader_for(shard).nbytes() for shard in todo)
+    done, passed, bytes_total = 0, 0, sum(reader_for(shard).nbytes() for shard in todo)
     seen, bad = report.seen, report.bad
     for each in coded:
         if isinstance(each, Notice):
@@ -143,9 +160,11 @@ def _follow(
         else:
             report.encoded += each.images
             report.bytes += each.bytes
+            report.taken += each.taken
+            passed += each.passed
             seen, bad = seen + each.images, bad + each.bad
             max_bad.check(seen, bad, final=False)
-        progress(EncodeProgress(done, len(todo), report.encoded, bad, report.bytes, bytes_total))
+        progress(EncodeProgress(done, len(todo), report.encoded, bad, passed, bytes_total))
 
 
 def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: bool) -> None:
@@ -160,35 +179,3 @@ def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: 
         )
     with publish(copy) as partial:
         shutil.copyfile(model_path, partial)
-
-
-def _done_before(
-    shard: Shard, out: Path, fingerprint: str, bits: Mapping[Level, int], settings: EncodeSettings
-) -> tuple[CodeHeader, Counter[Reject]] | None:
-    """Return the counts of a shard's code file if it is whole and still what this run would write."""
-    path = out / f"{shard.name}{SUFFIX}"
-    if not path.exists():
-        return None
-    try:
-        with open_codes(path) as file:
-            header, reasons = file.header, Counter(row.reject for row in file.rejects())
-    except HashgrainError:
-        return None  # damaged: redone
-    record = header.shard
-    if record.path != shard.path and not settings.overwrite and exists(record.path):
-        raise HashgrainError(
-            Reason.SHARD_CLASH,
-            f"{path} holds the codes of {record.path}; encode {shard.path} into another folder, or overwrite it",
-        )
-    same = (
-        header.fingerprint == fingerprint
-        and record.key_prefix == key_prefix(shard, settings)
-        and record.path == shard.path
-    )
-    if same and header.bits.keys() > bits.keys() and not settings.overwrite:
-        has = ",".join(header.bits)
-        raise HashgrainError(
-            Reason.EXISTS,
-            f"{path} has the levels {has}, of which {','.join(bits)} would remain; choose another folder, or overwrite it",
-        )
-    return (header, reasons) if same and header.bits == bits and record.stamp == reader_for(shard).stamp() else None

@@ -20,6 +20,16 @@ class EncodeReport:
     rows: int = 0
     rejects: Counter[Reject] = field(default_factory=Counter)
     bad_labels: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Files in archives that are neither images nor labels, by kind."""
+    taken: int = 0
+    """Images whose code an earlier run made."""
+    dropped: int = 0
+    """Images whose codes were there before this run and are no longer, since their shards do not hold them any more."""
+    removed: list[str] = field(default_factory=list)
+    """Names of code files that were removed."""
+    gone: list[str] = field(default_factory=list)
+    """Names of code files that stay though their shards are no longer there."""
     damaged: dict[str, str] = field(default_factory=dict)
     """Why, by shard path."""
     seconds: float = 0.0
@@ -42,6 +52,7 @@ class EncodeReport:
         self.rows += header.rows
         self.bad_labels += header.bad_labels
         self.rejects += reasons
+        self.left_out.update(header.skipped)
         if header.shard.damage:
             self.damaged[header.shard.path] = header.shard.damage
 
@@ -69,7 +80,7 @@ class EncodeProgress:
     images: int
     bad: int
     bytes: int
-    """Bytes of the images that are done, for a time of arrival."""
+    """Bytes of the shards that are dealt with, for a time of arrival."""
     bytes_total: int
 
     def show(self, advance: Advance) -> None:

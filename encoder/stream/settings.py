@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from encoder.codes.rules import Rules
 from encoder.errors import HashgrainError, Reason
-from encoder.images.limits import Limits
+from encoder.images.limits import DECODE_VERSION, Limits
 from encoder.levels import Level
 from encoder.members import take_names
 from encoder.model.spec import Precision
@@ -59,7 +60,7 @@ class MaxBad:
             limit = f"{self.count:,}" if self.count is not None else f"{self.share:.2%}"
             raise HashgrainError(
                 Reason.TOO_MANY_BAD,
-                f"{rejects:,} of {seen:,} images were rejected, {limit} may be; the rejects of the code files name them",
+                f"{rejects:,} of {seen:,} images were rejected, {limit} may be; allow more, and the code files will name them",
             )
 
 
@@ -76,18 +77,29 @@ class EncodeSettings:
     precision: Precision = Precision.AUTO
     limits: Limits = field(default_factory=Limits)
     max_bad: MaxBad = field(default_factory=MaxBad)
+    labels_table: Path | None = None
+    """A table of labels, see `encoder.images.table_files`."""
+    labels_key: str | None = None
+    """Its column of keys; None: `key`, else `file_name`."""
     prefix_keys: bool = False
     """Put "SHARD/" before each key, for shards whose keys start over."""
     overwrite: bool = False
-    """Replace code files that another model or another shard made, or that have more levels."""
+    """Replace code files that another model or another shard made, or that have more levels; what holds is kept all the same."""
     levels: tuple[Level, ...] | None = None
     """Which to code; None: all that the model has. Stages above the highest are not computed."""
     skip: SkipDuplicates = SkipDuplicates.NONE
     """Which images are skipped because their content came before, in this run or in code files that are kept."""
     near_radius: int = 3
     """In bits of the fine code, for SkipDuplicates.NEAR."""
+    prune: bool = False
+    """Remove the code files of shards that are no longer there, also of those that were not named."""
     profile: Path | None = None
     """Where a trace of the run is written."""
 
     def __post_init__(self) -> None:
         take_names(self)
+
+    def rules(self, labels: str = "") -> Rules:
+        """Return what decides which images become rows; `labels` is the digest of a table of labels."""
+        skip = f"near:{self.near_radius}" if self.skip is SkipDuplicates.NEAR else str(self.skip)
+        return Rules(self.limits, skip, labels, DECODE_VERSION)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from encoder.errors import HashgrainError, Reason
+from encoder.runtime.files import exists
 from encoder.runtime.publish import publish
 
 
@@ -25,7 +26,7 @@ def load_checkpoint(path: Path, digest: str, device: torch.device) -> dict[str, 
     Raises:
         HashgrainError: `exists` when it belongs to other data or settings or cannot be read.
     """
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)

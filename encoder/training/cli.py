@@ -9,7 +9,8 @@ import typer
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, parse_bits, parse_level
 from encoder.model.spec import BackboneSpec, Precision
-from encoder.runtime.console import notice_damage, progress, result
+from encoder.runtime.console import notice_damage, notice_unread, progress, result
+from encoder.runtime.files import exists
 from encoder.training.losses.names import LossKind
 from encoder.training.recipes import Recipe, settings_for
 
@@ -80,8 +81,8 @@ def train(
     from encoder.training.job import train as run_train
     from encoder.training.loop import TrainProgress
 
-    if out.exists() and not overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
+    if exists(out) and not overwrite:
+        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file (--out), or replace it (--overwrite)")
     chosen = recipe or (Recipe.SCRATCH if weights in {None, "none"} else Recipe.FINETUNE)
     settings = settings_for(chosen, parse_bits(bits or "64"), epochs)
     if chosen is Recipe.SCRATCH and backbone not in {None, "threeblock"}:
@@ -102,13 +103,14 @@ def train(
         seed=seed,
     )
     found = expand(shards, files_per_shard)
+    notice_unread(found.unread)
     with progress("training") as advance:
 
         def show(at: TrainProgress) -> None:
             score = "" if at.score is None else f", held-out score {at.score:.3f}"
             phase = f"phase {at.phase + 1}/{len(settings.phases)}"
             doing = "features" if at.loss is None else f"loss {at.loss:.3f}"
-            advance(at.done, at.total, f"{phase}, {doing}, {at.rate:.0f} images/s{score}")
+            advance(at.share, 1, f"{phase}, {doing}, {at.rate:.0f} images/s{score}", at.left)
 
         report = run_train(
             found, settings, out, show, lambda seen: advance(0, 1, f"{seen:,} images read"), Machine(device, precision)

@@ -21,6 +21,7 @@ from encoder.model.network import HashNetwork
 from encoder.model.spec import BackboneSpec, ModelConfig, Normalisation, Precision
 from encoder.model.threeblock import ThreeBlock
 from encoder.model.weights import NO_WEIGHTS, load_backbone
+from encoder.runtime.publish import check_place, make_folder
 from encoder.training.batches import CHUNK
 from encoder.training.class_codes import nested_codes, spread_codes
 from encoder.training.dataset import TrainingImages, read_images
@@ -95,7 +96,9 @@ def train(
         HashgrainError: `weights-unavailable`, `fit-impossible`, `shard-missing`, `write-failed`, `bad-value`, `exists`.
     """
     device, dtype = machine.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
+    checkpoint = out.with_name(out.name + CHECKPOINT)
+    check_place(checkpoint)
     with process_group(device) as share:
         number, processes = share
         if processes > 1 and settings.batch % (CHUNK * processes):
@@ -111,7 +114,6 @@ def train(
         if processes > 1:
             share_norms(learner.network)
         learner.to(device).to(memory_format=torch.channels_last)
-        checkpoint = out.with_name(out.name + CHECKPOINT)
         digest = hashlib.sha256(f"{images.digest}{settings}{origin}{dtype}".encode()).hexdigest()
         history = Training(learner, settings, images.pictures, parts, share, checkpoint, digest).run(progress)
         network, heads = learner.cpu().finished()

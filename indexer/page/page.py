@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from encoder.errors import HashgrainError
-from encoder.images.sidecars import Labels
+from encoder.images.labels import Labels
+from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.runtime.publish import write_bytes
 from indexer.index import Index
@@ -144,13 +145,13 @@ class _Cards:
             case ByKey(key):
                 return self._row_picture(self.index.find(key))
             case ByImage(image):
-                return _picture(lambda: image)
+                return _picture(lambda: image, self.index.limits)
             case _:
                 return _Picture(why="a code has no picture")
 
     def _row_picture(self, row: int) -> _Picture:
         if row not in self.made:
-            self.made[row] = _picture(lambda: self.index.image(row))
+            self.made[row] = _picture(lambda: self.index.image(row), self.index.limits)
         return self.made[row]
 
 
@@ -196,15 +197,14 @@ def save_page(
     write_bytes(path, html.encode(errors="replace"))  # a file name on a command line need not be UTF-8
 
 
-def _picture(read: "Callable[[], ImageLike]") -> _Picture:
+def _picture(read: "Callable[[], ImageLike]", limits: Limits) -> _Picture:
     """Shrink an image; imports Pillow only here, since a query without a page needs none."""
     from PIL import Image
 
     from encoder.images.inputs import square_of
-    from encoder.images.limits import Limits
 
     try:
-        pixels = square_of(read(), THUMBNAIL, Limits())
+        pixels = square_of(read(), THUMBNAIL, limits)
     except HashgrainError as err:
         return _Picture(why=str(err))
     buffer = io.BytesIO()

@@ -7,15 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, why
+from encoder.images.labels import LabelKind
+from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
 from encoder.runtime.publish import sha256_of, write_bytes
-from indexer.storage.row_table import LabelField
+from indexer.storage.labels import LabelField
 
 Value = TypeVar("Value")
 
-FORMAT, VERSION = "hashgrain-index", 2
+FORMAT, VERSION = "hashgrain-index", 3
 POINTER = "CURRENT"
 MANIFEST = "manifest.json"
 GENERATION = "gen-{:06d}"
@@ -57,6 +59,8 @@ class ShardSpan:
     kind: ShardKind
     path: str
     key_prefix: str
+    relative: str | None = None
+    """The path from the index's folder, where the shard lies beside or below it: then both may move together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Manifest:
     segments: list[SegmentRecord]
     files: dict[str, tuple[int, str]]
     """Size in bytes and SHA-256 of every other file of the generation, by path in it."""
+    limits: Limits = Limits()
+    """What an image might be that was encoded, by the most generous of the code files."""
 
     @property
     def rows(self) -> int:
@@ -125,40 +131,84 @@ def read_current(index: Path) -> tuple[Path, Manifest]:
     """Return the current generation's folder and manifest, proven to be the one the pointer was written for.
 
     Raises:
-        HashgrainError: `index-missing`, `index-damaged`.
+        HashgrainError: `index-missing`, `index-damaged`, `too-new`.
     """
     try:
-        pointer = json.loads((index / POINTER).read_bytes())
+        pointed = (index / POINTER).read_bytes()
+    except (OSError, ValueError) as err:
+        raise _missing(index, err) from err
+    try:
+        pointer = json.loads(pointed)
         generation, expected = str(pointer["generation"]), str(pointer["manifest_sha256"])
-    except FileNotFoundError:
-        raise HashgrainError(Reason.INDEX_MISSING, f"no index at {index}; build one of code files") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
+    except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise _damaged(index / POINTER, f"it names no generation ({err})") from err
-    folder = index / generation
     if not _GENERATION.fullmatch(generation):
         raise _damaged(index / POINTER, f"{generation!r} is not a generation")
+    return index / generation, read_manifest(index / generation, expected)
+
+
+def read_manifest(folder: Path, expected: str | None = None) -> Manifest:
+    """Return the manifest of a generation.
+
+    Args:
+        folder: of the generation.
+        expected: SHA-256 that its file has to have; None: any.
+
+    Raises:
+        HashgrainError: `index-damaged`, `index-missing` when it may not be read, `too-new`.
+    """
+    path = folder / MANIFEST
     try:
-        if sha256_of(folder / MANIFEST) != expected:
-            raise _damaged(folder / MANIFEST, "its bytes do not match the pointer's SHA-256")
-        return folder, _parse(json.loads((folder / MANIFEST).read_bytes()))
+        if expected not in {None, sha256_of(path)}:
+            raise _damaged(path, "its bytes do not match the pointer's SHA-256")
+        content = json.loads(path.read_bytes())
+        if (version := _count(content.pop("version"))) > VERSION:
+            raise HashgrainError(
+                Reason.TOO_NEW, f"{path} has format version {version}, this program reads {VERSION}; upgrade hashgrain"
+            )
+        return _parse(content)
+    except PermissionError as err:
+        raise _unreadable(path, err) from err
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as err:
-        raise _damaged(folder / MANIFEST, f"it cannot be read ({err})") from err
+        raise _damaged(path, f"it cannot be read ({err})") from err
 
 
 def check_sizes(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
     """Raise `index-damaged` for a file that is missing or of another size: cheap, done at every open."""
     for name, (size, _) in files.items():
         path = folder / name
-        if not path.is_file():
-            raise _damaged(path, "it is missing")
-        if path.stat().st_size != size:
-            raise _damaged(path, f"it has {path.stat().st_size:,} bytes where {size:,} were written")
+        try:
+            found = path.stat().st_size
+        except PermissionError as err:
+            raise _unreadable(path, err) from err
+        except OSError as err:
+            raise _damaged(path, "it is missing") from err
+        if found != size:
+            raise _damaged(path, f"it has {found:,} bytes where {size:,} were written")
 
 
-def _damaged(path: Path, why: str) -> HashgrainError:
+def _missing(index: Path, err: OSError | ValueError) -> HashgrainError:
+    """Return the error of a path that is not an index, with what it is instead."""
+    if not isinstance(err, FileNotFoundError | NotADirectoryError):
+        return _unreadable(index, err)
+    message = f"no index at {index}; build one of code files"
+    if index.is_file():
+        message = f"{index} is a file, an index is a folder; give the folder"
+    elif _GENERATION.fullmatch(index.absolute().name) and (index / MANIFEST).is_file():
+        message = f"{index} is a generation of an index; give the folder that it is in, {index.absolute().parent}"
+    elif next(index.glob("*.h5"), None):
+        message = f"{index} holds code files, not an index; build one of them"
+    return HashgrainError(Reason.INDEX_MISSING, message)
+
+
+def _unreadable(path: Path, err: OSError | ValueError) -> HashgrainError:
+    return HashgrainError(Reason.INDEX_MISSING, f"index {path} cannot be read ({why(err)}); give one that you may read")
+
+
+def _damaged(path: Path, fault: str) -> HashgrainError:
     return HashgrainError(
         Reason.INDEX_DAMAGED,
-        f"index file {path} is damaged: {why}; build the index again",
+        f"index file {path} is damaged: {fault}; build the index again",
     )
 
 
@@ -166,16 +216,14 @@ def _parse(content: dict[str, Any]) -> Manifest:
     """Make a manifest of JSON that anybody may have written: no name leads out of the generation, no count is anything else."""
     if content.pop("format") != FORMAT:
         raise ValueError(f"no {FORMAT}")
-    if not 1 <= (version := content.pop("version")) <= VERSION:
-        raise ValueError(f"format version {version}, this program reads {VERSION}; upgrade hashgrain")
     files = {_inside(name): (_count(size), _text(digest)) for name, (size, digest) in content["files"].items()}
     segments = [_segment(record) for record in content["segments"]]
     if not segments or len({tuple(_bits(segment).items()) for segment in segments}) > 1:
         raise ValueError("it has no segments, or segments of different levels")
     texts = {name: _text(content[name]) for name in ("fingerprint", "precision")}
-    return Manifest(
-        **content | texts | {"model": _or_none(_inside, content["model"]), "segments": segments, "files": files}
-    )
+    limits = Limits(**{name: _count(limit) for name, limit in content.get("limits", {}).items()})
+    parsed = {"model": _or_none(_inside, content["model"]), "segments": segments, "files": files, "limits": limits}
+    return Manifest(**content | texts | parsed)
 
 
 def _level(content: dict[str, Any]) -> LevelRecord:
@@ -205,7 +253,7 @@ def _segment(content: dict[str, Any]) -> SegmentRecord:
             "name": _inside(content["name"]),
             "rows": _count(content["rows"]),
             "levels": {level: _level(content["levels"][level]) for level in Level if level in content["levels"]},
-            "labels": [LabelField(_text(record["name"]), bool(record["is_text"])) for record in content["labels"]],
+            "labels": [_label(record) for record in content["labels"]],
             "shards": [_span(record) for record in content["shards"]],
             "live": _or_none(_inside, content.get("live")),
         }
@@ -216,10 +264,15 @@ def _segment(content: dict[str, Any]) -> SegmentRecord:
     return record
 
 
+def _label(content: dict[str, Any]) -> LabelField:
+    """Read a label; format version 2 had whole numbers and text."""
+    kind = content.get("kind") or (LabelKind.TEXT if content["is_text"] else LabelKind.INT)
+    return LabelField(_text(content["name"]), LabelKind(kind))
+
+
 def _span(content: dict[str, Any]) -> ShardSpan:
-    return ShardSpan(
-        _count(content["first_row"]), ShardKind(content["kind"]), _text(content["path"]), _text(content["key_prefix"])
-    )
+    texts = (_text(content["path"]), _text(content["key_prefix"]), _or_none(_text, content.get("relative")))
+    return ShardSpan(_count(content["first_row"]), ShardKind(content["kind"]), *texts)
 
 
 def _bits(segment: SegmentRecord) -> dict[Level, int]:

@@ -14,10 +14,11 @@ from encoder.bits import Codes
 from encoder.codes.file import SUFFIX, list_code_files, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.images.expand import expand
+from encoder.images.labels import LabelValue
 from encoder.images.shards import Shard
-from encoder.images.sidecars import LabelValue
 from encoder.levels import Level
 from encoder.runtime.console import Advance
+from encoder.runtime.files import exists
 from indexer.storage.manifest import POINTER, read_current
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def open_subject(
             with progress(f"encoding {name}") as advance:
                 report = _encode(found, model_path, out / name, how, advance)
             files += [out / name / f"{shard.name}{SUFFIX}" for shard in found]
-            shards, rejects = shards + found, rejects + report.rejects.total()
+            shards, rejects = [*shards, *found], rejects + report.rejects.total()
         if files:
             parts[name] = read_codes(files, fields)
     if "test" not in parts:
@@ -157,14 +158,14 @@ def _check_maker(parts: Mapping[str, Part], model_path: Path | None, model: "Mod
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    return list(chain.from_iterable([path] if (path / POINTER).exists() else list_code_files([path]) for path in paths))
+    return list(chain.from_iterable([path] if exists(path / POINTER) else list_code_files([path]) for path in paths))
 
 
 def _model_beside(path: Path) -> Path:
     """Return where the copy of the model stands if there is one."""
     from encoder.model.spec import MODEL_NAME
 
-    if (path / POINTER).exists():
+    if exists(path / POINTER):
         folder, manifest = read_current(path)
         return folder / (manifest.model or MODEL_NAME)
     return (path if path.is_dir() else path.parent) / MODEL_NAME

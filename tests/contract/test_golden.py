@@ -1,4 +1,4 @@
-"""Files of format version 1, kept as bytes: what was written once must be read for ever, and written the same again."""
+"""Files of each format version, kept as bytes: what was written once is read for ever, and the newest written the same again."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from encoder.bits import pack
-from encoder.codes.file import CodeFileWriter, CodeHeader, ShardRecord, open_codes
+from encoder.codes.file import CodeFileWriter, CodeHeader, Place, ShardRecord, open_codes
+from encoder.codes.rules import Rules
 from encoder.codes.strings import TextColumn
 from encoder.errors import Reject
+from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
 
@@ -19,21 +21,25 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 def write_golden(folder: Path) -> Path:
     """Two rows with labels of every kind and a reject; every byte is decided here."""
-    record = ShardRecord("golden", ShardKind.TAR, "/data/golden.tar", 10240, "a" * 64, "10240:1", None, "")
+    record = ShardRecord(
+        "golden", ShardKind.TAR, "/data/golden.tar", 10240, "a" * 64, "10240:1", None, "", "../golden.tar"
+    )
+    rules = Rules(Limits(1000, 2000), "near:3", "f" * 64, 2)
     bits = np.zeros((2, 16), dtype=np.bool_)
     bits[0, [0, 9]] = bits[1, 15] = True
     with CodeFileWriter(folder, {Level.FINE: 8, Level.FUSED: 16}) as writer:
         first, second = ({Level.FINE: code[:1].tobytes(), Level.FUSED: code.tobytes()} for code in pack(bits))
-        writer.add("first", (512, 100), {"fine": 1, "name": "é"}, first)
-        writer.add("zweite/ß", (1536, 7), {"fine": -2}, second)
+        writer.add("first", Place(512, 100, b"d" * 16), {"fine": 1, "name": "é"}, first)
+        writer.add("zweite/ß", Place(1536, 7, b"e" * 16), {"fine": -2}, second)
         writer.reject("bad", Reject.TRUNCATED, "ends early")
-        path = folder / "golden-v1.h5"
-        writer.finish(path, CodeHeader("b" * 64, "fp32", {}, record, 0, 0, 0, 1))
+        path = folder / "golden-v2.h5"
+        writer.finish(path, CodeHeader("b" * 64, "fp32", {}, record, 0, 0, 0, 1, rules, {".md": 2}))
     return path
 
 
-def test_the_golden_code_file_is_read_as_it_was_written():
-    with open_codes(GOLDEN / "golden-v1.h5") as file:
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_golden_code_file_is_read_as_it_was_written(version):
+    with open_codes(GOLDEN / f"golden-v{version}.h5") as file:
         assert (file.header.seen, file.header.rows, file.header.rejects, file.header.bad_labels) == (3, 2, 1, 1)
         assert file.header.bits == {Level.FINE: 8, Level.FUSED: 16}
         assert list(file.keys()) == ["first", "zweite/ß"]
@@ -46,6 +52,14 @@ def test_the_golden_code_file_is_read_as_it_was_written():
         assert (list(name.values), name.present.tolist()) == (["é", ""], [True, False])
         [reject] = file.rejects()
         assert (reject.key, reject.reject, reject.detail) == ("bad", Reject.TRUNCATED, "ends early")
+        if version == 1:
+            assert (file.digests(), file.header.rules, file.header.shard.relative) == (None, Rules(), None)
+        else:
+            digests = file.digests()
+            assert digests is not None
+            assert [digest.tobytes() for digest in digests] == [b"d" * 16, b"e" * 16]
+            assert file.header.rules == Rules(Limits(1000, 2000), "near:3", "f" * 64, 2)
+            assert (file.header.shard.relative, file.header.skipped) == ("../golden.tar", {".md": 2})
 
 
 def test_the_golden_code_file_opens_without_this_project():
@@ -65,7 +79,7 @@ def test_the_user_block_is_the_one_in_the_specification():
 
 
 def test_the_writer_still_writes_what_the_golden_file_holds(tmp_path):
-    """Content, not bytes: another HDF5 version may lay the same datasets out in another order."""
+    """Content, not bytes: another HDF5 version may lay the same datasets out in another order. Version 1 named no kinds of labels."""
 
     def content(path):
         with h5py.File(path) as file:
@@ -77,10 +91,10 @@ def test_the_writer_still_writes_what_the_golden_file_holds(tmp_path):
             )
             return found
 
-    assert content(write_golden(tmp_path)) == content(GOLDEN / "golden-v1.h5")
+    assert content(write_golden(tmp_path)) == content(GOLDEN / "golden-v2.h5")
 
 
-@pytest.mark.parametrize(("part", "version"), [("code file", 1), ("model file", 1), ("index", 2)])
+@pytest.mark.parametrize(("part", "version"), [("code file", 2), ("model file", 1), ("index", 3)])
 def test_every_part_of_the_format_is_specified(part, version):
     text = (Path(__file__).parents[2] / "docs/FORMAT.md").read_text().lower()
     assert f"## {part}, version {version}" in text

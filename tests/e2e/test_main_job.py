@@ -209,7 +209,7 @@ def test_folders_lists_globs_and_single_images(command, model_path, tmp_path, mo
         "4",
     )
     assert code == 0, err
-    assert out.startswith("11 images seen = 11 rows + 0 rejects, in 5 shards")
+    assert out.startswith("11 images seen = 11 rows + 0 rejects, in 6 shards")
     assert command("indexer", "build", "codes")[0] == 0
     index = Index(tmp_path / "index")
     assert sorted(index.key(row) for row in range(index.ntotal)) == sorted(

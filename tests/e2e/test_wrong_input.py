@@ -28,7 +28,7 @@ ERRORS = {
     "encoder fit nowhere.tar --out m.safetensors": (1, "nowhere.tar does not exist"),
     "encoder fit shards --out model.safetensors --weights none": (
         1,
-        "model.safetensors exists; choose another file, or overwrite it (--out, --overwrite)",
+        "model.safetensors exists; choose another file (--out), or replace it (--overwrite)",
     ),
     "encoder fit shards --out m.st --weights nowhere.pth": (1, "weights file nowhere.pth could not be read"),
     "encoder fit shards --out m.st --weights none --backbone resnet7": (
@@ -62,10 +62,10 @@ ERRORS = {
         "1 of 2 images were rejected",
     ),
     "encoder inspect nowhere": (1, "no code file (*.h5) at nowhere"),
-    "encoder inspect photo.jpg": (1, "photo.jpg is damaged: it does not begin with"),
+    "encoder inspect photo.jpg": (1, "photo.jpg is not a code file (it does not begin with"),
     "encoder frobnicate": (2, "frobnicate"),
     "indexer build nowhere": (1, "no code file (*.h5) at nowhere"),
-    "indexer build photo.jpg --out out": (1, "photo.jpg is damaged"),
+    "indexer build photo.jpg --out out": (1, "photo.jpg is not a code file"),
     "indexer build codes --out index": (
         1,
         "index holds an index; choose another folder, or overwrite it (--out, --overwrite)",
@@ -88,11 +88,44 @@ ERRORS = {
     "indexer query photo.jpg -k 0": (2, "-k"),
     "indexer query photo.jpg --radius -1": (2, "radius"),
     "indexer query photo.jpg --model photo.jpg": (1, "give that one, or none where the index has its own"),
-    "indexer query photo.jpg --model nowhere": (1, "model file nowhere does not exist"),
+    "indexer query photo.jpg --model nowhere": (1, "model file nowhere could not be read (No such file or directory)"),
     "indexer query": (2, "Usage"),
     "indexer info --index nowhere": (1, "no index at nowhere"),
     "indexer verify --index nowhere": (1, "no index at nowhere"),
 }
+
+
+LONG = "x" * 300
+"""No file system takes such a name."""
+LONG_NAMES = {
+    f"encoder fit shards --out {LONG}",
+    f"encoder fit shards --out m.st --weights {LONG}.pth",
+    f"encoder encode shards --out {LONG}",
+    f"encoder encode shards --out out --model {LONG}",
+    f"encoder encode shards --out out --weights {LONG}",
+    f"encoder encode shards --out out --model model.safetensors --profile {LONG}",
+    f"encoder inspect {LONG}",
+    f"encoder train shards --out {LONG}",
+    f"encoder train shards --out m.st --weights {LONG}.pth",
+    f"indexer build {LONG}",
+    f"indexer build codes --out {LONG}",
+    f"indexer query {LONG}",
+    f"indexer query key:pic-001 --index {LONG}",
+    f"indexer query photo.jpg --model {LONG}",
+    f"indexer query photo.jpg --save-html {LONG}",
+    f"indexer tune --index {LONG}",
+    f"indexer tune --queries {LONG}",
+    f"indexer info --index {LONG}",
+    f"indexer verify --index {LONG}",
+}
+
+
+@pytest.mark.parametrize("line", sorted(LONG_NAMES), ids=lambda line: line.replace(LONG, "LONG"))
+def test_a_name_that_is_too_long_is_one_clear_line(command, stage, line):
+    code, _, err = command(*line.split())
+    assert (code, "Traceback" in err) == (1, False)
+    assert err.splitlines()[-1].startswith("error: ")
+    assert LONG in err.splitlines()[-1]
 
 
 def contents(folder):

@@ -48,6 +48,22 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: b
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def tiff(
+    size, bits: tuple[int, ...], photometric: int, pixels: bytes, tags: dict[int, int] | None = None, order="<"
+) -> bytes:
+    """An uncompressed TIFF of one strip, for what Pillow does not write."""
+    fields = {256: size[0], 257: size[1], 258: 0, 259: 1, 262: photometric, 273: 0, 277: len(bits), 279: len(pixels)}
+    fields |= tags or {}
+    behind = 8 + 2 + 12 * len(fields) + 4
+    depths = struct.pack(f"{order}{len(bits)}H", *bits)
+    fields[273] = behind + len(depths)
+    entries = {tag: struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in fields.items()}
+    inline = depths.ljust(4, b"\0") if len(bits) <= 2 else struct.pack(order + "I", behind)
+    entries[258] = struct.pack(order + "HHI", 258, 3, len(bits)) + inline
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
+    return start + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4) + depths + pixels
+
+
 def with_orientation(turn: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = turn

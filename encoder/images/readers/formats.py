@@ -1,22 +1,65 @@
-"""The table of shard formats: the reader of each kind of shard, and the suffixes of the files that are shards."""
+"""The table of shard formats: the reader of each kind of shard, and what kind a file is."""
 
+import io
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from encoder.images.compression import Compression, Unpacked, compression_of
 from encoder.images.limits import Limits
 from encoder.images.readers.folder import FolderReader
-from encoder.images.readers.tar import GzipTarReader, TarReader
+from encoder.images.readers.tar import Bzip2TarReader, GzipTarReader, TarReader, XzTarReader, ZstdTarReader
+from encoder.images.readers.zip import ZipReader
 from encoder.images.samples import ShardReader
 from encoder.images.shards import Shard, ShardKind
+from encoder.images.tar_walk import BLOCK, is_header
+from encoder.images.zip_directory import STARTS
+from encoder.runtime.files import open_file, parts_of
 
 READERS: Final[Mapping[ShardKind, type[ShardReader]]] = {
-    reader.kind: reader for reader in (TarReader, GzipTarReader, FolderReader)
+    reader.kind: reader
+    for reader in (TarReader, GzipTarReader, Bzip2TarReader, XzTarReader, ZstdTarReader, ZipReader, FolderReader)
 }
-ARCHIVES: Final[Mapping[str, type[ShardReader]]] = {
-    suffix: reader for reader in READERS.values() for suffix in reader.suffixes
+ARCHIVE_SUFFIXES: Final = tuple(suffix for reader in READERS.values() for suffix in reader.suffixes)
+"""Of the formats whose shards are one file each."""
+_TARS: Final = {
+    None: ShardKind.TAR,
+    Compression.GZIP: ShardKind.TAR_GZ,
+    Compression.BZIP2: ShardKind.TAR_BZ2,
+    Compression.XZ: ShardKind.TAR_XZ,
+    Compression.ZSTD: ShardKind.TAR_ZST,
 }
-"""By suffix, the formats whose shards are one file each."""
-ARCHIVE_SUFFIXES: Final = tuple(ARCHIVES)
+
+
+def kind_of(path: str) -> ShardKind | None:
+    """Return what kind of shard a file is, None if it is not one.
+
+    Its first bytes tell, whatever it is called; where they do not, its name does, so that a damaged shard is still one.
+
+    Args:
+        path: of a file, or its URL.
+
+    Raises:
+        HashgrainError: `shard-missing` if it cannot be opened, or at a URL not be read.
+    """
+    named = next((kind for kind, reader in READERS.items() if _name(path).endswith(reader.suffixes or "/")), None)
+    with open_file(path) as raw:
+        head = raw.read(BLOCK) or b""  # at a URL one request
+        if head.startswith(STARTS):
+            return ShardKind.ZIP
+        compression = compression_of(head)
+        if named in _TARS.values():
+            return _TARS[compression]
+        if compression:
+            raw.seek(0)
+            file = io.BufferedReader(raw, 1 << 16)
+            head = io.BufferedReader(Unpacked(file, compression)).read(BLOCK)
+    return _TARS[compression] if is_header(head) else named
+
+
+def suffix_of(path: str) -> str:
+    """Return the ending by which a file's name says that it is a shard, as it is spelled there; empty if it does not."""
+    suffix = max(filter(_name(path).endswith, ARCHIVE_SUFFIXES), key=len, default="")
+    return parts_of(path)[-1][len(_name(path)) - len(suffix) :]
 
 
 def reader_for(shard: Shard, limits: Limits = Limits(), wanted: Callable[[int], bool] | None = None) -> ShardReader:
@@ -31,10 +74,14 @@ def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) 
         kind: kind of its shard.
         path: path of its shard: the archive or its URL, or the folder of a FILES shard.
         member: key of the image, without the shard's prefix.
-        offset: where its data begin, as the code file has it.
+        offset: first number of its place, as the code file has it.
         size: size of its data in bytes, as the code file has it.
 
     Raises:
         HashgrainError: `shard-missing` or `shard-damaged`.
     """
     return READERS[kind].read_image(path, member, offset, size)
+
+
+def _name(path: str) -> str:
+    return parts_of(path)[-1].lower()

@@ -77,6 +77,16 @@ def test_an_image_finds_the_same_in_every_form(index, photo, form):
     assert answer.query == (str(photo) if "path" in form else "upload" if "named" in form else answer[0].query)
 
 
+def test_the_limits_of_an_index_hold_for_queries_and_go_along(index_folder, photo):
+    pixels_of_photo = pixels(photo).shape[0] * pixels(photo).shape[1]
+    narrow = indexer.open(index_folder, limits=indexer.Limits(max_pixels=pixels_of_photo - 1))
+    wide = indexer.open(index_folder, limits=indexer.Limits(max_pixels=pixels_of_photo))
+    assert len(wide.query(photo, k=3)) == 3
+    for opened in (narrow, narrow.reopen(), ForkingPickler.loads(ForkingPickler.dumps(narrow))):
+        with pytest.raises(HashgrainError, match="too-many-pixels"):
+            opened.query(photo, k=3)
+
+
 def test_a_key_and_its_code_find_what_the_index_finds(index):
     row = np.array([index.find("pic-007")])
     by_key = index.query(ByKey("pic-007"), level="fine", k=7)

@@ -10,7 +10,7 @@ from encoder.hashing.fit_model import FitSettings, fit
 from encoder.hashing.names import HashKind
 from encoder.images.classes import class_indices, classes_of, field_of, parse_label_map
 from encoder.images.expand import expand
-from encoder.images.sidecars import Labels
+from encoder.images.labels import Labels
 from encoder.levels import DEFAULT_LABELS, Level
 from encoder.model.model_file import load_model
 from encoder.model.spec import BackboneSpec, KernelSpec
@@ -50,6 +50,22 @@ def test_classes_are_numbered_by_name_and_7_is_not_the_text_7():
     indices, names = class_indices(["b", 7, None, "7", 10, "b"])
     assert names == ["7", "10", "7", "b"]
     assert indices.tolist() == [3, 0, -1, 2, 1, 3]
+
+
+def test_numbers_are_classes_by_value_and_true_is_not_1():
+    indices, names = class_indices([2.5, 1, 1.0, True, False, "true", -3])
+    assert names == ["false", "true", "-3", "1", "2.5", "true"]
+    assert indices.tolist() == [4, 3, 3, 1, 0, 5, 2]
+
+
+def test_lists_are_not_classes():
+    with pytest.raises(
+        HashgrainError, match=r"^label 'tags' holds lists \(red, round\); name one that holds one"
+    ) as caught:
+        classes_of([{"tags": ("red", "round")}, {}], "tags")
+    assert caught.value.reason is Reason.FIT_IMPOSSIBLE
+    with pytest.raises(HashgrainError, match=r"^a label holds lists \(\); name one"):
+        class_indices([1, ()])
 
 
 def test_classes_are_those_of_one_field_and_a_field_of_none_is_refused_with_what_there_is():

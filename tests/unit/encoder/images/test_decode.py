@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pylibjxl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +18,25 @@ from PIL import Image
 from encoder.errors import Reject
 from encoder.images.decode import RejectedImage, decode, decode_readable, decode_square, square
 from encoder.images.limits import Limits
+from encoder.images.names import IMAGE_SUFFIXES
+from encoder.images.profiles import DISPLAY_P3, rgb_profile
 from encoder.images.samples import Sample
-from encoder.images.shards import IMAGE_SUFFIXES
-from tests.support.odd_images import GREY, RED, WHITE, OddImage, chunk, noise, odd_images, plain, png, saved
+from tests.support import phone_images
+from tests.support.odd_images import (
+    GREY,
+    RED,
+    WHITE,
+    OddImage,
+    chunk,
+    frames,
+    noise,
+    odd_images,
+    plain,
+    png,
+    saved,
+    tiff,
+)
+from tests.support.profiles import ink_profile
 
 LIMITS = Limits(max_bytes=60_000)
 """The largest image of the corpus is over it."""
@@ -63,14 +80,37 @@ def rare_images() -> Iterator[OddImage]:
     yield OddImage("grey-premultiplied.tif", tiff((1, 1), (8, 8), 1, b"\x3c\x7f", {338: 1}), (188, 188, 188))
     yield OddImage("rgb-16-bit.tif", tiff((1, 1), (16,) * 3, 2, b"".join(bytes((77, value)) for value in RED)), RED)
     yield OddImage("grey-32-bit.tif", saved(plain("I", 0x80FF), "TIFF"), GREY)
-    yield OddImage("grey-32-bit-above-16.tif", saved(plain("I", 1_000_000), "TIFF"), WHITE)
+    yield OddImage("grey-32-bit-above-16.tif", saved(plain("I", 9_000_000), "TIFF"), (137, 137, 137))
     yield OddImage("grey-32-bit-negative.tif", saved(plain("I", -7), "TIFF"), (0, 0, 0))
-    yield OddImage("grey-12-bit.tif", tiff((2, 1), (12,), 1, b"\xff\xf8\0"), Reject.UNSUPPORTED)
-    yield OddImage("grey-16-bit-white-at-zero.tif", tiff((1, 1), (16,), 0, b"\x34\x12"), Reject.UNSUPPORTED)
+    yield OddImage("grey-12-bit.tif", tiff((2, 1), (12,), 1, b"\x80\x08\0"), GREY)
+    yield OddImage("grey-12-bit-dark.tif", tiff((2, 1), (12,), 1, b"\x08\x00\x80"), (8, 8, 8))
+    yield OddImage("grey-16-bit-white-at-zero.tif", tiff((1, 1), (16,), 0, b"\0\xf0"), (15, 15, 15))
+    yield OddImage("camera.tif", tiff((1, 1), (8,) * 3, 2, bytes(RED), {254: 1, 330: 8}), Reject.UNSUPPORTED)
+    yield OddImage("digital-negative.tif", tiff((1, 1), (8,) * 3, 2, bytes(RED), {50706: 1}), Reject.UNSUPPORTED)
+    yield OddImage("thumbnail-of-none.tif", tiff((1, 1), (8,) * 3, 2, bytes(RED), {254: 1}), RED)
     yield OddImage("nine-samples.tif", tiff((1, 1), (8,) * 3, 2, bytes(99), {277: 9}), Reject.CORRUPT)
     yield OddImage("cut-lzw.tif", saved(noise(), "TIFF", compression="tiff_lzw")[:-500], Reject.TRUNCATED)
     yield OddImage("sound.webp", b"RIFF\x24\0\0\0WAVEfmt " + bytes(30), Reject.UNKNOWN_FORMAT)
-    yield OddImage("phone.jpg", b"\0\0\0\x18ftypheic" + bytes(30), Reject.UNKNOWN_FORMAT)
+    yield OddImage("video.jpg", b"\0\0\0\x18ftypisom" + bytes(30), Reject.UNKNOWN_FORMAT)
+    yield OddImage("phone.jpg", phone_images.HEIF_RED, RED)
+    yield OddImage("phone-10-bit.jpg", phone_images.HEIF_RED_10_BIT, RED)
+    yield OddImage("phone-alpha.jpg", phone_images.HEIF_HALF_RED, PINK)
+    yield OddImage("phone-grey.jpg", phone_images.HEIF_GREY, GREY)
+    yield OddImage("phone-burst.jpg", phone_images.HEIF_RED_THEN_BLUE, RED)
+    yield OddImage("phone-header-alone.jpg", b"\0\0\0\x18ftypheic" + bytes(16), Reject.TRUNCATED)
+    yield OddImage("phone-lying.jpg", sized(phone_images.HEIF_RED, 16, 16), Reject.CORRUPT)
+    yield OddImage("plain-av1.jpg", saved(plain(), "AVIF", quality=95), RED)
+    yield OddImage("alpha-av1.jpg", saved(plain("RGBA", (*RED, 127)), "AVIF", quality=95), PINK)
+    yield OddImage("grey-av1.jpg", saved(plain("L", 128), "AVIF", quality=95), GREY)
+    yield OddImage("animated-av1.jpg", frames("AVIF"), RED)
+    yield OddImage("bomb-av1.jpg", sized(saved(plain(), "AVIF"), 9_460, 9_460), Reject.TOO_MANY_PIXELS)
+    yield OddImage("plain-xl.jpg", jxl(plain()), RED)
+    yield OddImage("alpha-xl.jpg", jxl(plain("RGBA", (*RED, 127))), PINK)
+    yield OddImage("grey-xl.jpg", jxl(plain("L", 128)), GREY)
+    yield OddImage("animated-xl.jpg", phone_images.JXL_RED_THEN_OTHERS, RED)
+    yield OddImage("bomb-xl.jpg", phone_images.jxl_header(30_000) + bytes(99), Reject.TOO_MANY_PIXELS)
+    yield OddImage("bomb-just-over-xl.jpg", phone_images.jxl_header(9_460), Reject.TOO_MANY_PIXELS)
+    yield OddImage("header-alone-xl.jpg", phone_images.jxl_header(99), Reject.CORRUPT)
     frame = jpeg.index(b"\xff\xc0")
     yield OddImage("twelve-bits.jpg", jpeg[: frame + 4] + b"\x0c" + jpeg[frame + 5 :], Reject.CORRUPT)
     yield OddImage("nonsense-in-header.jpg", jpeg[:2] + b"\xff\x02\x00\x04 nonsense" + jpeg[2:], Reject.CORRUPT)
@@ -92,6 +132,16 @@ def rare_images() -> Iterator[OddImage]:
     picture = b"," + struct.pack("<HHHHB", 0, 0, 65_535, 65_535, 0) + b"\x02\0;"
     disposed = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + control + picture
     yield OddImage("bomb-disposed.gif", disposed, Reject.TOO_MANY_PIXELS)
+
+
+def jxl(picture: Image.Image, **options) -> bytes:
+    return pylibjxl.encode(np.asarray(picture), **options)
+
+
+def sized(boxed: bytes, width: int, height: int) -> bytes:
+    """A HEIF or AVIF whose header states another size."""
+    at = boxed.index(b"ispe") + 8
+    return boxed[:at] + struct.pack(">II", width, height) + boxed[at + 8 :]
 
 
 def with_segment(jpeg: bytes, marker: int, content: bytes) -> bytes:
@@ -116,20 +166,6 @@ def bmp(size, bits: int, pixels: bytes, palette: bytes = b"", compression: int =
 def riff(content: bytes) -> bytes:
     content = content.ljust(40, b"\0")
     return b"RIFF" + struct.pack("<I", 4 + len(content)) + b"WEBP" + content
-
-
-def tiff(size, bits: tuple[int, ...], photometric: int, pixels: bytes, tags: dict[int, int] | None = None, order="<"):
-    """An uncompressed TIFF of one strip, for what Pillow does not write."""
-    fields = {256: size[0], 257: size[1], 258: 0, 259: 1, 262: photometric, 273: 0, 277: len(bits), 279: len(pixels)}
-    fields |= tags or {}
-    behind = 8 + 2 + 12 * len(fields) + 4
-    depths = struct.pack(f"{order}{len(bits)}H", *bits)
-    fields[273] = behind + len(depths)
-    entries = {tag: struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in fields.items()}
-    inline = depths.ljust(4, b"\0") if len(bits) <= 2 else struct.pack(order + "I", behind)
-    entries[258] = struct.pack(order + "HHI", 258, 3, len(bits)) + inline
-    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
-    return start + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4) + depths + pixels
 
 
 IMAGES = [*odd_images(), *rare_images()]
@@ -251,6 +287,29 @@ def test_all_orientations_of_a_picture_have_the_same_pixels(format_, options, or
 
 
 @pytest.mark.parametrize("orientation", TURNS)
+def test_an_avif_of_each_orientation_is_turned_once(orientation):
+    picture = noise((4, 3)).resize((64, 48), Image.Resampling.BICUBIC)
+    data = stored(picture, orientation, "AVIF", quality=95, subsampling="4:4:4")
+    assert np.abs(np.asarray(decode(data)).astype(int) - np.asarray(picture)).mean() < 2
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_a_jpeg_inside_jpeg_xl_is_turned_once(orientation):
+    """Its codestream and its EXIF both say how."""
+    picture = noise((4, 3)).resize((64, 48), Image.Resampling.BICUBIC)
+    data = pylibjxl.jpeg_to_jxl(stored(picture, orientation, "JPEG", quality=95))
+    assert np.abs(np.asarray(decode(data)).astype(int) - np.asarray(picture)).mean() < 3
+
+
+def test_a_heif_that_lies_on_its_side_is_turned_once():
+    """By its property; its EXIF says the same turn again."""
+    upright = np.asarray(decode(phone_images.HEIF_SOFT).transpose(Image.Transpose.ROTATE_270))
+    turned = np.asarray(decode(phone_images.HEIF_SOFT_TURNED))
+    assert turned.shape == (64, 48, 3)
+    assert np.abs(turned.astype(int) - upright).mean() < 5
+
+
+@pytest.mark.parametrize("orientation", TURNS)
 def test_a_jpeg_decoded_small_is_turned_too(orientation):
     picture = noise((4, 3)).resize((400, 300), Image.Resampling.BICUBIC)
     data = stored(picture, orientation, "JPEG", quality=95)
@@ -280,6 +339,7 @@ def test_what_cannot_be_decoded_is_left_out():
     readable, pictures = decode_readable([bad, good, rejected], 16)
     assert readable == [good]
     np.testing.assert_array_equal(pictures, [square(noise(), 16)])
+    assert decode_readable([good], 16, Limits(max_pixels=9))[0] == []
     readable, pictures = decode_readable([bad, rejected], 16)
     assert (readable, pictures.shape) == ([], (0, 16, 16, 3))
 
@@ -358,9 +418,13 @@ def test_scans_cannot_hide_behind_a_false_end():
     assert reason(repeated_scan(comment_with_end_marks, 200)) is Reject.TOO_MANY_SCANS
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+CUT = {format_: saved(noise((12, 10)), format_) for format_ in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")}
+CUT |= {"HEIF": phone_images.HEIF_SOFT_TURNED, "JXL": pylibjxl.jpeg_to_jxl(CUT["JPEG"])}
+
+
+@pytest.mark.parametrize("format_", CUT)
 def test_a_cut_file_is_truncated_wherever_it_is_cut(format_):
-    data = saved(noise((12, 10)), format_)
+    data = CUT[format_]
     whole = outcome(data)
     for end in range(len(data)):
         if outcome(data[:end]) == whole:
@@ -368,6 +432,12 @@ def test_a_cut_file_is_truncated_wherever_it_is_cut(format_):
         else:
             before_any_magic = {Reject.EMPTY, Reject.UNKNOWN_FORMAT} if end < 18 else set()
             assert reason(data[:end]) in {Reject.TRUNCATED} | before_any_magic, end
+
+
+def test_a_cut_codestream_of_jpeg_xl_is_refused_wherever_it_is_cut():
+    data = jxl(noise((12, 10)))
+    for end in range(2, len(data) - 1):
+        assert reason(data[:end]) is Reject.CORRUPT
 
 
 def test_a_detail_is_one_short_line_that_no_run_changes():
@@ -387,6 +457,13 @@ SEEDS = {
     "GIF": saved(noise(), "GIF", save_all=True, append_images=[plain(size=(64, 48))]),
     "BMP": saved(noise(), "BMP"),
     "TIFF": stored(noise(), 6, "TIFF"),
+    "AVIF": stored(noise(), 6, "AVIF"),
+    "HEIF": phone_images.HEIF_SOFT_TURNED,
+    "HEIF with a profile": phone_images.HEIF_RED_P3,
+    "JPEG XL": jxl(noise(), lossless=True),
+    "JPEG XL in boxes": pylibjxl.jpeg_to_jxl(saved(noise(), "JPEG")),
+    "JPEG with a profile": saved(noise(), "JPEG", icc_profile=rgb_profile(DISPLAY_P3)),
+    "CMYK with a profile": saved(noise().convert("CMYK"), "JPEG", icc_profile=ink_profile()),
 }
 WHERE = st.one_of(st.integers(0, 64), st.integers(0, 1 << 16))  # headers are the interesting part
 EDITS = st.lists(st.tuples(WHERE, st.integers(0, 8), st.binary(max_size=8)), min_size=1, max_size=8)

@@ -1,9 +1,12 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.expand import expand
 from encoder.images.shards import ShardKind
-from tests.support.pictures import write_tar
+from tests.support.pictures import encoded, write_tar
 
 
 @pytest.fixture
@@ -35,20 +38,96 @@ def test_globs_are_sorted_and_each_shard_comes_once(here):
     assert names(["*.tar", "a.tar", str(here / "b.tar")]) == ["a", "b", "c"]
 
 
-def test_a_folder_is_read_deep_sorted_and_split(here):
-    for name in ("b/2.jpg", "b/1.JPEG", "a/9.png", "notes.md", "z.gif"):
-        (here / "set" / name).parent.mkdir(parents=True, exist_ok=True)
-        (here / "set" / name).write_bytes(b"x")
-    shards = expand(["set"], files_per_shard=3)
-    assert [shard.files for shard in shards] == [("a/9.png", "b/1.JPEG", "b/2.jpg"), ("z.gif",)]
-    assert [shard.name for shard in shards] == ["set-00000", "set-00001"]
+def put(folder, *names, data=b"x"):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def test_a_folder_is_read_deep_and_sorted(here):
+    put(here / "set", "b/2.jpg", "b/1.JPEG", "a/9.png", "notes.md", "z.gif")
+    [shard] = expand(["set"])
+    assert (shard.name, shard.files) == ("set", ("a/9.png", "b/1.JPEG", "b/2.jpg", "z.gif"))
+
+
+def test_a_file_more_changes_one_part_of_a_folder_or_splits_it(here):
+    names = [f"{number:03d}.jpg" for number in range(300)]
+    put(here / "set", *names)
+    before = {shard.name: shard.files for shard in expand(["set"], files_per_shard=20)}
+    assert sorted(file for files in before.values() for file in files) == names
+    assert all(len(files) <= 20 and list(files) == sorted(files) for files in before.values())
+    for number in range(20):
+        put(here / "set", f"new-{number}.jpg")
+        after = {shard.name: shard.files for shard in expand(["set"], files_per_shard=20)}
+        gone, new = before.keys() - after.keys(), after.keys() - before.keys()
+        changed = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+        assert (len(changed), len(gone), len(new)) in {(1, 0, 0), (0, 1, 2)}
+        before = after
+
+
+def test_images_are_known_by_their_first_bytes_where_the_ending_does_not_say(here):
+    jpeg = encoded(0)
+    put(here / "set", "a.jfif", "b.jpe", "c.jpg_large", "d.HEIC", "no-ending", "odd.photo", data=jpeg)
+    put(here / "set", "text", "words.odd", "notes.txt", "movie.mp4", data=b"BMW is a car")
+    os.mkfifo(here / "set/fifo")
+    shards = expand(["set"])
+    assert shards[0].files == ("a.jfif", "b.jpe", "c.jpg_large", "d.HEIC", "no-ending", "odd.photo")
+    assert shards.skipped == {"no ending": 2, ".odd": 1, ".txt without an image": 1, ".mp4": 1}
+
+
+def test_what_systems_leave_beside_images_is_counted_not_read(here):
+    put(here / "set", "a.jpg", "._a.jpg", ".DS_Store", "Thumbs.db", ".hidden.jpg", "__MACOSX/._a.jpg", ".git/x.png")
+    shards = expand(["set"])
+    assert shards[0].files == ("a.jpg",)
+    assert shards.skipped == {"system file": 4, "system folder": 2}
+
+
+def test_labels_of_an_image_are_not_skipped_and_others_are_counted(here):
+    put(here / "set", "a.jpg", "a.json", "a.cls", "b.jpg.json", "b.jpg", "1.left.jpg", "1.json", "alone.json")
+    assert expand(["set"]).skipped == {".json without an image": 1}
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_read_once(here):
+    put(here / "set", "sub/a.jpg")
+    put(here / "elsewhere", "b.jpg")
+    (here / "set/sub/up").symlink_to(here / "set")
+    (here / "set/linked").symlink_to(here / "elsewhere")
+    shards = expand(["set"])
+    assert shards[0].files == ("linked/b.jpg", "sub/a.jpg")
+    assert shards.skipped == {"link to a folder that is read already": 1}
+    by_pattern = expand(["set/**/*.jpg"])
+    assert [Path(file).name for shard in by_pattern for file in shard.files] == ["b.jpg", "a.jpg"]
+    assert [file for shard in expand(["**/*.jpg"]) for file in shard.files] == ["elsewhere/b.jpg", "set/sub/a.jpg"]
+
+
+def test_a_pattern_passes_over_what_is_not_an_image_and_a_name_does_not(here):
+    put(here / "set", "a.jpg", "b.txt")
+    shards = expand(["set/*"])
+    assert (shards[0].files, shards.skipped) == (("set/a.jpg",), {".txt without an image": 1})
+    with pytest.raises(HashgrainError, match=r"set/b.txt is not an image shard"):
+        expand(["set/b.txt"])
+    with pytest.raises(HashgrainError, match=r"names no image and no archive \(skipped 1 file: 1 .txt"):
+        expand(["set/*.txt"])
+
+
+def test_a_folder_that_cannot_be_read_is_told(here):
+    put(here / "set", "a.jpg")
+    folder = os.open(here / "set", os.O_RDONLY)
+    for _ in range(20):  # deeper than a path may be long
+        os.mkdir("d" * 250, dir_fd=folder)
+        folder, above = os.open("d" * 250, os.O_RDONLY, dir_fd=folder), folder
+        os.close(above)
+    os.close(folder)
+    shards = expand(["set"])
+    assert shards[0].files == ("a.jpg",)
+    assert list(shards.unread.values()) == ["File name too long"]
 
 
 def test_what_is_named_twice_comes_once(here):
     write_tar(here / "set/a.tar", [])
     (here / "set/1.png").write_bytes(b"x")
     (here / "2.png").write_bytes(b"x")
-    assert names(["set/a.tar", "set/1.png", "2.png", "set"]) == ["a", "set-00000", "images-00000"]
+    assert names(["set/a.tar", "set/1.png", "2.png", "set"]) == ["a", "set", "images"]
     assert expand(["set/1.png", "2.png", "set"])[-1].files == ("2.png",)
 
 
@@ -87,6 +166,9 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself(here):
         "@none.txt",
         "empty",
         "a-{0..2}.tar",
+        "x" * 300,
+        "{" + "x" * 300 + ",b}.tar",
+        "nul\0.jpg",
         "a-{1..0}.tar",
         "text.txt",
         "@broken.txt",

@@ -13,6 +13,7 @@ from encoder.images import gpu_decode as gpudecode
 from encoder.images.decode import RejectedImage, decode_square, square_or_reject
 from encoder.images.gpu_decode import decode_squares
 from encoder.images.limits import Limits
+from encoder.images.profiles import ADOBE_RGB, DISPLAY_P3, SRGB, rgb_profile
 from tests.support.odd_images import odd_images
 
 CPU = torch.device("cpu")
@@ -62,6 +63,13 @@ def test_grey_and_turned_pictures_come_out_as_from_the_one_decode():
     grey = io.BytesIO()
     Image.open(io.BytesIO(photo(90, 80))).convert("L").save(grey, "JPEG")
     assert difference([photo(90, 80, exif=turned), grey.getvalue(), photo(90, 80)], 64).max() <= 2
+
+
+@pytest.mark.parametrize("space", [DISPLAY_P3, ADOBE_RGB])
+def test_pictures_in_another_colour_space_take_the_one_decode(space):
+    files = [photo(90, 80, icc_profile=rgb_profile(space)), photo(90, 80, icc_profile=rgb_profile(SRGB)), photo(90, 80)]
+    assert difference(files[:1], 64).max() == 0
+    assert [gpudecode._plain_pixels(data, WIDE) for data in files] == [0, 7200, 7200]
 
 
 def test_odd_images_have_the_same_reasons_and_fail_nobody():

@@ -237,7 +237,7 @@ def rewrite(path, *, header=None, tensors=None, **metadata):
         (lambda path: path.write_bytes(b"{}"), "not a readable safetensors"),
         (lambda path: rewrite(path, other="x"), "no hashgrain header"),
         (lambda path: rewrite(path, hashgrain="{"), "header cannot be read"),
-        (lambda path: rewrite(path, header={"version": 2}), "upgrade hashgrain"),
+        (lambda path: rewrite(path, header={"version": "x"}), "header cannot be read"),
         (lambda path: rewrite(path, header={"format": "x"}), "format 'x'"),
         (lambda path: rewrite(path, header={"heads": {"fine": {"bits": 12, "activation": "linear"}}}), "out of range"),
         (lambda path: rewrite(path, header={"heads": {}}), "out of range"),
@@ -258,6 +258,17 @@ def test_a_broken_model_file_is_refused_in_one_line(network, config, tmp_path, h
         load_model(path)
     assert caught.value.reason is Reason.MODEL_INVALID
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_file_of_a_newer_version_says_upgrade(network, config, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_model(path, config, network)
+    rewrite(path, header={"version": 2})
+    with pytest.raises(
+        HashgrainError, match="has format version 2, this program reads 1; upgrade hashgrain$"
+    ) as caught:
+        load_model(path)
+    assert caught.value.reason is Reason.TOO_NEW
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

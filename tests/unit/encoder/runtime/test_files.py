@@ -15,11 +15,45 @@ from encoder.images.expand import expand
 from encoder.images.readers.formats import read_image, reader_for
 from encoder.images.samples import Sample
 from encoder.images.shards import ShardKind
-from encoder.runtime.files import AHEAD, exists, open_file, parts_of, status_of
+from encoder.runtime.files import AHEAD, absence, exists, open_file, parts_of, status_of
 from encoder.stream.job import encode
 from encoder.stream.settings import EncodeSettings
 from tests.support.pictures import encoded, labelled_members, write_tar
 from tests.support.servers import serving
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("nowhere", "it does not exist"),
+        ("x" * 256, "File name too long"),
+        ("{" + ",".join(map(str, range(200))) + "}.tar", "File name too long"),
+        ("/".join(["x" * 200] * 30), "File name too long"),
+        ("null\0", "embedded null byte"),
+        ("\udcff\ud800", "surrogates not allowed"),
+        ("file/below", "Not a directory"),
+        ("loop", "Too many levels of symbolic links"),
+    ],
+    ids=range(8),
+)
+def test_any_text_may_be_asked_for_as_a_path(tmp_path, monkeypatch, path, why):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    assert not exists(path)
+    assert why in str(absence(path))
+    for read in (open_file, status_of):
+        with pytest.raises(HashgrainError, match=r"; give a file that can be read$") as caught:
+            read(path)
+        assert caught.value.reason is Reason.SHARD_MISSING
+
+
+def test_what_is_there_is_not_absent(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        assert absence(path) is None
+        assert exists(path)
+        assert exists(str(path))
 
 
 @pytest.fixture
@@ -128,14 +162,14 @@ def test_compression_is_told_by_content(elsewhere):
         assert expand([spec])[0].kind is ShardKind.TAR_GZ
 
 
-def test_naming_many_urls_reads_three_bytes_of_each(elsewhere, server):
+def test_naming_many_urls_reads_a_block_of_each(elsewhere, server):
     for number in range(40):
         elsewhere(f"{number}.tar", [])
     shards = expand([server.url("set/{0..39}.tar")])
     stamps = {reader_for(shard).stamp() for shard in shards}
     assert (len(shards), len(stamps)) == (40, 1)
     assert sum(command == "GET" for command, _, _ in server.requests) == 40
-    assert {size for _, _, size in server.requests} == {"", "bytes=0-2"}
+    assert {size for _, _, size in server.requests} == {"", "bytes=0-511"}
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -234,7 +268,7 @@ def test_an_image_is_read_back_from_a_url(elsewhere, server, mode):
             assert read_image(shard.kind, spec, "", sample.offset, sample.size) == sample.data
         if spec.startswith("http") and mode == "w":  # a look at the head, then just the image's bytes, 1 MiB at a time
             gets = [size for command, _, size in server.requests if command == "GET"]
-            assert gets[:2] == ["bytes=0-2", f"bytes={samples[0].offset}-{samples[0].offset + samples[0].size - 1}"]
+            assert gets[:2] == ["bytes=0-9", f"bytes={samples[0].offset}-{samples[0].offset + samples[0].size - 1}"]
             assert len(gets) == 2 * len(samples) + samples[-1].size // (1 << 20)
 
 
@@ -333,7 +367,7 @@ def test_codes_keys_places_and_digests_are_those_of_the_local_shard(elsewhere, m
             assert header.shard.path == spec
             codes = {level: file.codes(level).tolist() for level in header.bits}
             rows = list(file.keys()), file.places().tolist(), file.rejects()
-        found.append((replace(header, shard=replace(header.shard, path="", stamp="")), codes, rows))
+        found.append((replace(header, shard=replace(header.shard, path="", stamp="", relative=None)), codes, rows))
     assert found[0] == found[1] == found[2]
 
 

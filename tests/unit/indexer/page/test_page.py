@@ -10,6 +10,7 @@ from PIL import Image
 
 from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
+from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
 from indexer.build import build
@@ -128,6 +129,13 @@ def test_an_unreadable_picture_says_why(page_of):
     assert "<img" not in gone + broken
     assert "No such file" in gone
     assert "cannot be used (truncated" in broken
+
+
+def test_the_limits_of_an_index_hold_for_what_is_shown(index, hits, tmp_path):
+    narrow = Index(index.path, limits=Limits(max_pixels=10))
+    save_page(tmp_path / "page.html", narrow, [Result(A, {"fused": hits})])
+    shown = [of for _, of in figures((tmp_path / "page.html").read_text("utf-8"))]
+    assert ["too-many-pixels: more than 10 pixels" in of for of in shown] == [True, True, True, False, True]
 
 
 def test_a_page_stands_though_every_shard_has_moved(page_of, tmp_path):

@@ -1,0 +1,50 @@
+"""What decided which images of a shard became rows, and with what labels: a code file made by other rules is made again."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from encoder.errors import Reject
+from encoder.images.limits import Limits
+
+_CONTENT = frozenset({Reject.SAME_CONTENT, Reject.NEAR_CONTENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decided which images became rows."""
+
+    limits: Limits = Limits()
+    skip: str = "none"
+    """Which images were skipped for their content: none, exact, or near:RADIUS in bits."""
+    labels: str = ""
+    """Digest of a table of labels, or "" without one."""
+    decode: int = 1
+    """Version of the decode; a code file of version 1 does not say."""
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> "Rules":
+        """Return the rules of `dataclasses.asdict`."""
+        return cls(**{**fields, "limits": Limits(**fields["limits"])})
+
+    def hold_for(self, wanted: "Rules", rejects: Collection[Reject]) -> bool:
+        """Whether rows made by these rules are those that `wanted` would make.
+
+        Args:
+            wanted: rules of a run.
+            rejects: why images were rejected under these rules: a higher limit changes nothing where nothing was over it.
+        """
+        return (
+            (self.decode, self.labels) == (wanted.decode, wanted.labels)
+            and _holds(self.limits.max_bytes, wanted.limits.max_bytes, Reject.TOO_LARGE in rejects)
+            and _holds(self.limits.max_pixels, wanted.limits.max_pixels, Reject.TOO_MANY_PIXELS in rejects)
+            and (self.skip == wanted.skip or (wanted.skip == "none" and _CONTENT.isdisjoint(rejects)))
+        )
+
+    def codes_hold_for(self, wanted: "Rules") -> bool:
+        """Whether the code of an image that is a row by these rules is the one that it would have by `wanted`."""
+        return self.decode == wanted.decode and self.limits.max_pixels <= wanted.limits.max_pixels
+
+
+def _holds(limit: int, wanted: int, any_over: bool) -> bool:
+    return limit == wanted or (limit < wanted and not any_over)

@@ -1,0 +1,201 @@
+"""What a second run takes over, makes again and removes: through whole runs, with a real network."""
+
+import os
+import shutil
+from dataclasses import replace
+
+import h5py
+import pytest
+
+from encoder.codes.file import open_codes
+from encoder.errors import HashgrainError, Reason, Reject
+from encoder.images.expand import expand
+from encoder.images.limits import Limits
+from encoder.levels import Level
+from encoder.model.spec import Precision
+from encoder.stream.job import encode
+from encoder.stream.settings import EncodeSettings, SkipDuplicates
+from tests.support.pictures import encoded, labelled_members, write_tar
+
+PLAIN = EncodeSettings(batch=4, precision=Precision.FP32)
+
+
+@pytest.fixture
+def run(model_path, tmp_path):
+    def run(*specs, files_per_shard=10_000, settings=PLAIN, out="codes"):
+        shards = expand([str(spec) for spec in specs], files_per_shard)
+        return encode(shards, model_path, tmp_path / out, settings)
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number:02d}.jpg").write_bytes(encoded(number))
+    return folder
+
+
+def by_key(folder):
+    """The codes of all images in a folder of code files, by key."""
+    codes = {}
+    for path in folder.glob("*.h5"):
+        with open_codes(path) as file:
+            rows = zip(file.keys(), file.codes(Level.FUSED), strict=True)
+            for key, code in rows:
+                assert key not in codes
+                codes[key] = code.tobytes()
+    return codes
+
+
+def test_one_photo_more_is_the_only_one_coded(run, photos, tmp_path):
+    run(photos, files_per_shard=10)
+    before = by_key(tmp_path / "codes")
+    (photos / "new.jpg").write_bytes(encoded(100))
+    report = run(photos, files_per_shard=10)
+    assert (report.rows, report.encoded - report.taken, report.dropped) == (41, 1, 0)
+    after = by_key(tmp_path / "codes")
+    assert after.keys() - before.keys() == {"new.jpg"}
+    assert {key: after[key] for key in before} == before
+
+
+def test_photos_that_are_gone_leave_no_code_behind(run, photos, tmp_path):
+    run(photos, files_per_shard=10)
+    for name in ("00.jpg", "01.jpg", "20.jpg"):
+        (photos / name).unlink()
+    report = run(photos, files_per_shard=10)
+    assert (report.rows, report.encoded, report.dropped) == (37, report.taken, 3)
+    assert len(by_key(tmp_path / "codes")) == 37
+
+
+def test_other_sizes_of_parts_take_all_codes_over(run, photos, tmp_path):
+    run(photos, files_per_shard=10)
+    before = by_key(tmp_path / "codes")
+    for files_per_shard in (40, 7, 1000):
+        report = run(photos, files_per_shard=files_per_shard)
+        assert (report.rows, report.taken, report.dropped) == (40, 40, 0)
+        assert report.removed
+        assert by_key(tmp_path / "codes") == before
+
+
+def test_an_archive_that_its_folder_has_no_longer_takes_its_codes_along(run, tmp_path):
+    for name in "ab":
+        write_tar(tmp_path / f"set/{name}.tar", labelled_members(20 * (name == "b"), 5))
+    run(tmp_path / "set")
+    (tmp_path / "set/a.tar").unlink()
+    report = run(tmp_path / "set")
+    assert (report.rows, report.removed, report.gone, report.dropped) == (5, ["a.h5"], [], 5)
+
+
+def test_an_archive_that_was_named_and_is_gone_keeps_its_codes_until_told(run, tmp_path):
+    tars = [write_tar(tmp_path / f"set/{name}.tar", labelled_members(20 * (name == "b"), 5)) for name in "ab"]
+    run(*tars)
+    tars[0].unlink()
+    report = run(tars[1])
+    assert (report.skipped, report.removed, report.gone) == (1, [], ["a.h5"])
+    assert (tmp_path / "codes/a.h5").exists()
+    report = run(tars[1], settings=replace(PLAIN, prune=True))
+    assert (report.removed, report.gone) == (["a.h5"], [])
+    assert not (tmp_path / "codes/a.h5").exists()
+
+
+def test_another_collection_in_the_same_folder_of_codes_is_left_alone(run, photos, tmp_path):
+    tar = write_tar(tmp_path / "other.tar", labelled_members(50, 5))
+    run(tar)
+    report = run(photos, settings=replace(PLAIN, prune=True))
+    assert (report.removed, report.gone) == ([], [])
+    assert (tmp_path / "codes/other.h5").exists()
+
+
+def test_a_touched_or_moved_collection_is_read_and_not_coded_again(run, photos, tmp_path):
+    tar = write_tar(tmp_path / "a.tar", labelled_members(50, 5))
+    run(tar, photos)
+    before = by_key(tmp_path / "codes")
+    os.utime(tar, ns=(1, 1))
+    report = run(tar, photos)
+    assert (report.skipped, report.taken, report.encoded) == (1, 5, 5)
+    (tmp_path / "moved").mkdir()
+    tar, photos = tar.rename(tmp_path / "moved/a.tar"), photos.rename(tmp_path / "moved/photos")
+    report = run(tar, photos)
+    assert (report.skipped, report.taken, report.encoded, report.dropped) == (0, 45, 45, 0)
+    assert by_key(tmp_path / "codes") == before
+    with open_codes(tmp_path / "codes/a.h5") as file:
+        assert file.header.shard.path == str(tar)
+    assert run(tar, photos).skipped == 2
+
+
+def test_codes_and_photos_that_move_together_find_each_other(run, photos, tmp_path):
+    run(photos, out="photos-codes")
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("photos", "photos-codes"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    with open_codes(tmp_path / "elsewhere/photos-codes/photos.h5") as file:
+        assert file.header.shard.path == str(photos)
+        assert file.header.shard.found_from(file.path.parent) == str(tmp_path / "elsewhere/photos")
+
+
+def test_a_copy_of_a_collection_does_not_replace_the_codes_of_the_first(run, photos, tmp_path):
+    run(photos)
+    shutil.copytree(photos, tmp_path / "copy/photos")
+    with pytest.raises(HashgrainError) as caught:
+        run(tmp_path / "copy/photos")
+    assert caught.value.reason is Reason.SHARD_CLASH
+
+
+def test_a_higher_limit_makes_again_only_what_it_was_too_low_for(run, tmp_path):
+    big = ("big.png", encoded(9, "PNG"))
+    tars = [
+        write_tar(tmp_path / "low.tar", labelled_members(0, 5)),
+        write_tar(tmp_path / "high.tar", [*labelled_members(20, 5), big]),
+    ]
+    low = replace(PLAIN, limits=Limits(max_bytes=len(big[1]) - 1))
+    report = run(*tars, settings=low)
+    assert report.rejects == {Reject.TOO_LARGE: 1}
+    assert run(*tars, settings=low).skipped == 2
+    report = run(*tars)
+    assert (report.skipped, report.rows, report.encoded - report.taken) == (1, 11, 1)
+
+
+def test_a_lower_limit_makes_everything_again(run, photos):
+    run(photos)
+    report = run(photos, settings=replace(PLAIN, limits=Limits(max_pixels=10)))
+    assert (report.rows, report.rejects, report.dropped) == (0, {Reject.TOO_MANY_PIXELS: 40}, 40)
+
+
+def test_what_is_skipped_for_its_content_is_part_of_what_was_done(run, tmp_path):
+    tar = write_tar(tmp_path / "a.tar", [("a.jpg", encoded(1)), ("b.jpg", encoded(1)), ("c.jpg", encoded(2))])
+    exact = replace(PLAIN, skip=SkipDuplicates.EXACT)
+    assert run(tar).rows == 3
+    report = run(tar, settings=exact)
+    assert (report.skipped, report.rows, report.rejects) == (0, 2, {Reject.SAME_CONTENT: 1})
+    assert run(tar, settings=exact).skipped == 1
+    report = run(tar)
+    assert (report.skipped, report.rows, report.taken) == (0, 3, 3)
+
+
+def test_another_precision_is_made_again_only_when_it_is_asked_for(run, photos):
+    run(photos)
+    assert run(photos, settings=replace(PLAIN, precision=Precision.AUTO)).skipped == 1
+    report = run(photos, settings=replace(PLAIN, precision=Precision.BF16))
+    assert (report.skipped, report.taken, report.rows) == (0, 0, 40)
+
+
+def test_codes_of_another_decode_are_not_taken_over(run, photos, tmp_path, monkeypatch):
+    run(photos)
+    path = tmp_path / "codes/photos.h5"
+    with h5py.File(path) as file:
+        assert '"decode": 2' in file.attrs["header"]
+    monkeypatch.setattr("encoder.stream.settings.DECODE_VERSION", 3)
+    report = run(photos)
+    assert (report.skipped, report.taken, report.rows) == (0, 0, 40)
+
+
+def test_labels_that_change_are_taken_without_coding_again(run, photos, tmp_path):
+    run(photos)
+    (photos / "07.json").write_text('{"fine": 7}')
+    report = run(photos)
+    assert (report.skipped, report.taken) == (0, 40)
+    with open_codes(tmp_path / "codes/photos.h5") as file:
+        assert list(file.label_fields()) == ["fine"]
