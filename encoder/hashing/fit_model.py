@@ -21,6 +21,7 @@ from encoder.images.readers.formats import reader_for
 from encoder.images.samples import LateLabels, Sample, ShardReader, batches
 from encoder.images.shards import Shard
 from encoder.levels import DEFAULT_BITS, STAGE_LEVELS, Level
+from encoder.members import take_names
 from encoder.model.device import fast_dtype
 from encoder.model.model_file import save_model
 from encoder.model.network import HashNetwork
@@ -54,6 +55,9 @@ class FitSettings:
     labels: Mapping[Level, str] | None = None
     """The JSON field that says what is the same at a level, for a hash function that is fitted with labels; None: see
     `classes.fields_for`."""
+
+    def __post_init__(self) -> None:
+        take_names(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from encoder.levels import Level
+from encoder.members import take_names
 from encoder.model.spec import BackboneSpec, Pooling
 from encoder.training.losses.names import LossKind
 
@@ -24,6 +25,9 @@ class Phase:
     copies: int = 0
     """Changed copies of each picture whose features are computed once, in a phase that trains hash layers alone; an epoch
     then shows them all. 0: every picture goes through the network in every step, and attention and exits learn, too."""
+
+    def __post_init__(self) -> None:
+        take_names(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,6 @@ class TrainSettings:
     half: bool = False
     """The model file keeps 16-bit weights."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        take_names(self)
