@@ -40,7 +40,7 @@ $(READY)-bench: $(READY)
 	$(INSTALL) '.[bench]'
 	@touch $@
 
-demo: $(READY) ## draw pictures (or SHARDS=... WEIGHTS=...), encode, build, search, show: demo/page.html
+demo: $(READY) ## draw pictures and train on some (or SHARDS=... WEIGHTS=...), encode, build, search, show: demo/page.html
 	$(BIN)/python -m pipelines.demo --out $(DEMO) $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(SHARDS)
 
 encode: $(READY) ## encode SHARDS='...' into OUT=codes (MODEL=..., ARGS=... for more options)

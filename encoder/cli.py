@@ -38,12 +38,10 @@ if TYPE_CHECKING:
 OVERWRITE = "--out, --overwrite"
 REMEDIES = {
     "fit": {
-        Reason.EXISTS: OVERWRITE,
         Reason.FIT_IMPOSSIBLE: "--label, --hash, --bits",
         Reason.WEIGHTS_UNAVAILABLE: "--weights",
     },
     "train": {
-        Reason.EXISTS: OVERWRITE,
         Reason.FIT_IMPOSSIBLE: "--label, --loss",
         Reason.TRAINING_DIVERGED: "--loss, --batch, --precision fp32",
         Reason.WEIGHTS_UNAVAILABLE: "--weights",
@@ -130,7 +128,7 @@ def fit(
     from encoder.images.expand import expand
 
     if exists(out) and not overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
+        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file (--out), or replace it (--overwrite)")
     if label and not hash_kind.supervised:
         raise HashgrainError(
             Reason.BAD_VALUE, f"--label is read by --hash {SUPERVISED}, not by {hash_kind}; leave it out"
@@ -199,6 +197,16 @@ def encode(
     ] = "100%",
     max_bytes: Annotated[int, typer.Option(min=1, help="Largest image file, bytes.")] = 64 << 20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, pixels.")] = 89_478_485,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="A table of labels, a row per image: .csv, .tsv, .parquet or .jsonl.", show_default=False),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="The column of --labels with the images' keys or file names.", show_default="key or file_name"
+        ),
+    ] = None,
     prefix_keys: Annotated[bool, typer.Option("--prefix-keys", help="Put SHARD/ before each key.")] = False,
     files_per_shard: FilesPerShard = 10_000,
     overwrite: Overwrite = False,
@@ -220,6 +228,8 @@ def encode(
     from encoder.stream.job import encode as run_encode
     from encoder.stream.settings import EncodeSettings, MaxBad
 
+    if key and labels is None:
+        raise typer.BadParameter(f"{key}: --key names a column of a table; give --labels, too", param_hint="--key")
     settings = EncodeSettings(
         batch=batch,
         workers=workers,
@@ -228,6 +238,8 @@ def encode(
         limits=Limits(max_bytes, max_pixels),
         max_bad=MaxBad.parse(max_bad),
         prefix_keys=prefix_keys,
+        labels_table=labels,
+        labels_key=key,
         overwrite=overwrite,
         levels=parse_levels(levels),
         skip=skip_duplicates,

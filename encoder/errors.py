@@ -37,6 +37,8 @@ class Reason(StrEnum):
     """A code file's bytes are not what its writer wrote."""
     CODES_MISMATCH = "codes-mismatch"
     """Code files differ in levels, bits or fingerprint."""
+    CODES_TWICE = "codes-twice"
+    """Two code files hold the codes of one shard."""
     DUPLICATE_KEYS = "duplicate-keys"
     """The same key stands in more than one row."""
     INDEX_MISSING = "index-missing"

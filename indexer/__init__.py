@@ -46,14 +46,14 @@ __all__ = [
 
 
 def open(  # noqa: A001 - reads as indexer.open, like io.open
-    path: str | PathLike[str], model: str | PathLike[str] | None = None, limits: Limits = Limits()
+    path: str | PathLike[str], model: str | PathLike[str] | None = None, limits: Limits | None = None
 ) -> "Index":
     """Open the current generation of an index for search.
 
     Args:
         path: folder of the index.
         model: model file for query images, in place of the copy in the index.
-        limits: what a query image may be, and an image that is shown.
+        limits: what a query image may be, and an image that is shown; None: what was encoded might be.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from encoder.errors import Reason
+from encoder.images.labels import text_of
 from encoder.levels import parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
 from indexer.options import K, QueryOptions
@@ -27,15 +28,20 @@ DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
 IndexPath = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 
+NOTICES = 10
+"""Lines about labels that a build shows at most."""
+LABEL_WIDTH = 80
+"""Characters of a label that a line shows."""
 STDIN = "-"
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
 INDEX = {
-    Reason.INDEX_DAMAGED: "indexer build --overwrite",
+    Reason.INDEX_DAMAGED: "indexer build CODES --out INDEX --overwrite",
     Reason.INDEX_MISSING: "--index, indexer build CODES --out INDEX",
 }
 REMEDIES = {
     "build": {
+        Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
         Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
         Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
         Reason.EXISTS: "--out, --overwrite",
@@ -50,6 +56,7 @@ REMEDIES = {
     },
     "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
     "info": INDEX,
+    "relocate": INDEX,
     "verify": INDEX,
 }
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
@@ -104,6 +111,10 @@ def build(
     _print_levels(report.levels)
     if report.duplicates:
         notice(f"{report.duplicates:,} rows left out: an earlier row has their key")
+    for line in report.notices[:NOTICES]:
+        notice(line)
+    if (more := len(report.notices) - NOTICES) > 0:
+        notice(f"{more:,} more labels are of several kinds")
     if not report.has_model:
         notice("no model stood beside the code files: image queries will need --model")
 
@@ -293,8 +304,30 @@ def info(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
         result(f"{segment.name}: {segment.rows:,} rows from {len(segment.shards):,} shards")
         _print_levels(segment.levels)
         if segment.labels:
-            result(f"  labels: {', '.join(field.name for field in segment.labels)}")
+            result(f"  labels: {', '.join(f'{field.name} ({field.kind})' for field in segment.labels)}")
     result(f"model: {manifest.model or 'none; image queries need --model'}")
+
+
+@app.command(no_args_is_help=True)
+def relocate(
+    moves: Annotated[list[str], typer.Argument(help="OLD=NEW, paths or URLs; repeatable.", show_default=False)],
+    index: IndexPath = DEFAULT_INDEX,
+) -> None:
+    """Say where shards are that have moved, so that the pictures of hits are found again.
+
+    Shards beside the index, which moved together with it, are found without it.
+
+    Example: indexer relocate /old/photos=/new/photos
+    """
+    from indexer.relocate import Move
+    from indexer.relocate import relocate as run_relocate
+
+    report = run_relocate(index, [Move.parse(move) for move in moves])
+    result(f"{report.moved:,} shards of {index} have a new place")
+    for path in report.missing[:3]:
+        notice(f"{path} is not there")
+    if more := len(report.missing[3:]):
+        notice(f"nor are {more:,} others")
 
 
 @app.command()
@@ -327,10 +360,14 @@ def _print_answer(answer: "Answer", *, explain: bool) -> None:
     if not answer:
         result("  nothing found")
     for hit in answer:
-        labels = "  ".join(f"{name}={value}" for name, value in hit.labels.items())
+        labels = "  ".join(f"{name}={_short(text_of(value))}" for name, value in hit.labels.items())
         result(f"{hit.rank:4}  {hit.heading:>8}  {hit.key}  {labels}")
         if explain:
             result("      " + "  ".join(f"{level} {distance}" for level, distance in hit.distances.items()))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LABEL_WIDTH else f"{text[: LABEL_WIDTH - 3]}..."
 
 
 def _fields(match: list[str] | None) -> list[str]:

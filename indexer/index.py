@@ -26,21 +26,22 @@ class Index(Snapshot):
     Args:
         path: folder of the index.
         model: model file for query images, in place of the copy in the index; has to be the one that made the codes.
-        limits: what a query image may be, and an image that is shown.
+        limits: what a query image may be, and an image that is shown; None: what was encoded might be.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
 
-    def __init__(self, path: Path, model: Path | None = None, limits: Limits = Limits()) -> None:
+    def __init__(self, path: Path, model: Path | None = None, limits: Limits | None = None) -> None:
         super().__init__(path)
-        self.limits = limits
+        self.limits = limits or self.manifest.limits
+        self._limits = limits
         self._model = model
         self._encoder: ImageEncoder | None = None
         self._loading = ForkLock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Index, (self.path, self._model, self.limits)
+        return Index, (self.path, self._model, self._limits)
 
     @property
     def encoder(self) -> "ImageEncoder":
@@ -82,7 +83,7 @@ class Index(Snapshot):
         """Return this index while it is the current generation, else the one that took its place, opened."""
         if self.is_current:
             return self
-        newer = Index(self.path, self._model, self.limits)
+        newer = Index(self.path, self._model, self._limits)
         same = (newer.manifest.fingerprint, newer.manifest.precision)
         if same == (self.manifest.fingerprint, self.manifest.precision):
             newer._encoder = self._encoder

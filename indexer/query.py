@@ -10,7 +10,7 @@ import numpy as np
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, shown
-from encoder.images.labels import Labels
+from encoder.images.labels import Labels, as_json
 from encoder.levels import Level
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Hit:
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can say of it, as `indexer query --json` does: without a score or distances where there are none."""
         names = ("query", "level", "rank", "key", "distance", "row", "shard", "labels", "score", "distances")
-        content = {name: getattr(self, name) for name in names}
+        content = {name: getattr(self, name) for name in names} | {"labels": as_json(self.labels)}
         return {name: value for name, value in content.items() if name == "labels" or value not in (None, {})}
 
 

@@ -12,6 +12,7 @@ from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, shown
 from encoder.images.labels import Labels
 from encoder.images.readers.formats import read_image
+from encoder.images.shards import found_from
 from encoder.levels import Level
 from encoder.runtime.publish import in_use
 from indexer.filters.expression import label_fields
@@ -21,7 +22,7 @@ from indexer.row_mask import RowSet, mask_of, row_set
 from indexer.search.combine import MultiLevelQuery, Ranked, combine
 from indexer.search.level_index import LevelIndex
 from indexer.settings import CombineSettings, SearchSettings
-from indexer.storage.manifest import POINTER, Manifest, check_sizes, read_current
+from indexer.storage.manifest import POINTER, Manifest, ShardSpan, check_sizes, read_current
 from indexer.storage.segment import Segment
 
 FILTERS = 16
@@ -204,13 +205,17 @@ class Snapshot:
         span = segment.span(row)
         offset, size = segment.table.places[row].tolist()
         member = segment.table.keys[row].removeprefix(span.key_prefix)
-        return partial(read_image, span.kind, span.path, member, offset, size)
+        return partial(_read_image, self.path, span, member, offset, size)
 
     def _local(self, row: int) -> tuple[Segment, int]:
         if not 0 <= row < self.ntotal:
             raise IndexError(f"row {row} of an index of {self.ntotal:,}")
         at = int(np.searchsorted(self._bases, row, side="right")) - 1
         return self.segments[at], row - self._bases[at]
+
+
+def _read_image(index: Path, span: ShardSpan, member: str, offset: int, size: int) -> bytes:
+    return read_image(span.kind, found_from(index, span.path, span.relative), member, offset, size)
 
 
 def _live(segments: Sequence[Segment]) -> RowSet | None:

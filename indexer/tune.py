@@ -108,9 +108,10 @@ def tune(
             levels = dict(segment.levels)
             for number, level in enumerate(settings.levels):
                 asked, share = _hold(opened, level, settings, queries.get(level)), number / len(settings.levels)
-                matches = []
+                matches: list[tuple[Curve, LevelRecord]] = []
                 for record in _candidates(folder / segment.name, level, levels[level], segment.rows, settings):
-                    progress(share, f"{level}: {record.nlist:,} lists")
+                    part_of_level = len(matches) / (len(settings.nlists) + 1)
+                    progress(share + part_of_level / len(settings.levels), f"{level}: {record.nlist:,} lists")
                     part = LevelPart(folder / segment.name, record, segment.rows)
                     matches.append((_measure(LevelIndex([part], [0, segment.rows]), level, asked, settings), record))
                 matches.sort(key=lambda pair: pair[0].chosen.milliseconds)

@@ -1,12 +1,13 @@
 """The main job from end to end, on pictures it draws itself or on the user's own: `make demo`.
 
-draw (or take SHARDS) -> encode -> build flat and IVF -> search at every level -> score -> a page of queries and hits.
+draw and train on a part (or take SHARDS) -> encode -> build flat and IVF -> search at every level -> score each level at
+every level's question -> a page of queries and hits.
 """
 
 import statistics
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ import typer
 from encoder.codes.file import SUFFIX, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.fit_model import FitSettings, fit
+from encoder.images.classes import class_indices
 from encoder.images.expand import expand
 from encoder.images.labels import Labels
 from encoder.levels import Level, parse_bits
@@ -27,6 +29,7 @@ from encoder.runtime.publish import make_folder
 from encoder.stream.job import encode
 from encoder.stream.report import EncodeReport
 from encoder.stream.settings import EncodeSettings
+from encoder.training.job import CHECKPOINT, train
 from indexer.build import build
 from indexer.index import Index
 from indexer.matches import Matches
@@ -34,6 +37,9 @@ from indexer.page.page import Result, save_page
 from indexer.query import parse_query
 from indexer.settings import BuildSettings, IndexKind, SearchSettings
 from pipelines.drawn.collection import draw_shards
+from pipelines.drawn.lesson import LABELS, lesson
+from pipelines.evaluation.protocols import Split
+from pipelines.evaluation.scoring import GRADED, counted, score
 
 K = 10
 SCORED = 500
@@ -44,8 +50,11 @@ SHOWN_HITS = 8
 """Hits of each, a row of them."""
 REPEATS = 5
 """Times that each search is timed; what counts is the median."""
-LABELLED = 5_000
-"""Rows that labels are counted over, at most."""
+RANKED = 5_000
+"""Rows that scores are taken over, at most."""
+GRADE = "mAHP@250"
+"""The measure of the fused level's question: of its 250 ranks a class of the drawn pictures fills a half, its kind the rest."""
+CHANCE = "by chance"
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
@@ -83,48 +92,84 @@ def demo(
     if bits and not weights:
         raise HashgrainError(Reason.BAD_VALUE, "--bits is for a model that is fitted; give --weights, or leave it out")
     make_folder(out)
-    held_out: Path | None = None
-    if not shards:
-        result(
-            "1. drawing pictures: kinds of things, classes of each kind, instances of each class, views of each instance"
-        )
-        drawn, held_out = out / "shards", out / "queries"
-        with progress("   drawing") as advance:
-            draw_shards(drawn, held_out, progress=lambda done, of: advance(done, of, f"{done:,} pictures"))
-        shards = [str(drawn)]
-    else:
+    clock = dict[str, float]()
+    if shards:
         result(f"1. taking your images: {' '.join(shards)}")
-    model = _fitted(shards, weights, bits, out) if weights else BUILTIN
-    if not weights:
+        model, queries = BUILTIN, None
+    else:
+        shards, queries = _drawn(out, clock)
+        model = out / "model.safetensors"
+    if weights:
+        model = _fitted(shards, weights, bits, out / "fitted.safetensors", clock)
+    elif queries:
+        _train(shards[0], model, clock)
+    else:
         result("2. the model is the built-in one: a small network trained on CIFAR-100, which sees 32 x 32 pixels")
     result("3. encoding: an image becomes one code per level")
-    report = _encode(shards, model, out / "codes")
+    with _timed("encoding", clock):
+        report = _encode(shards, model, out / "codes")
     rejects, rate = report.rejects.total(), report.encoded / max(report.seconds, 1e-9)
     result(f"   {report.seen:,} images seen = {report.rows:,} rows + {rejects:,} rejects")
     result(f"   {rate:.0f} images/s from shard to code file")
     if not report.rows:
         raise HashgrainError(Reason.BAD_VALUE, f"{' '.join(shards)} hold no image that can be coded; give others")
     result("4. building the index: for each level all codes (flat), and inverted lists of them (ivf)")
-    built = build(_code_files(shards, out / "codes"), out / "index", BuildSettings(kind=IndexKind.IVF, overwrite=True))
+    with _timed("index", clock):
+        settings = BuildSettings(kind=IndexKind.IVF, overwrite=True)
+        built = build(_code_files(shards, out / "codes"), out / "index", settings)
     result(f"   {built.rows:,} rows, {built.bytes / 1e6:.1f} MB in {out / 'index'}")
     index = Index(out / "index")
-    questions = _held_out(held_out, model, out) if held_out else _from_index(index)
-    which = "pictures that are not in the index" if held_out else "rows of the index, leaving each one itself out"
-    result(f"5. searching the {K} nearest to each of {len(questions.names):,} queries, level by level: {which}")
-    result("   loading the search first; where it never ran, it is compiled, which takes up to a minute")
-    _load(index, questions)
-    _print_scores(index, questions)
+    with _timed("search", clock):
+        questions = _held_out(queries, model, out) if queries else _from_index(index)
+        which = (
+            "pictures of things that were not trained on" if queries else "rows of the index, without each one itself"
+        )
+        result(f"5. searching the {K} nearest to each of {len(questions.names):,} queries, level by level: {which}")
+        result("   loading the search first; where it never ran, it is compiled, which takes up to a minute")
+        _load(index, questions)
+        _print_times(index, questions)
+        _print_scores(index, questions)
     page = out / "page.html"
     result(f"6. writing a page of {min(SHOWN, len(questions.names))} queries and their hits, with the pictures: {page}")
-    _write_page(page, index, questions)
+    with _timed("page", clock):
+        _write_page(page, index, questions)
     result(f"   try one: .venv/bin/indexer query '{questions.names[0]}' --index {out / 'index'} --level fine")
+    parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in clock.items())
+    result(f"   seconds: {parts}; {sum(clock.values()):.0f} in all")
 
 
-def _fitted(shards: Sequence[str], weights: str, bits: str | None, out: Path) -> Path:
+@contextmanager
+def _timed(name: str, clock: dict[str, float]) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    clock[name] = time.perf_counter() - started
+
+
+def _drawn(out: Path, clock: dict[str, float]) -> tuple[list[str], Path]:
+    """Return the shards that are drawn, those to train on first, and the folder of the queries."""
+    result(
+        "1. drawing pictures: kinds of things, classes of each kind, instances of each class, views of each instance"
+    )
+    folder = out / "drawn"
+    with _timed("drawing", clock), progress("   drawing") as advance:
+        draw_shards(folder, progress=lambda done, of: advance(done, of, f"{done:,} pictures"))
+    return [str(folder / "train"), str(folder / "more")], folder / "queries"
+
+
+def _train(shards: str, model: Path, clock: dict[str, float]) -> None:
+    result("2. training hash layers on a part of them, on top of the built-in network, which has only seen photos")
+    model.with_name(model.name + CHECKPOINT).unlink(missing_ok=True)  # of an earlier demo, which may have drawn others
+    with _timed("training", clock), progress("   training") as advance:
+        report = train(
+            expand([shards]), lesson(), model, lambda at: advance(at.share, 1, f"{at.rate:.0f} images/s", at.left)
+        )
+    result(f"   {report.images:,} pictures; of the things that will ask, none is among them")
+
+
+def _fitted(shards: Sequence[str], weights: str, bits: str | None, model: Path, clock: dict[str, float]) -> Path:
     result(f"2. fitting ITQ hash functions on features of a ResNet-50 (weights {weights})")
-    model = out / "model.safetensors"
     settings = FitSettings(BackboneSpec("resnet50"), weights, bits=parse_bits(bits), sample=1500)
-    with progress("   fitting") as advance:
+    with _timed("fitting", clock), progress("   fitting") as advance:
         fit(expand(shards), settings, model, lambda done, of: advance(done, of, f"{done:,} images"))
     return model
 
@@ -161,9 +206,14 @@ def _held_out(folder: Path, model: Path, out: Path) -> Questions:
 
 def _from_index(index: Index) -> Questions:
     """Take rows of the index at random."""
-    chosen = np.random.default_rng(0).permutation(index.ntotal)[:SCORED]
-    codes, rows = {level: index.codes(level, chosen) for level in Level}, chosen.tolist()
+    rows = _some_rows(index)[:SCORED]
+    codes = {level: index.codes(level, np.array(rows)) for level in Level}
     return Questions([f"key:{index.key(row)}" for row in rows], codes, [index.labels(row) for row in rows], rows)
+
+
+def _some_rows(index: Index) -> list[int]:
+    rows: list[int] = np.random.default_rng(0).permutation(index.ntotal)[:RANKED].tolist()
+    return rows
 
 
 def _load(index: Index, questions: Questions) -> None:
@@ -173,42 +223,73 @@ def _load(index: Index, questions: Questions) -> None:
             index.search(level, questions.codes[level], SearchSettings(K + 1, exact=exact))
 
 
-def _print_scores(index: Index, questions: Questions) -> None:
-    """Print, per level, how many of the top ten share each label, and what IVF costs and misses."""
-    fields = _shared_fields(index)
-    result("")
-    if fields:
-        result(f"   {', '.join(fields)}: share of the {K} nearest that have the query's own label")
+def _print_times(index: Index, questions: Questions) -> None:
+    """Print what a search of the default level takes, and what lists miss."""
+    exact, flat_ms = _ask(index, Level.FUSED, questions, exact=True)
+    listed, ivf_ms = _ask(index, Level.FUSED, questions, exact=False)
+    recall = np.mean([np.isin(truth.rows, mine.rows).mean() for truth, mine in zip(exact, listed, strict=True)])
     result(
-        "   flat: every code is compared; ivf: those in the nearest lists; recall: share of flat's hits that ivf finds"
+        f"   fused: {flat_ms:.3f} ms per query, all in one call; by inverted lists {ivf_ms:.3f} ms and {recall:.0%} of the same"
     )
-    result(f"   ms: per query, all {len(questions.names):,} in one call, encoded and loaded; median of {REPEATS} calls")
+
+
+def _print_scores(index: Index, questions: Questions) -> None:
+    """Print how well each level answers every question, and where a level is not the best at its own."""
+    rows = np.sort(_some_rows(index))
+    labels = [index.labels(row) for row in rows.tolist()]
+    drawn = set(LABELS.values()) <= labels[0].keys()
+    fields = list(LABELS.values()) if drawn else _shared_fields(labels)
+    if not fields:
+        return
+    scores = _scores(index, rows, labels, questions, fields)
+    columns = [*fields, GRADED]
+    best = {column: max((scores[level][column], level) for level in Level)[1] for column in columns}
+    titles = [f"{level}: {field}" for level, field in LABELS.items()] + ["fused: all three"] if drawn else columns
     result("")
-    result("   level    " + "".join(f"{field:>14}" for field in fields) + "     flat ms   ivf ms   ivf recall")
-    for level in Level:
-        exact, flat_ms = _ask(index, level, questions, exact=True)
-        listed, ivf_ms = _ask(index, level, questions, exact=False)
-        recall = np.mean([np.isin(truth.rows, mine.rows).mean() for truth, mine in zip(exact, listed, strict=True)])
-        shares = "".join(f"{_agreement(index, exact, questions, field):>14.1%}" for field in fields)
-        result(f"   {level:9}{shares}{flat_ms:12.3f}{ivf_ms:9.3f}{recall:13.1%}")
-    bounds = [_bounds(index, questions.labels, field) for field in fields]
-    result("   by chance" + "".join(f"{chance:>14.1%}" for chance, _ in bounds))
-    result("   at most  " + "".join(f"{best:>14.1%}" for _, best in bounds))
+    result(
+        f"   how well each level ranks {len(rows):,} pictures for {len(questions.names):,} queries; * is the best of a column"
+    )
+    result("   100% is a perfect order: all pictures with the query's own label before all others (mAP);")
+    result(f"   {titles[-1]}: the more labels they share the nearer to the front ({GRADE})")
+    result("")
+    result("   level     " + "".join(f"{title:>18}" for title in titles))
+    for name, row in scores.items():
+        result(
+            f"   {name:10}" + "".join(f"{row[of]:>16.1%} {'*' if best[of] == name else ' '}" for of in columns).rstrip()
+        )
+    for level, column in zip(Level, columns, strict=False):
+        if drawn and best[column] is not level:
+            result(f"   {level} is not the best at its own question here: {best[column]} is.")
     result("")
 
 
-def _shared_fields(index: Index) -> list[str]:
-    """Return the label fields that rows agree on, coarsest first; a name beside its number says nothing new."""
-    labels = [index.labels(row) for row in _some_rows(index)]
-    values = {field: [of.get(field) for of in labels] for of in labels[:1] for field in of}
-    counts = {field: len(set(column)) for field, column in values.items()}
-    fields = sorted((field for field in counts if counts[field] < len(labels)), key=counts.__getitem__)
+def _scores(
+    index: Index,
+    rows: np.ndarray[tuple[int], np.dtype[np.int64]],
+    labels: Sequence[Labels],
+    questions: Questions,
+    fields: Sequence[str],
+) -> Mapping[str, Mapping[str, float]]:
+    """Return the mean average precision of each label, and the graded measure, by level and of random codes."""
+    asked = len(questions.names)
+    both = [*questions.labels, *labels]
+    classes = np.stack([class_indices([of.get(field) for of in both])[0] for field in fields], axis=1)
+    own = None if min(questions.rows) < 0 else np.searchsorted(rows, questions.rows)
+    split = Split(np.arange(asked), np.arange(asked, len(both)), own, np.array([], np.int64))
+    codes = {level: np.concatenate([questions.codes[level], index.codes(level, rows)]) for level in Level}
+    found = dict[str, Mapping[str, float]]()
+    chance = np.random.default_rng(0).integers(0, 256, (len(both), 8), dtype=np.uint8)
+    for name, values in [*codes.items(), (CHANCE, chance)]:
+        means = score(counted(values, classes, split), fields, None, coded=True).means
+        found[name] = {field: means[field]["mAP"] for field in fields} | {GRADED: means[GRADED][GRADE]}
+    return found
+
+
+def _shared_fields(labels: Sequence[Labels]) -> list[str]:
+    """Return the label fields that all rows have and some share, finest first; a name beside its number says nothing new."""
+    counts = {field: len({of.get(field) for of in labels}) for field in labels[0] if all(field in of for of in labels)}
+    fields = sorted((field for field in counts if counts[field] < len(labels)), key=counts.__getitem__, reverse=True)
     return [field for field in fields if not any(field == f"{other}_name" for other in fields)]
-
-
-def _some_rows(index: Index) -> list[int]:
-    rows: list[int] = np.random.default_rng(1).permutation(index.ntotal)[:LABELLED].tolist()
-    return rows
 
 
 def _ask(index: Index, level: Level, questions: Questions, *, exact: bool) -> tuple[list[Matches], float]:
@@ -219,23 +300,6 @@ def _ask(index: Index, level: Level, questions: Questions, *, exact: bool) -> tu
         answers = index.search(level, questions.codes[level], settings, own)
         seconds.append(time.perf_counter() - started)
     return answers, statistics.median(seconds) * 1e3 / len(answers)
-
-
-def _agreement(index: Index, answers: Sequence[Matches], questions: Questions, field: str) -> float:
-    same = [
-        index.labels(row).get(field) == labels.get(field)
-        for found, labels in zip(answers, questions.labels, strict=True)
-        for row in found.rows.tolist()
-    ]
-    return float(np.mean(same))
-
-
-def _bounds(index: Index, labels: Sequence[Labels], field: str) -> tuple[float, float]:
-    """Return how often a random row has a question's label, and the most that the top ten can have."""
-    rows = _some_rows(index)
-    counts = Counter(index.labels(row).get(field) for row in rows)
-    shares = np.array([counts[of.get(field)] / len(rows) for of in labels])
-    return float(shares.mean()), float(np.minimum(shares * index.ntotal, K).mean() / K)
 
 
 def _write_page(path: Path, index: Index, questions: Questions) -> None:

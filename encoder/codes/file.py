@@ -280,14 +280,20 @@ class CodeFile:
 
     def label_fields(self) -> dict[str, LabelKind]:
         """Return each label field's name and kind, in the order of the names."""
-        return self._labels.kinds
+        with self._sound_labels():
+            return self._labels.kinds
 
     def label(self, name: str) -> LabelColumn:
         """Return one label field over the rows; absent everywhere if the shard does not have it."""
-        try:
+        with self._sound_labels():
             return self._labels.column(name)
-        except ValueError as err:
-            raise _damaged(self.path, str(err)) from err
+
+    @contextmanager
+    def _sound_labels(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError) as err:
+            raise _damaged(self.path, f"labels: {err}") from err
 
     def bad_labels(self) -> list[BadLabel]:
         """Return the first labels that could not be kept as they are; the header counts all."""

@@ -40,7 +40,17 @@ class LabelColumn:
     @classmethod
     def missing(cls, kind: LabelKind, rows: int) -> "LabelColumn":
         """Return a field that no row has."""
-        return cls.of(kind, [None] * rows)
+        absent = np.zeros(rows, np.bool_)
+        if (dtype := DTYPES.get(kind)) is not None:
+            return cls(kind, np.zeros(rows, dtype), absent)
+        starts = np.zeros(rows + 1, np.uint64)
+        nothing = np.empty(0, np.uint8)
+        texts = (
+            TextColumn(nothing, starts)
+            if kind is LabelKind.TEXT
+            else TextsColumn(starts, TextColumn(nothing, starts[:1]))
+        )
+        return cls(kind, texts, absent)
 
     def __len__(self) -> int:
         return len(self.present)

@@ -6,6 +6,7 @@ docs/FORMAT.md has the layout.
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -152,21 +153,29 @@ class LabelReader:
         file: the file.
         rows: how many there are.
         dataset: see `ReadDataset`.
-
-    Raises:
-        ValueError: a field is of an unknown kind.
     """
 
     def __init__(self, file: Group, rows: int, dataset: ReadDataset) -> None:
-        self._rows, self._dataset = rows, dataset
-        self._groups = {str(group.attrs["name"]): group for group in file.get("labels", {}).values()}
-        self.kinds = {name: _kind_of_group(self._groups[name]) for name in sorted(self._groups)}
+        self._file, self._rows, self._dataset = file, rows, dataset
+
+    @cached_property
+    def _groups(self) -> dict[str, Group]:
+        return {str(group.attrs["name"]): group for group in self._file.get("labels", {}).values()}
+
+    @cached_property
+    def kinds(self) -> dict[str, LabelKind]:
+        """The kind of each field, in the order of their names.
+
+        Raises:
+            ValueError, KeyError: a field is of an unknown kind, or has no name.
+        """
+        return {name: _kind_of_group(self._groups[name]) for name in sorted(self._groups)}
 
     def column(self, name: str) -> LabelColumn:
         """Return one label field over the rows; absent everywhere if the shard does not have it.
 
         Raises:
-            ValueError: its arrays contradict one another.
+            ValueError, KeyError: its arrays contradict one another, or see `kinds`.
         """
         rows, kind = self._rows, self.kinds.get(name)
         if kind is None:

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,23 +74,8 @@ def head_of(path: Path) -> bytes:
         return b""
 
 
-def without_labels(names: list[str], images: list[str]) -> Counter[str]:
-    """Count the files that are neither images nor the labels of one, by kind.
-
-    Args:
-        names: of files that are not images.
-        images: names of all images beside them.
-    """
-    stems = {stem for image in images for stem in (image, *_stems(image))}
-    skipped: Counter[str] = Counter()
-    for name in names:
-        if kind_of_name(name) is not NameKind.LABELS:
-            skipped[skipped_as(name)] += 1
-        elif name.rpartition(".")[0] not in stems:
-            skipped[f"{skipped_as(name)} without an image"] += 1
-    return skipped
-
-
-def _stems(image: str) -> tuple[str, str]:
-    folder, slash, base = image.rpartition("/")
-    return image.rpartition(".")[0], folder + slash + base.partition(".")[0]
+def left_out(names: Iterable[str]) -> Counter[str]:
+    """Count files that are neither images nor the labels of one, by kind."""
+    return Counter(
+        skipped_as(name) + (" without an image" if kind_of_name(name) is NameKind.LABELS else "") for name in names
+    )

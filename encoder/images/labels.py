@@ -102,6 +102,14 @@ def text_of(value: LabelValue) -> str:
             return str(value)
 
 
+def as_json(labels: Labels) -> dict[str, bool | int | float | str | list[str]]:
+    """Return labels as JSON can say them: it has no infinite numbers, which become text."""
+    return {
+        name: list(value) if isinstance(value, tuple) else text_of(value) if value in {math.inf, -math.inf} else value
+        for name, value in labels.items()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class BadLabel:
     """Labels that could not be kept as they are."""

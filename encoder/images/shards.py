@@ -37,6 +37,8 @@ class Shard:
     """The tar file, or the folder that `files` are relative to, absolute; or the URL of a tar."""
     files: tuple[str, ...] = ()
     """FILES only: image paths in order, POSIX style."""
+    sidecars: tuple[tuple[str, ...], ...] = ()
+    """FILES only: the paths of each file's sidecars; empty where none has any. Labels of a later one win."""
     status: FileStatus | None = None
     """URLs only: as it was when the shard was named, since asking again takes a request."""
     root: str | None = None

@@ -231,7 +231,7 @@ def read_member(path: str, offset: int, size: int) -> bytes:
     raise HashgrainError(
         Reason.SHARD_DAMAGED,
         f"{path} does not hold the {size} bytes expected at byte {offset} ({source.broken or 'it ends before'}); "
-        "restore the file that was encoded, or encode this one",
+        "restore the file that was encoded, or encode this one and build the index again",
     )
 
 

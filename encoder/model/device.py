@@ -20,7 +20,8 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError):
         device = None
     if device is None or device.type not in {"cpu", "cuda"}:
-        raise HashgrainError(Reason.BAD_VALUE, f"device {name!r} is not available here; give auto, cpu, cuda or cuda:N")
+        there = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise HashgrainError(Reason.BAD_VALUE, f"device {name!r} is not available here; give one of {', '.join(there)}")
     return device
 
 

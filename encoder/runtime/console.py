@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO, cast
 
@@ -172,8 +173,8 @@ def show_version(show: bool) -> None:
 class Advance(Protocol):
     """Moves a progress display."""
 
-    def __call__(self, done: float, total: float, detail: str) -> None:
-        """Show `done` of `total` and a few words."""
+    def __call__(self, done: float, total: float, detail: str, left: float | None = None) -> None:
+        """Show `done` of `total`, a few words, and the seconds left: as given, or as the pace so far has it."""
 
 
 @contextmanager
@@ -189,20 +190,28 @@ def progress(title: str) -> Iterator[Advance]:
 @contextmanager
 def _bar(title: str) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class TimeLeft(TimeRemainingColumn):
+        def render(self, task: Task) -> Text:
+            left: float | None = task.fields["left"]
+            if left is None or task.finished:
+                return super().render(task)
+            return Text(str(timedelta(seconds=round(left))), style="progress.remaining")
 
     columns = (
         TextColumn(title),
         BarColumn(),
         TaskProgressColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TimeLeft(elapsed_when_finished=True),
         TextColumn("{task.fields[detail]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, detail="")
+        task = bar.add_task(title, total=None, detail="", left=None)
 
-        def advance(done: float, total: float, detail: str) -> None:
-            bar.update(task, completed=done, total=total, detail=detail)
+        def advance(done: float, total: float, detail: str, left: float | None = None) -> None:
+            bar.update(task, completed=done, total=total, detail=detail, left=left)
 
         yield advance
         if (total := bar.tasks[0].total) is None:
@@ -217,7 +226,7 @@ def _lines(title: str) -> Iterator[Advance]:
     first: tuple[float, float] | None = None  # when, and what an earlier run had done by then
     any_shown, last = False, ""  # lines, and what the one at the end will say
 
-    def advance(done: float, total: float, detail: str) -> None:
+    def advance(done: float, total: float, detail: str, left: float | None = None) -> None:
         nonlocal shown, first, any_shown, last
         now, last = time.monotonic(), detail
         if done and not first:
@@ -225,10 +234,9 @@ def _lines(title: str) -> Iterator[Advance]:
         if now - shown < PLAIN_SECONDS or done >= total:
             return
         shown, any_shown = now, True
-        left = ""
-        if first and first[1] < done < total:
-            left = f", {(now - first[0]) * (total - done) / (done - first[1]):.0f} s left"
-        notice(f"{title} {done / total:.0%}{left}  {detail}")
+        if left is None and first and first[1] < done < total:
+            left = (now - first[0]) * (total - done) / (done - first[1])
+        notice(f"{title} {done / total:.0%}{'' if left is None else f', {left:.0f} s left'}  {detail}")
 
     yield advance
     if any_shown:

@@ -148,7 +148,7 @@ def _follow(
     notify: Callable[[str], None],
 ) -> None:
     """Count what is done, and stop where too much is bad."""
-    done, bytes_total = 0, sum(reader_for(shard).nbytes() for shard in todo)
+    done, passed, bytes_total = 0, 0, sum(reader_for(shard).nbytes() for shard in todo)
     seen, bad = report.seen, report.bad
     for each in coded:
         if isinstance(each, Notice):
@@ -161,9 +161,10 @@ def _follow(
             report.encoded += each.images
             report.bytes += each.bytes
             report.taken += each.taken
+            passed += each.passed
             seen, bad = seen + each.images, bad + each.bad
             max_bad.check(seen, bad, final=False)
-        progress(EncodeProgress(done, len(todo), report.encoded, bad, report.bytes, bytes_total))
+        progress(EncodeProgress(done, len(todo), report.encoded, bad, passed, bytes_total))
 
 
 def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: bool) -> None:

@@ -80,7 +80,7 @@ class EncodeProgress:
     images: int
     bad: int
     bytes: int
-    """Bytes of the images that are done, for a time of arrival."""
+    """Bytes of the shards that are dealt with, for a time of arrival."""
     bytes_total: int
 
     def show(self, advance: Advance) -> None:

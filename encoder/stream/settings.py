@@ -59,7 +59,7 @@ class MaxBad:
             limit = f"{self.count:,}" if self.count is not None else f"{self.share:.2%}"
             raise HashgrainError(
                 Reason.TOO_MANY_BAD,
-                f"{rejects:,} of {seen:,} images were rejected, {limit} may be; the rejects of the code files name them",
+                f"{rejects:,} of {seen:,} images were rejected, {limit} may be; allow more, and the code files will name them",
             )
 
 
@@ -76,6 +76,10 @@ class EncodeSettings:
     precision: Precision = Precision.AUTO
     limits: Limits = field(default_factory=Limits)
     max_bad: MaxBad = field(default_factory=MaxBad)
+    labels_table: Path | None = None
+    """A table of labels, see `encoder.images.table_files`."""
+    labels_key: str | None = None
+    """Its column of keys; None: `key`, else `file_name`."""
     prefix_keys: bool = False
     """Put "SHARD/" before each key, for shards whose keys start over."""
     overwrite: bool = False

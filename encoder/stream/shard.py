@@ -45,6 +45,8 @@ class BatchDone:
     """Rejects, without those that are skipped for their content."""
     bytes: int
     """Of the image files."""
+    passed: int
+    """Bytes of the shard that are dealt with: a tar of small images has as many between them."""
     taken: int = 0
     """Images whose code an earlier run made."""
 
@@ -97,7 +99,11 @@ class _Batch:
         """Return what it counts for."""
         samples = [entry for entry in self.entries if isinstance(entry, Sample)]
         bad = sum(sample.reject is not None and sample.reject.bad for sample in samples)
-        return BatchDone(len(samples), bad, sum(sample.size for sample in samples), self.taken)
+        size = sum(sample.size for sample in samples)
+        span = samples[-1].offset + samples[-1].size - samples[0].offset if samples else 0
+        # offsets in a compressed tar are not of its own bytes, those of a folder's files are 0
+        passed = size if self.job.reader.sequential else max(size, span)
+        return BatchDone(len(samples), bad, size, passed, self.taken)
 
 
 def code_shards(

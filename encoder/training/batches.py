@@ -15,6 +15,7 @@ from encoder.runtime.parallel import ordered_map
 from encoder.training.augment import cutout, shift, view, warp
 from encoder.training.dataset import Indices, Pictures
 from encoder.training.settings import TrainSettings
+from encoder.training.workload import steps_per_epoch
 
 CHUNK = 64
 """Pictures that share a random generator: the share of a batch that a process makes is a whole number of chunks."""
@@ -59,7 +60,7 @@ class Batches:
     @property
     def steps_per_epoch(self) -> int:
         """Return how many full batches an epoch has; what is left over comes in another epoch, whose order is another."""
-        return max(1, len(self.chosen) // self.settings.batch)
+        return steps_per_epoch(len(self.chosen), self.settings.batch)
 
     def between(self, phase: int, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of steps start..stop - 1 of a phase."""

@@ -82,7 +82,7 @@ def train(
     from encoder.training.loop import TrainProgress
 
     if exists(out) and not overwrite:
-        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file, or overwrite it")
+        raise HashgrainError(Reason.EXISTS, f"{out} exists; choose another file (--out), or replace it (--overwrite)")
     chosen = recipe or (Recipe.SCRATCH if weights in {None, "none"} else Recipe.FINETUNE)
     settings = settings_for(chosen, parse_bits(bits or "64"), epochs)
     if chosen is Recipe.SCRATCH and backbone not in {None, "threeblock"}:
@@ -110,7 +110,7 @@ def train(
             score = "" if at.score is None else f", held-out score {at.score:.3f}"
             phase = f"phase {at.phase + 1}/{len(settings.phases)}"
             doing = "features" if at.loss is None else f"loss {at.loss:.3f}"
-            advance(at.done, at.total, f"{phase}, {doing}, {at.rate:.0f} images/s{score}")
+            advance(at.share, 1, f"{phase}, {doing}, {at.rate:.0f} images/s{score}", at.left)
 
         report = run_train(
             found, settings, out, show, lambda seen: advance(0, 1, f"{seen:,} images read"), Machine(device, precision)

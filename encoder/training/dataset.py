@@ -18,6 +18,7 @@ from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.runtime.parallel import ordered_map
+from encoder.runtime.publish import write_failed
 
 BATCH = 64
 
@@ -104,9 +105,7 @@ def read_images(
                 )
             pictures = np.memmap(file, np.uint8, "r", shape=(rows, side, side, 3))
     except OSError as err:
-        raise HashgrainError(
-            Reason.WRITE_FAILED, f"decoded images could not be kept in {folder} ({err.strerror}); free space there"
-        ) from err
+        raise write_failed(f"decoded images in {folder}", err) from err
     return TrainingImages(pictures, labels, seen - rows, records, damaged)
 
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.runtime.publish import write_failed
 from encoder.training.batches import Batch, Batches
 from encoder.training.dataset import Indices
+from encoder.training.workload import steps_per_epoch
 
 Features = npt.NDArray[np.float32]
 
@@ -49,7 +50,7 @@ class FeatureBatches:
     def steps_per_epoch(self) -> int:
         """Return how many full batches an epoch has, in which each copy is shown once."""
         copies, count = self.shape
-        return max(1, copies * count // self.batch)
+        return steps_per_epoch(copies * count, self.batch)
 
     def between(self, phase: int, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of steps start..stop - 1 of a phase."""
@@ -92,7 +93,6 @@ def compute_features(
         batches: which pictures, and how they are changed.
         phase: its number, which seeds the changes.
         copies: of each; even for views, which are made in twos.
-        levels: whose features.
         features_of: float32[n, dim] by level of pictures [n, size, size, 3].
         folder: where the unnamed files are made; they hold 4 copies dim bytes per picture and level.
         progress: called with the copies done so far.
@@ -100,7 +100,7 @@ def compute_features(
     Raises:
         HashgrainError: `write-failed`.
     """
-    count = len(batches.chosen)
+    count, done = len(batches.chosen), 0
     features: dict[Level, Features] = {}
     try:
         for copy, start, pictures in batches.copies(phase, copies):
@@ -108,11 +108,10 @@ def compute_features(
                 if level not in features:
                     features[level] = _unnamed(folder, (copies, count, values.shape[1]))
                 features[level][copy, start : start + len(values)] = values.numpy()
-            progress(copy * count + start + len(pictures))
+            done += len(pictures)
+            progress(done)
     except OSError as err:
-        raise HashgrainError(
-            Reason.WRITE_FAILED, f"features could not be kept in {folder} ({err.strerror}); free space there"
-        ) from err
+        raise write_failed(f"features in {folder}", err) from err
     return FeatureBatches(features, batches.settings.batch, batches.views, batches.settings.seed)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.runtime.pace import Pace
 from encoder.training.batches import Batch, Batches
 from encoder.training.checkpoint import load_checkpoint, save_checkpoint
 from encoder.training.dataset import Pictures
@@ -21,6 +22,7 @@ from encoder.training.learner import Learner
 from encoder.training.settings import Phase, TrainSettings
 from encoder.training.split import Parts
 from encoder.training.validation import held_out_scores
+from encoder.training.workload import Work, steps_of, workload
 
 CHECKPOINT_SECONDS = 60
 """The most work that a kill can cost, next to one step."""
@@ -31,9 +33,10 @@ class TrainProgress:
     """Where a training is."""
 
     phase: int
-    done: float
-    """Images shown so far in all phases, of `total`."""
-    total: float
+    share: float
+    """Of the whole training's time, as far as it can be known; it never falls."""
+    left: float | None
+    """Seconds of all phases that are still to come."""
     loss: float | None
     """Mean of the epoch so far; None while features are computed."""
     rate: float
@@ -80,6 +83,7 @@ class Training:
     share: tuple[int, int]
     checkpoint: Path
     digest: str
+    pace: Pace = field(init=False)
 
     @property
     def device(self) -> torch.device:
@@ -99,10 +103,14 @@ class Training:
         Breiman et al., Classification and regression trees, 1984).
         """
         state = State()
+        trained, held_out = len(self.parts.trained), len(self.parts.held_out)
+        self.pace = Pace(workload(self.settings, trained, held_out, self._has_views))
         resumed = load_checkpoint(self.checkpoint, self.digest, self.device)
         if resumed:
             state = State(**resumed["state"])
             self.learner.load_state_dict(resumed["learner"])
+        for number in range(state.phase):
+            self._skip(number)
         for number in range(state.phase, len(self.settings.phases)):
             self._phase(number, state, resumed, progress)
             state = State(phase=number + 1, history=state.history)
@@ -114,13 +122,15 @@ class Training:
     ) -> None:
         phase = self.settings.phases[number]
         batches = self._batches(number, progress)
-        steps = max(1, round(phase.epochs * batches.steps_per_epoch))
+        steps = steps_of(phase, batches.steps_per_epoch)
         optimiser = self._optimiser(phase)
         kept = resumed["kept"] if resumed else None
         if resumed and resumed["optimiser"]:
             optimiser.load_state_dict(resumed["optimiser"])
         saved = began = time.monotonic()
         first = state.step
+        self.pace.skip((number, Work.STEPS), first)
+        self.pace.skip((number, Work.SCORES), first // batches.steps_per_epoch)
         for batch in batches.between(number, first, steps):
             self._set_rate(optimiser, phase, state.step / steps)
             for name, value in self._step(batch, phase, optimiser, state.step / steps).items():
@@ -132,17 +142,22 @@ class Training:
                     )
                 state.sums[name] = state.sums.get(name, 0.0) + value
             state.step += 1
-            in_epoch = (state.step - 1) % batches.steps_per_epoch + 1
+            self.pace.reach((number, Work.STEPS), state.step)
+            epoch, in_epoch = divmod(state.step - 1, batches.steps_per_epoch)
+            in_epoch += 1
             loss = sum(state.sums.values()) / in_epoch
-            if (in_epoch == batches.steps_per_epoch or state.step == steps) and self._end_epoch(phase, state, in_epoch):
-                kept = {name: tensor.clone() for name, tensor in self.learner.state_dict().items()}
+            if in_epoch == batches.steps_per_epoch or state.step == steps:
+                if self._end_epoch(phase, state, in_epoch):
+                    kept = {name: tensor.clone() for name, tensor in self.learner.state_dict().items()}
+                self.pace.reach((number, Work.SCORES), epoch + 1)
             speed = (state.step - first) * self.settings.batch / max(time.monotonic() - began, 1e-9)
-            progress(self._progress(state, state.step / steps, loss, speed))
+            progress(self._progress(state, loss, speed))
             if time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self._save(state, optimiser, kept)
                 saved = time.monotonic()
             if self.settings.patience and state.stale >= self.settings.patience:
                 break
+        self._skip(number)  # what patience has spared
         if kept:
             self.learner.load_state_dict(kept)
         self._save(State(phase=number + 1, history=state.history), None, None)
@@ -162,8 +177,8 @@ class Training:
             return {level: values.cpu() for level, values in found.items()}
 
         def computed(copies: int) -> None:
-            speed = copies / max(time.monotonic() - began, 1e-9)
-            progress(self._progress(State(phase=number), 0.0, None, speed))
+            self.pace.reach((number, Work.FEATURES), copies)
+            progress(self._progress(State(phase=number), None, copies / max(time.monotonic() - began, 1e-9)))
 
         return compute_features(batches, number, phase.copies, features_of, self.checkpoint.parent, computed)
 
@@ -183,13 +198,13 @@ class Training:
         state.best = max(state.best, mean)
         return kept
 
-    def _progress(self, state: State, share: float, loss: float | None, speed: float) -> TrainProgress:
-        """Return where the training is when `share` of its phase is done."""
-        epochs = [phase.epochs for phase in self.settings.phases]
-        done = sum(epochs[: state.phase]) + share * epochs[state.phase]
-        images = len(self.parts.trained)
+    def _skip(self, number: int) -> None:
+        for work in Work:
+            self.pace.skip((number, work))
+
+    def _progress(self, state: State, loss: float | None, speed: float) -> TrainProgress:
         score = _mean(state.history[-1]["score"]) if state.history else None
-        return TrainProgress(state.phase, images * done, images * sum(epochs), loss, speed, score)
+        return TrainProgress(state.phase, self.pace.share, self.pace.left, loss, speed, score)
 
     def _save(self, state: State, optimiser: torch.optim.Optimizer | None, kept: dict[str, Tensor] | None) -> None:
         if self.share[0] != 0:

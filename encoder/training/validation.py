@@ -9,7 +9,7 @@ from torch import Tensor
 
 from encoder.bits import Codes, binarize
 from encoder.evaluation.counts import count_codes
-from encoder.evaluation.metrics import average_precision, recall_at
+from encoder.evaluation.metrics import answerable, average_precision, recall_at
 from encoder.levels import Level
 from encoder.training.augment import view
 from encoder.training.dataset import Pictures
@@ -69,10 +69,13 @@ def _codes(learner: Learner, pictures: Tensor, levels: Sequence[Level]) -> Mappi
 
 
 def leave_one_out_map(codes: Codes, labels: npt.NDArray[np.int64]) -> float:
-    """Return the tie-aware mAP of each code against the others; codes that are alone in their class are left out."""
-    own = np.arange(len(codes))
-    counts = count_codes(codes, codes, labels[:, None], labels[:, None], own)
-    return float(np.nanmean(average_precision(counts)))
+    """Return the tie-aware mAP of each code against the others; codes that are alone in their class are left out.
+
+    Where all are, it is 0.
+    """
+    counts = count_codes(codes, codes, labels[:, None], labels[:, None], np.arange(len(codes)))
+    asked = counts[:, answerable(counts)]
+    return float(average_precision(asked).mean()) if asked.shape[1] else 0.0
 
 
 def copy_recall(copies: Codes, originals: Codes) -> float:

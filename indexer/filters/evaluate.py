@@ -6,17 +6,33 @@ Importing this loads pyarrow, which no other query needs: import it where a filt
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from encoder.bits import Bits, pack
-from encoder.codes.strings import TextColumn
+from encoder.codes.label_columns import LabelColumn
+from encoder.codes.strings import TextColumn, TextsColumn
 from encoder.errors import HashgrainError, Reason
-from indexer.filters.expression import AllOf, AnyOf, Compare, Condition, Field, Like, Missing, Not, OneOf, Source, Test
+from encoder.images.labels import LabelKind, LabelValue
+from indexer.filters.expression import (
+    AllOf,
+    AnyOf,
+    Compare,
+    Condition,
+    Field,
+    Has,
+    Like,
+    Not,
+    OneOf,
+    Source,
+    Test,
+)
 from indexer.filters.globs import to_re2
+from indexer.filters.numbers import comparable
 from indexer.storage.manifest import ShardSpan
 from indexer.storage.row_table import RowTable
 
@@ -34,6 +50,7 @@ _ORDERS = {
     ">": pc.greater,
     ">=": pc.greater_equal,
 }
+_KINDS = {pa.bool_(): LabelKind.BOOL, pa.int64(): LabelKind.INT, pa.float64(): LabelKind.FLOAT}
 
 
 def passing(condition: Condition, table: RowTable, shards: Sequence[ShardSpan]) -> Bits:
@@ -62,7 +79,7 @@ class _Block:
 
     def __init__(self, table: RowTable, shards: Sequence[ShardSpan], start: int, stop: int) -> None:
         self._table, self._shards, self.start, self.stop = table, shards, start, stop
-        self._values: dict[Field, Column] = {}
+        self._values: dict[Field, Column | _Lists] = {}
 
     def truth(self, condition: Condition) -> Column:
         """Return Arrow bool[stop - start], null where the condition is unknown (Kleene's logic)."""
@@ -89,32 +106,84 @@ class _Block:
         firsts = [*(shard.first_row for shard in self._shards), self._table.rows]
         return pa.array(np.repeat(_bits(truth), np.diff(np.clip(firsts, self.start, self.stop))))
 
-    def _read(self, field: Field) -> Column:
-        """Return a column's values of these rows, as text where the field is text anywhere in the index."""
-        rows, kind = self.stop - self.start, pa.large_string() if field.is_text else pa.int64()
+    def _read(self, field: Field) -> "Column | _Lists":
+        """Return a column's values of these rows: of the kind that the field is of in the whole index, but numbers as they are."""
         if field.source is Source.KEY:
             return _text(self._table.keys, self.start, self.stop, None, "keys")
-        if (column := self._table.label_column(field.name)) is None:
-            return pa.nulls(rows, kind)
-        values, present = column
-        valid = pa.py_buffer(pack(present[self.start : self.stop]))
-        if isinstance(values, TextColumn):
-            return _text(values, self.start, self.stop, valid, f"label {field.name!r}")
-        numbers = pa.Array.from_buffers(pa.int64(), rows, [valid, pa.py_buffer(values[self.start : self.stop])])
-        return pc.cast(numbers, kind)
+        column = self._table.label_column(field.name)
+        if column is None:
+            column = LabelColumn.missing(field.kind, self._table.rows)
+        start, stop = self.start, self.stop
+        if column.kind.clashes(field.kind):
+            column, start, stop = column.rows(start, stop).as_kind(field.kind), 0, stop - start
+        present, what = column.present[start:stop], f"label {field.name!r}"
+        valid = pa.py_buffer(pack(present))
+        match column.values:
+            case TextColumn() as texts:
+                return _text(texts, start, stop, valid, what)
+            case TextsColumn() as lists:
+                return _lists(lists, start, stop, present, what)
+            case values if column.kind is LabelKind.BOOL:
+                return pa.Array.from_buffers(
+                    pa.bool_(), stop - start, [valid, pa.py_buffer(pack(np.asarray(values[start:stop], np.bool_)))]
+                )
+            case values:
+                kind = pa.from_numpy_dtype(values.dtype)
+                numbers = pa.Array.from_buffers(kind, stop - start, [valid, pa.py_buffer(values[start:stop])])
+                return numbers if column.kind is LabelKind.INT else pc.add(numbers, 0.0)  # -0.0 is 0.0 to `in`, too
 
 
-def _test(test: Test, values: Column) -> Column:
+class _Lists(NamedTuple):
+    """Rows of lists."""
+
+    items: Column
+    """Strings, those of one row after those of another."""
+    starts: npt.NDArray[np.int64]
+    """int64[rows + 1]: where each row's begin."""
+    present: Bits
+    """bool[rows]."""
+
+
+def _test(test: Test, values: "Column | _Lists") -> Column:
+    if isinstance(values, _Lists):
+        return _test_lists(test, values)
     match test:
         case Compare(_, order, value):
-            return _ORDERS[order](values, pa.scalar(value, values.type))
+            return _compare(order, values, value)
         case OneOf(_, options):
-            found = pc.is_in(values, value_set=pa.array(options, values.type))
+            exact = [comparable("=", option, _kind(values)) for option in options]
+            same = [one[1] for one in exact if not isinstance(one, bool)]
+            found = pc.is_in(values, value_set=pa.array(same, values.type))
             return pc.if_else(pc.is_valid(values), found, None)  # is_in says false of null
         case Like(_, pattern):
             return pc.match_substring_regex(values, to_re2(pattern))
-        case Missing():
+        case _:
             return pc.is_null(values)
+
+
+def _test_lists(test: Test, lists: _Lists) -> Column:
+    match test:
+        case Has(_, item):
+            hits = pc.equal(lists.items, pa.scalar(item, lists.items.type))
+        case Like(_, pattern):
+            hits = pc.match_substring_regex(lists.items, to_re2(pattern))
+        case _:
+            return pa.array(~lists.present)
+    some = np.zeros(len(lists.present), np.bool_)
+    some[np.searchsorted(lists.starts, np.flatnonzero(_bits(hits)), side="right") - 1] = True
+    return pa.array(some, mask=~lists.present)
+
+
+def _compare(order: str, values: Column, value: LabelValue) -> Column:
+    """Compare a column with a value; where no number of the column's type can tell, the answer is one for all."""
+    exact = comparable(order, value, _kind(values))
+    if isinstance(exact, bool):
+        return pc.if_else(pc.is_valid(values), exact, None)
+    return _ORDERS[exact[0]](values, pa.scalar(exact[1], values.type))
+
+
+def _kind(values: Column) -> LabelKind:
+    return _KINDS.get(values.type, LabelKind.TEXT)
 
 
 def _text(column: TextColumn, start: int, stop: int, valid: Column | None, what: str) -> Column:
@@ -124,11 +193,22 @@ def _text(column: TextColumn, start: int, stop: int, valid: Column | None, what:
         strings = pa.Array.from_buffers(pa.large_string(), stop - start, [valid, offsets, pa.py_buffer(column.text)])
         strings.validate(full=True)  # Arrow believes offsets: ones that lie would have it read anywhere
     except pa.ArrowInvalid as err:
-        raise HashgrainError(
-            Reason.INDEX_DAMAGED,
-            f"column of {what}, rows {start} to {stop}, is not text ({err}); build the index again",
-        ) from err
+        raise _damaged(what, start, stop, f"text ({err})") from err
     return strings
+
+
+def _lists(column: TextsColumn, start: int, stop: int, present: Bits, what: str) -> _Lists:
+    starts = column.starts[start : stop + 1].astype(np.int64)
+    if starts[0] < 0 or starts[-1] > len(column.items) or np.any(starts[1:] < starts[:-1]):
+        raise _damaged(what, start, stop, f"lists of the {len(column.items)} items")
+    items = _text(column.items, int(starts[0]), int(starts[-1]), None, f"items of {what}")
+    return _Lists(items, starts - starts[0], present)
+
+
+def _damaged(what: str, start: int, stop: int, expected: str) -> HashgrainError:
+    return HashgrainError(
+        Reason.INDEX_DAMAGED, f"column of {what}, rows {start} to {stop}, is not {expected}; build the index again"
+    )
 
 
 def _strings_of(strings: Iterable[str]) -> Column:

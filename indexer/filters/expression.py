@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from encoder.images.labels import LabelValue
+from encoder.images.labels import LabelKind, LabelValue
 from indexer.storage.manifest import SegmentRecord
 
-LabelFields: TypeAlias = Mapping[str, bool]
-"""Name of each label of an index, and whether it holds text (else int64)."""
+LabelFields: TypeAlias = Mapping[str, LabelKind]
+"""Name of each label of an index, and its kind."""
 
 
 class Source(StrEnum):
@@ -25,14 +25,14 @@ class Field:
     """What a test looks at."""
 
     source: Source
-    is_text: bool = True
+    kind: LabelKind = LabelKind.TEXT
     name: str = ""
     """Of a label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """The field stands in this order to a value of its type."""
+    """The field stands in this order to a value of its kind; numbers of both kinds compare as numbers."""
 
     field: Field
     order: str
@@ -49,8 +49,16 @@ class OneOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Has:
+    """Some item of the field's list is this text."""
+
+    field: Field
+    item: str
+
+
+@dataclass(frozen=True, slots=True)
 class Like:
-    """The field's text matches a pattern."""
+    """The field's text, or some item of its list, matches a pattern."""
 
     field: Field
     pattern: str
@@ -84,14 +92,14 @@ class AnyOf:
     parts: "tuple[Condition, ...]"
 
 
-Test: TypeAlias = Compare | OneOf | Like | Missing
+Test: TypeAlias = Compare | OneOf | Has | Like | Missing
 Condition: TypeAlias = Test | Not | AllOf | AnyOf
 
 
-def label_fields(segments: Iterable[SegmentRecord]) -> dict[str, bool]:
-    """Bring the labels of an index's segments together: one that holds text in some segment is text, as in a build."""
-    is_text: dict[str, bool] = {}
+def label_fields(segments: Iterable[SegmentRecord]) -> dict[str, LabelKind]:
+    """Bring the labels of an index's segments together: kinds are joined as in a build."""
+    kinds: dict[str, LabelKind] = {}
     for segment in segments:
         for field in segment.labels:
-            is_text[field.name] = is_text.get(field.name, False) or field.is_text
-    return is_text
+            kinds[field.name] = field.kind.joined(kinds.get(field.name, field.kind))
+    return kinds

@@ -2,6 +2,7 @@
 
     label.fine in (3, 7) and shard ~ "train-*"
     not (label.name = 'dog' or key ~ '*/draft/*') and label."taken at" is not null
+    label.price < 3.99 and label.sold = true and label.tags has 'red'
 
 In the words of a grammar (`|` or, `[ ]` may be left out, `{ }` any number of times):
 
@@ -10,28 +11,32 @@ In the words of a grammar (`|` or, `[ ]` may be left out, `{ }` any number of ti
     one        {"not"} ("(" condition ")" | test)
     test       field ("=" | "!=" | "<" | "<=" | ">" | ">=") value
              | field ["not"] "in" "(" value {"," value} ")"
+             | field ["not"] "has" string
              | field ("~" | "!~") string
              | field "is" ["not"] "null"
     field      "key" | "shard" | "label." name
     name       letters, digits and "_", or a string
-    value      whole number (int64) | string
+    value      number | string | "true" | "false"
+    number     a whole number (int64), or one with a point or an exponent (float64)
     string     '...' or "..."; the quote itself is doubled inside: 'it''s'. A backslash is a plain character.
 
 Words may be written in any case; names and text are taken as they are. docs/FILTERS.md says what each test means.
 This file knows words, not rows: `indexer/filters/evaluate.py` finds the rows.
 """
 
+import math
 import re
 from dataclasses import dataclass
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import LabelValue
+from encoder.images.labels import LabelKind, LabelValue
 from indexer.filters.expression import (
     AllOf,
     AnyOf,
     Compare,
     Condition,
     Field,
+    Has,
     LabelFields,
     Like,
     Missing,
@@ -56,7 +61,7 @@ def parse(text: str, labels: LabelFields) -> Condition:
         labels: `label_fields` of the index that is searched.
 
     Returns:
-        The condition; every field is one that the index has, every value of its field's type.
+        The condition; every field is one that the index has, every value of its field's kind.
 
     Raises:
         HashgrainError: `bad-value` with the place in the text and what was expected there.
@@ -67,7 +72,7 @@ def parse(text: str, labels: LabelFields) -> Condition:
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<string> '(?:[^']|'')*+' | "(?:[^"]|"")*+" )
-    | (?P<number> [+-]?[0-9][\w.]* )
+    | (?P<number> [+-]?\.?[0-9](?:[eE][+-]|[\w.])* )
     | (?P<label>  label\.(?: \w+ | '(?:[^']|'')*+' | "(?:[^"]|"")*+" ) )
     | (?P<word>   \w+ )
     | (?P<symbol> [=!<>~]+ | \S )
@@ -76,7 +81,30 @@ _TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _ORDERS = ("=", "!=", "<", "<=", ">", ">=")
-_EXPECTED_TEST = f"{' '.join(_ORDERS)} ~ !~, in (...), not in (...), is null or is not null"
+_EXPECTED_TEST = f"{' '.join(_ORDERS)} ~ !~, in (...), not in (...), has, is null or is not null"
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?P<point>\.[0-9]*)?|(?P<less>\.[0-9]+))(?P<exponent>[eE][+-]?[0-9]+)?")
+_HOLDS = {
+    LabelKind.BOOL: "is true or false",
+    LabelKind.INT: "holds whole numbers",
+    LabelKind.FLOAT: "holds numbers",
+    LabelKind.TEXT: "is text",
+    LabelKind.TEXTS: "holds lists of text",
+}
+_TESTS = {
+    LabelKind.BOOL: ("= != in", "= != or in"),
+    LabelKind.INT: ("= != < <= > >= in", "= != < <= > >= or in"),
+    LabelKind.FLOAT: ("= != < <= > >= in", "= != < <= > >= or in"),
+    LabelKind.TEXT: ("= != < <= > >= in ~ !~", "= != < <= > >= ~ !~ or in"),
+    LabelKind.TEXTS: ("has ~ !~", "has, ~ or !~"),
+}
+"""By kind, the tests there are, and how an error says it; each kind may be null."""
+_VALUES = {
+    LabelKind.BOOL: "true or false",
+    LabelKind.INT: "a number",
+    LabelKind.FLOAT: "a number",
+    LabelKind.TEXT: "a string in quotes",
+    LabelKind.TEXTS: "a string in quotes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +129,10 @@ class _Parser:
         self._depth = 0
 
     def whole(self) -> Condition:
+        if self._next.kind == "end":
+            raise HashgrainError(
+                Reason.BAD_VALUE, f"the filter is empty; give a condition on one of {self._fields()}, or no filter"
+            )
         condition = self._condition()
         if self._next.kind != "end":
             raise self._error("expected 'and', 'or' or the end")
@@ -137,35 +169,43 @@ class _Parser:
 
     def _test(self) -> Condition:
         field = self._field()
-        if self._next.word in _ORDERS:
-            order = self._take().text
-            return Compare(field, order, self._value(field))
-        if self._next.word in {"~", "!~"}:
-            return self._like(field)
         if self._take_if("is"):
             negated = self._take_if("not")
             self._expect("null", "null" if negated else "null or not null")
             return Not(Missing(field)) if negated else Missing(field)
-        if negated := self._take_if("not"):
-            self._expect("in", "in (...)")
-        elif not self._take_if("in"):
-            raise self._error(f"expected {_EXPECTED_TEST}")
+        negated = self._take_if("not")
+        test = self._next.word
+        if test not in ({"in", "has"} if negated else {*_ORDERS, "~", "!~", "in", "has"}):
+            raise self._error("expected in (...) or has" if negated else f"expected {_EXPECTED_TEST}")
+        there, expected = _TESTS[field.kind]
+        if test not in there.split():
+            raise self._error(f"{_what(field)} {_HOLDS[field.kind]}, which has no {test!r}; expected {expected}")
+        self._take()
+        match test:
+            case "in":
+                part: Condition = self._one_of(field)
+            case "has":
+                part = Has(field, str(self._value(field)))
+            case "~" | "!~":
+                negated, part = test == "!~", self._like(field)
+            case _:
+                part = Compare(field, test, self._value(field))
+        return Not(part) if negated else part
+
+    def _one_of(self, field: Field) -> OneOf:
         self._expect("(", "'(' and a list of values")
         values = [self._value(field)]
         while self._take_if(","):
             values.append(self._value(field))
         self._expect(")", "',' or ')'")
-        return Not(OneOf(field, tuple(values))) if negated else OneOf(field, tuple(values))
+        return OneOf(field, tuple(values))
 
-    def _like(self, field: Field) -> Condition:
-        if not field.is_text:
-            raise self._error(f"label {field.name!r} holds whole numbers, patterns are for text; expected = < > or in")
-        negated = self._take().text == "!~"
+    def _like(self, field: Field) -> Like:
         at = self._next
         pattern = str(self._value(field))
         if len(pattern) > MAX_PATTERN:
             raise self._error(f"expected a pattern of at most {MAX_PATTERN} characters, it has {len(pattern)}", at)
-        return Not(Like(field, pattern)) if negated else Like(field, pattern)
+        return Like(field, pattern)
 
     def _field(self) -> Field:
         if self._next.word in {Source.KEY, Source.SHARD}:
@@ -180,29 +220,45 @@ class _Parser:
         return Field(Source.LABEL, self._labels[name], name)
 
     def _value(self, field: Field) -> LabelValue:
-        """Take a literal of the field's type."""
-        what = f"label {field.name!r}" if field.source is Source.LABEL else f"a {field.source}"
-        if self._next.kind == "string":
-            if not field.is_text:
-                raise self._error(f"{what} holds whole numbers, this is text; expected a number without quotes")
-            return _unquoted(self._take().text)
-        if self._next.kind == "number":
-            if field.is_text:
-                raise self._error(f"{what} is text, this is a number; expected it in quotes: '{self._next.text}'")
+        """Take a literal of the field's kind."""
+        token, kind, expected = self._next, field.kind, _VALUES[field.kind]
+        if token.kind == "number" and kind.is_number:
             return self._number()
-        if self._next.text in {"'", '"'}:
+        if token.kind == "string" and kind in {LabelKind.TEXT, LabelKind.TEXTS}:
+            return _unquoted(self._take().text)
+        if token.word in {"true", "false"} and kind is LabelKind.BOOL:
+            return self._take().word == "true"
+        if token.text in {"'", '"'}:
             raise self._error(
                 "a string begins here that does not end; expected its closing quote (inside it is doubled)"
             )
-        raise self._error("expected a string in quotes" if field.is_text else "expected a whole number")
+        found = (
+            "true or false"
+            if token.word in {"true", "false"}
+            else {"string": "text", "number": "a number"}.get(token.kind)
+        )
+        if found is None:
+            raise self._error(f"expected {expected}")
+        if expected == "a string in quotes":
+            expected = f"it in quotes: '{token.text}'"
+        elif found == "text":
+            expected += " without quotes"
+        raise self._error(f"{_what(field)} {_HOLDS[kind]}, this is {found}; expected {expected}")
 
-    def _number(self) -> int:
+    def _number(self) -> int | float:
         text = self._next.text
-        if not text.lstrip("+-").isdecimal():
-            raise self._error("expected a whole number; labels are whole numbers or text")
+        if not (match := _NUMBER.fullmatch(text)):
+            raise self._error("expected a number: 3, -0.5 or 1e-3")
+        if match["point"] or match["less"] or match["exponent"]:
+            if not math.isfinite(value := float(text)):
+                raise self._error("expected a number of float64, at most 1.8e308")
+            self._take()
+            return value
         # The length first: int() takes time that grows with its square.
         if len(text) > SHOWN or not -(2**63) <= int(text) < 2**63:
-            raise self._error("expected a whole number from -2^63 to 2^63 - 1, as labels are")
+            raise self._error(
+                "expected a whole number from -2^63 to 2^63 - 1; with a point or an exponent it may be larger"
+            )
         self._take()
         return int(text)
 
@@ -232,7 +288,12 @@ class _Parser:
         at = (token or self._next).at
         rest = self._text[at : at + SHOWN] + ("..." if len(self._text) > at + SHOWN else "")
         where = f"at character {at + 1}, {rest!r}" if rest else "at its end"
-        return HashgrainError(Reason.BAD_VALUE, f"filter {self._text[:at][-SHOWN:]!r} {where}: {message}")
+        before = f" {self._text[:at][-SHOWN:]!r}" if at else ""
+        return HashgrainError(Reason.BAD_VALUE, f"filter{before} {where}: {message}")
+
+
+def _what(field: Field) -> str:
+    return f"label {field.name!r}" if field.source is Source.LABEL else f"a {field.source}"
 
 
 def spelled(name: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import Labels, LabelValue
+from encoder.images.expand import expand
+from encoder.images.labels import Labels, LabelValue, text_of
 from encoder.images.readers.formats import reader_for
-from encoder.images.shards import Shard, ShardKind
 from indexer.filters.expression import label_fields
 from indexer.index import Index
 from indexer.query import ByCode, ByImage, ByKey
@@ -55,7 +55,7 @@ def _varied(index: Index) -> set[str]:
     values = defaultdict[str, list[LabelValue]](list)
     for row in chosen.tolist():
         for name, value in index.labels(row).items():
-            values[name].append(value)
+            values[name] += value if isinstance(value, tuple) else [value]
     return {name for name, column in values.items() if 1 < len(set(column)) <= NEARLY_EVERY * len(column)}
 
 
@@ -66,23 +66,31 @@ def _any_has(queries: Sequence[Labels], name: str) -> bool:
 def shared_fields(fields: Sequence[str], query: Labels, hit: Labels) -> set[str]:
     """Return those of the compared fields that a hit has in common with its query, by the number or by its name.
 
-    A field is text in one code file and whole numbers in another where one of them holds text, so values are compared as text.
+    Lists have something in common that is an item of both. Of an image file a field may be of another kind than in the index, so
+    values are compared as text.
     """
     return {
         field
         for field in fields
         for name in (field, f"{field}_name")
-        if name in query and name in hit and str(query[name]) == str(hit[name])
+        if name in query and name in hit and not _items(query[name]).isdisjoint(_items(hit[name]))
     }
+
+
+def _items(value: LabelValue) -> set[str]:
+    return set(value) if isinstance(value, tuple) else {text_of(value)}
 
 
 def texts(labels: Labels) -> dict[str, str]:
-    """Return what is shown for each field, words first: its name where it has one; a number needs the field beside it."""
+    """Return what is shown for each field, words first: its name where it has one; anything else needs the field beside it."""
     shown = {
         field: labels.get(f"{field}_name", value) for field, value in labels.items() if _base(field, labels) == field
     }
-    in_words = {field: value for field, value in shown.items() if isinstance(value, str)}
-    return in_words | {field: f"{field} {value}" for field, value in shown.items() if field not in in_words}
+    words = {field: text_of(value) for field, value in shown.items() if isinstance(value, str | tuple)}
+    others = {field: f"{value:.6g}" if isinstance(value, float) else text_of(value) for field, value in shown.items()}
+    return {field: text for field, text in words.items() if shown[field] != ()} | {
+        field: f"{field} {text}" for field, text in others.items() if field not in words
+    }
 
 
 def _base(name: str, names: Container[str]) -> str:
@@ -107,8 +115,9 @@ def query_labels(index: Index, query: ByImage | ByKey | ByCode) -> Labels:
 
 
 def file_labels(path: Path) -> Labels:
-    """Return the labels that encoding an image file would give it: those of its sidecar, else its folder's name."""
-    path = Path(os.path.abspath(path))  # noqa: PTH100  `..` has to go, and links have to stay
-    shard = Shard("query", ShardKind.FILES, str(path.parent.parent), (f"{path.parent.name}/{path.name}",))
-    (sample,) = reader_for(shard).images()
-    return sample.labels
+    """Return the labels that encoding an image file would give it: its folder's name, and those of its sidecars."""
+    try:
+        [shard] = expand([os.path.abspath(path)])  # noqa: PTH100  `..` has to go, and links have to stay
+    except HashgrainError:
+        return {}
+    return next(reader_for(shard).images()).labels

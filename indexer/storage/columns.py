@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,7 @@ class ColumnWriter:
 
     def _write_header(self) -> None:
         self._file.seek(0)
-        descr = np.lib.format.dtype_to_descr(self._dtype)
-        header = {"descr": descr, "fortran_order": False, "shape": (self.rows, *self._row_shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        _write_header(self._file, self._dtype, (self.rows, *self._row_shape))
 
     def __enter__(self) -> Self:
         return self
@@ -40,6 +38,32 @@ class ColumnWriter:
     def __exit__(self, *_: object) -> None:
         with self._file:
             self._write_header()
+
+
+class MatrixWriter:
+    """Fills an .npy file of known shape in any order; what is not written is 0."""
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike, shape: tuple[int, int]) -> None:
+        self._file, self._dtype, self._width = path.open("wb"), np.dtype(dtype), shape[1]
+        _write_header(self._file, self._dtype, shape)
+        self._start = self._file.tell()
+        self._file.truncate(self._start + shape[0] * shape[1] * self._dtype.itemsize)
+
+    def put(self, row: int, column: int, values: npt.NDArray[Any]) -> None:
+        """Write values of a row from a column on."""
+        self._file.seek(self._start + (row * self._width + column) * self._dtype.itemsize)
+        self._file.write(np.ascontiguousarray(values, dtype=self._dtype).data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _write_header(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
 
 
 def write_column(path: Path, values: npt.NDArray[Any]) -> None:

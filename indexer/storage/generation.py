@@ -6,8 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from encoder.errors import HashgrainError, Reason
 from encoder.runtime.publish import PARTIAL, remove_unused, sha256_of, sync_file, sync_folder, write_failed
-from indexer.storage.manifest import Manifest, generations, next_generation, write_manifest, write_pointer
+from indexer.storage.manifest import (
+    Manifest,
+    check_sizes,
+    generations,
+    next_generation,
+    read_manifest,
+    write_manifest,
+    write_pointer,
+)
+from indexer.storage.segment import Segment
 
 Files = Mapping[str, tuple[int, str]]
 """Size and SHA-256 by path in a generation, as in `Manifest.files`."""
@@ -25,7 +35,7 @@ def publish_generation(index: Path, write: Callable[[Path], Manifest], known: Fi
         The name of the generation and its manifest.
 
     Raises:
-        HashgrainError: `write-failed`; then the current generation is the old one.
+        HashgrainError: `write-failed`, also when it cannot be read back; then the current generation is the old one.
     """
     name = next_generation(index)
     folder = index / (name + PARTIAL)
@@ -42,6 +52,7 @@ def publish_generation(index: Path, write: Callable[[Path], Manifest], known: Fi
         for path in folder.rglob("*"):
             sync_folder(path) if path.is_dir() else sync_file(path)
         sync_folder(folder)
+        _read_back(index, folder)
         folder.rename(index / name)
         sync_folder(index)
         write_pointer(index, name)
@@ -53,6 +64,36 @@ def publish_generation(index: Path, write: Callable[[Path], Manifest], known: Fi
         if old.name != name:
             remove_unused(old)  # one that is open may have files still to map: it goes with a later generation
     return name, manifest
+
+
+def _read_back(index: Path, folder: Path) -> None:
+    """Raise `write-failed` where what was written cannot be opened."""
+    try:
+        check_readable(folder)
+    except HashgrainError as err:
+        cause, _, _ = str(err).partition("; ")  # its remedy is for readers
+        raise HashgrainError(
+            Reason.WRITE_FAILED,
+            f"index {index} was left as it was: what was written beside it cannot be read back ({cause}); check the code files "
+            "and the disk",
+        ) from err
+
+
+def check_readable(folder: Path) -> None:
+    """Open a generation as a reader will: the manifest, all sizes, and what each file begins with.
+
+    Raises:
+        HashgrainError: `index-damaged`.
+    """
+    manifest = read_manifest(folder)
+    check_sizes(folder, manifest.files)
+    if manifest.model and manifest.files[manifest.model][1] != manifest.fingerprint:
+        raise HashgrainError(
+            Reason.INDEX_DAMAGED,
+            f"{folder / manifest.model} is not the model that made the codes; build the index again",
+        )
+    for record in manifest.segments:
+        Segment(folder, record).open_all()
 
 
 def take_over(old: Path, new: Path, files: Files) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from encoder.errors import HashgrainError, Reason, why
+from encoder.images.labels import LabelKind
+from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
 from encoder.runtime.publish import sha256_of, write_bytes
-from indexer.storage.row_table import LabelField
+from indexer.storage.labels import LabelField
 
 Value = TypeVar("Value")
 
-FORMAT, VERSION = "hashgrain-index", 2
+FORMAT, VERSION = "hashgrain-index", 3
 POINTER = "CURRENT"
 MANIFEST = "manifest.json"
 GENERATION = "gen-{:06d}"
@@ -57,6 +59,8 @@ class ShardSpan:
     kind: ShardKind
     path: str
     key_prefix: str
+    relative: str | None = None
+    """The path from the index's folder, where the shard lies beside or below it: then both may move together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,8 @@ class Manifest:
     segments: list[SegmentRecord]
     files: dict[str, tuple[int, str]]
     """Size in bytes and SHA-256 of every other file of the generation, by path in it."""
+    limits: Limits = Limits()
+    """What an image might be that was encoded, by the most generous of the code files."""
 
     @property
     def rows(self) -> int:
@@ -215,9 +221,9 @@ def _parse(content: dict[str, Any]) -> Manifest:
     if not segments or len({tuple(_bits(segment).items()) for segment in segments}) > 1:
         raise ValueError("it has no segments, or segments of different levels")
     texts = {name: _text(content[name]) for name in ("fingerprint", "precision")}
-    return Manifest(
-        **content | texts | {"model": _or_none(_inside, content["model"]), "segments": segments, "files": files}
-    )
+    limits = Limits(**{name: _count(limit) for name, limit in content.get("limits", {}).items()})
+    parsed = {"model": _or_none(_inside, content["model"]), "segments": segments, "files": files, "limits": limits}
+    return Manifest(**content | texts | parsed)
 
 
 def _level(content: dict[str, Any]) -> LevelRecord:
@@ -247,7 +253,7 @@ def _segment(content: dict[str, Any]) -> SegmentRecord:
             "name": _inside(content["name"]),
             "rows": _count(content["rows"]),
             "levels": {level: _level(content["levels"][level]) for level in Level if level in content["levels"]},
-            "labels": [LabelField(_text(record["name"]), bool(record["is_text"])) for record in content["labels"]],
+            "labels": [_label(record) for record in content["labels"]],
             "shards": [_span(record) for record in content["shards"]],
             "live": _or_none(_inside, content.get("live")),
         }
@@ -258,10 +264,15 @@ def _segment(content: dict[str, Any]) -> SegmentRecord:
     return record
 
 
+def _label(content: dict[str, Any]) -> LabelField:
+    """Read a label; format version 2 had whole numbers and text."""
+    kind = content.get("kind") or (LabelKind.TEXT if content["is_text"] else LabelKind.INT)
+    return LabelField(_text(content["name"]), LabelKind(kind))
+
+
 def _span(content: dict[str, Any]) -> ShardSpan:
-    return ShardSpan(
-        _count(content["first_row"]), ShardKind(content["kind"]), _text(content["path"]), _text(content["key_prefix"])
-    )
+    texts = (_text(content["path"]), _text(content["key_prefix"]), _or_none(_text, content.get("relative")))
+    return ShardSpan(_count(content["first_row"]), ShardKind(content["kind"]), *texts)
 
 
 def _bits(segment: SegmentRecord) -> dict[Level, int]:

@@ -2,29 +2,18 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from encoder.codes.strings import TextColumn
+from encoder.codes.label_columns import LabelColumn
 from encoder.images.labels import Labels
 from indexer.storage.columns import map_column, map_text
+from indexer.storage.labels import LabelField, LabelStore
 
 KeyHashes = npt.NDArray[np.uint64]
 """uint64[n], see `hash_keys`."""
-LabelValues: TypeAlias = TextColumn | npt.NDArray[np.int64]
-"""Strings or int64[n]; meaningless where a row lacks the label."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelField:
-    """One label over all rows of an index."""
-
-    name: str
-    is_text: bool
 
 
 def hash_keys(keys: Iterable[str]) -> KeyHashes:
@@ -39,7 +28,7 @@ class RowTable:
     Args:
         folder: of the segment.
         rows: how many there must be.
-        fields: labels by column number, as `write_rows` returned them.
+        fields: labels, as `write_rows` returned them.
     """
 
     def __init__(self, folder: Path, rows: int, fields: Sequence[LabelField]) -> None:
@@ -48,15 +37,7 @@ class RowTable:
         self.places: npt.NDArray[np.uint64] = map_column(folder / "places.npy", np.uint64, (rows, 2))
         self.sorted_hashes = map_column(folder / "keys.hashes.npy", np.uint64, (rows,))
         self._order = map_column(folder / "keys.order.npy", np.int64, (rows,))
-        self._labels: dict[str, tuple[LabelValues, npt.NDArray[np.bool_]]] = {
-            field.name: (
-                map_text(folder, name, rows)
-                if field.is_text
-                else map_column(folder / f"{name}.npy", np.int64, (rows,)),
-                map_column(folder / f"{name}.present.npy", np.bool_, (rows,)),
-            )
-            for field, name in ((field, f"label.{number:03d}") for number, field in enumerate(fields))
-        }
+        self.label_store = LabelStore(folder, rows, fields)
 
     def find(self, key: str) -> int | None:
         """Return the row of a key, by binary search over the sorted hashes; None when it is not there."""
@@ -72,11 +53,10 @@ class RowTable:
             at += 1
         return None
 
-    def label_column(self, name: str) -> tuple[LabelValues, npt.NDArray[np.bool_]] | None:
-        """Return a label's values over the rows and bool[rows], which rows have it; None where no row does."""
-        return self._labels.get(name)
+    def label_column(self, name: str) -> LabelColumn | None:
+        """Return a label over the rows; None where no row has it."""
+        return self.label_store.column(name)
 
     def labels(self, row: int) -> Labels:
         """Return the labels that a row has."""
-        present = ((name, values) for name, (values, there) in self._labels.items() if there[row])
-        return {name: values[row] if isinstance(values, TextColumn) else int(values[row]) for name, values in present}
+        return self.label_store.of_row(row)

@@ -109,6 +109,17 @@ class Segment:
         rows = self.record.rows
         return unpack(map_column(self._generation / self.record.live, np.uint8, ((rows + 7) // 8,)))[:rows]
 
+    def open_all(self) -> None:
+        """Open every file: each begins as the manifest says.
+
+        Raises:
+            HashgrainError: `index-damaged`.
+        """
+        _ = self.live
+        self.table.label_store.open_all()
+        for part in self.levels.values():
+            _ = part.flat, part.ivf, part.postings
+
     def span(self, row: int) -> ShardSpan:
         """Return the shard a row came from."""
         return self.record.shards[int(np.searchsorted(self._first_rows, row, side="right")) - 1]

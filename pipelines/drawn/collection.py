@@ -22,6 +22,8 @@ from pipelines.drawn.drawing import CANVAS, KINDS, draw_thing, hsv
 SIZE = 128
 """Side of a picture in pixels."""
 INSTANCES, VIEWS = 20, 6
+KEPT_OUT = 0.4
+"""Share of the things of each class of which no picture is trained on."""
 PER_SHARD = 500
 
 
@@ -31,6 +33,8 @@ class Picture:
 
     key: str
     labels: Labels
+    instance: int
+    """Of its class."""
     view: int
     image: Image.Image
 
@@ -48,46 +52,49 @@ def draw_collection(seed: int = 0, instances: int = INSTANCES, views: int = VIEW
                 for view in range(views):
                     key = f"{name}/{draw_class.__name__}-{instance:02d}-{view}"
                     image = _view(drawn, np.random.default_rng([seed, number, instance, view + 1]))
-                    yield Picture(key, labels, view, image)
+                    yield Picture(key, labels, instance, view, image)
                 thing += 1
             number += 1
 
 
 def draw_shards(
-    shards: Path,
-    queries: Path,
+    out: Path,
     seed: int = 0,
     instances: int = INSTANCES,
     views: int = VIEWS,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
-    """Draw the collection, keep the first view of each instance out as a query, and pack the others into tar shards.
+    """Draw the collection, and part it by things: some are trained on, of the others the first view asks for the rest.
+
+    Writes into `out`, in an order that mixes the classes: `train/*.tar`, all views of the things that are trained on;
+    `more/*.tar`, the other things without their first view; `queries/`, those first views as files. A picture is KEY.jpg
+    with its labels beside it, KEY.json.
 
     Args:
-        shards: folder of the tars, KEY.jpg and KEY.json, in an order that mixes the classes.
-        queries: folder of the pictures kept out, each with its labels beside it.
+        out: a folder.
         seed: of everything.
-        instances: things of each class.
+        instances: things of each class; of one, no picture is trained on.
         views: pictures of each thing, at least 2.
         progress: called with the pictures drawn so far, and how many there will be.
     """
     total = instances * views * sum(map(len, KINDS.values()))
-    pictures = list[Picture]()
-    for picture in draw_collection(seed, instances, views):
-        pictures.append(picture)
-        progress(len(pictures), total)
-    for picture in pictures:
-        if picture.view == 0:
-            path = queries / f"{picture.key}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_jpeg(picture.image))
-            path.with_suffix(".json").write_text(json.dumps(picture.labels))
-    shown = [picture for picture in pictures if picture.view > 0]
-    order = np.random.default_rng(seed).permutation(len(shown)).tolist()
-    shards.mkdir(parents=True, exist_ok=True)
-    for part, start in enumerate(range(0, len(order), PER_SHARD)):
-        with publish(shards / f"drawn-{part:04d}.tar") as partial:
-            _write_tar(partial, [shown[at] for at in order[start : start + PER_SHARD]])
+    parts: dict[str, list[Picture]] = {"train": [], "more": [], "queries": []}
+    trained = instances - max(1, round(KEPT_OUT * instances))
+    for number, picture in enumerate(draw_collection(seed, instances, views), start=1):
+        part = "train" if picture.instance < trained else "more" if picture.view else "queries"
+        parts[part].append(picture)
+        progress(number, total)
+    for picture in parts.pop("queries"):
+        path = out / "queries" / f"{picture.key}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_jpeg(picture.image))
+        path.with_suffix(".json").write_text(json.dumps(picture.labels))
+    for name, pictures in parts.items():
+        order = np.random.default_rng(seed).permutation(len(pictures)).tolist()
+        for number, start in enumerate(range(0, len(order), PER_SHARD)):
+            (out / name).mkdir(parents=True, exist_ok=True)
+            with publish(out / name / f"{name}-{number:04d}.tar") as partial:
+                _write_tar(partial, [pictures[at] for at in order[start : start + PER_SHARD]])
 
 
 def _write_tar(path: Path, pictures: Iterable[Picture]) -> None:

@@ -27,6 +27,7 @@ from encoder.images.readers.formats import reader_for
 from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard
 from encoder.levels import Level
+from encoder.runtime.publish import write_failed
 from encoder.vectors import unit_rows
 from pipelines.evaluation.copies import Pictures
 from pipelines.evaluation.protocols import Indices
@@ -124,9 +125,7 @@ def read_images(
                 np.stack(keeping) if keeping else np.empty((0, size, size, 3), np.uint8),
             )
     except OSError as err:
-        raise HashgrainError(
-            Reason.WRITE_FAILED, f"features could not be kept in {folder} ({err.strerror}); free space there"
-        ) from err
+        raise write_failed(f"features in {folder}", err) from err
 
 
 def standardise(features: Features, fitting: Indices) -> None:

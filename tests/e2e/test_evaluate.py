@@ -36,7 +36,9 @@ FIELDS = ("class", "kind")
 def drawn(tmp_path_factory):
     """24 test and 96 training pictures of 24 classes, and a small untrained model fitted on the latter."""
     folder = tmp_path_factory.mktemp("drawn")
-    draw_shards(folder / "train", folder / "test", instances=1, views=5)
+    draw_shards(folder, instances=1, views=5)
+    (folder / "more").rename(folder / "train")
+    (folder / "queries").rename(folder / "test")
     settings = FitSettings(
         BackboneSpec("alexnet"), NO_WEIGHTS, HashKind.PCAH, dict.fromkeys(Level, BITS), image_size=64, sample=96
     )

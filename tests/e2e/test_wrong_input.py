@@ -28,7 +28,7 @@ ERRORS = {
     "encoder fit nowhere.tar --out m.safetensors": (1, "nowhere.tar does not exist"),
     "encoder fit shards --out model.safetensors --weights none": (
         1,
-        "model.safetensors exists; choose another file, or overwrite it (--out, --overwrite)",
+        "model.safetensors exists; choose another file (--out), or replace it (--overwrite)",
     ),
     "encoder fit shards --out m.st --weights nowhere.pth": (1, "weights file nowhere.pth could not be read"),
     "encoder fit shards --out m.st --weights none --backbone resnet7": (

@@ -3,13 +3,15 @@
 import hashlib
 import stat
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
-from encoder.errors import HashgrainError, Reason, Reject
+from encoder.errors import HashgrainError, Reason, Reject, why
+from encoder.images.labels import Labels
 from encoder.images.names import escaped, folders_of, from_escaped
 from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
-from encoder.images.sidecars import MAX_SIDECAR_BYTES, SIDECARS
+from encoder.images.sidecars import MAX_SIDECAR_BYTES
 
 
 class FolderReader(ShardReader):
@@ -20,8 +22,8 @@ class FolderReader(ShardReader):
     def __iter__(self) -> Iterator[Sample]:
         """Yield every image file; the digest is one of names, sizes and contents."""
         digest = hashlib.sha256()
-        for name in self.shard.files:
-            sample = self._sample(name)
+        for name, sidecars in self._files():
+            sample = self._sample(name, sidecars)
             digest.update(f"{name}\0{sample.size}\0".encode(errors="surrogateescape"))
             digest.update(sample.data)
             self.size += sample.size
@@ -31,9 +33,8 @@ class FolderReader(ShardReader):
     def stamp(self) -> str:
         """Return a digest of names, sizes and times of modification, the sidecars' with them."""
         digest = hashlib.sha256()
-        for file in self.shard.files:
-            image = Path(self.shard.path, file)
-            for path in (image, *map(image.with_suffix, SIDECARS)):
+        for file, sidecars in self._files():
+            for path in (Path(self.shard.path, name) for name in (file, *sidecars)):
                 try:
                     status = path.stat()
                 except OSError:
@@ -58,7 +59,11 @@ class FolderReader(ShardReader):
                 Reason.SHARD_MISSING, f"image {file} could not be read: {getattr(err, 'strerror', None) or err}"
             ) from err
 
-    def _sample(self, name: str) -> Sample:
+    def _files(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield each image with its sidecars."""
+        return zip(self.shard.files, self.shard.sidecars or repeat(()), strict=False)
+
+    def _sample(self, name: str, sidecars: tuple[str, ...]) -> Sample:
         path = Path(self.shard.path, name)
         sample = Sample(self.seen, escaped(name))
         self.seen += 1
@@ -72,12 +77,21 @@ class FolderReader(ShardReader):
             if sample.size > self.limits.max_bytes:
                 return sample.rejected(Reject.TOO_LARGE, f"{sample.size:,} bytes, limit {self.limits.max_bytes:,}")
             sample.data = path.read_bytes()
-            for suffix in SIDECARS:
-                sidecar = path.with_suffix(suffix)
-                if sidecar.is_file():
-                    data = sidecar.read_bytes() if sidecar.stat().st_size <= MAX_SIDECAR_BYTES else None
-                    sample.labels |= self.labels_of(sidecar.name, data)
         except OSError as err:
             return sample.rejected(Reject.UNREADABLE, err.strerror or str(err))
-        sample.labels = {**folders_of(name), **sample.labels}
+        sample.labels = {**folders_of(name)}
+        for sidecar in sidecars:
+            sample.labels |= self._labels(Path(self.shard.path, sidecar))
         return sample
+
+    def _labels(self, sidecar: Path) -> Labels:
+        """Return the labels in a file; one that cannot be read costs them, not the image."""
+        if not sidecar.is_file():  # a FIFO would be waited for without end
+            self.bad_labels.add(sidecar.name, "not a file")
+            return {}
+        try:
+            data = sidecar.read_bytes() if sidecar.stat().st_size <= MAX_SIDECAR_BYTES else None
+        except OSError as err:
+            self.bad_labels.add(sidecar.name, why(err))
+            return {}
+        return self.labels_of(sidecar.name, data)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoder.errors import HashgrainError, Reason, Reject
@@ -10,6 +11,8 @@ from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
 from encoder.images.source import CHUNK
 from encoder.runtime.files import AHEAD, FileStatus, open_file, status_of
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 if TYPE_CHECKING:
     from encoder.images.image_table import ImageTable, Row
@@ -106,6 +109,8 @@ class ParquetReader(ShardReader):
 def has_images(path: str) -> bool:
     """Whether a Parquet file has a column of images, or is so broken that nobody knows: its damage is told when it is read.
 
+    A broken one beside a tar of its name was that tar's table.
+
     Args:
         path: of the file, or its URL.
 
@@ -118,7 +123,7 @@ def has_images(path: str) -> bool:
         with open_table(path) as table:
             return table.image is not None
     except TableError:
-        return True
+        return not any(Path(path).with_suffix(suffix).exists() for suffix in TAR_SUFFIXES)
 
 
 def _lost(path: str, row: int, size: int, why: str) -> HashgrainError:

@@ -210,11 +210,19 @@ def test_settings_out_of_range_are_refused(options):
 def test_first_of_duplicates_keeps_rows_codes_and_places_together(tmp_path, write_codes, rng):
     codes = rng.integers(0, 256, (8, 8), dtype=np.uint8)
     write_codes("a", {Level.FINE: codes[:4]}, keys=["p", "q", "r", "s"], places=[(n, 1) for n in range(4)])
-    write_codes("b", {Level.FINE: codes[4:]}, keys=["q", "t", "p", "u"], places=[(n, 1) for n in range(4, 8)])
+    write_codes(
+        "b",
+        {Level.FINE: codes[4:]},
+        keys=["q", "t", "p", "u"],
+        places=[(n, 1) for n in range(4, 8)],
+        shard_path="/elsewhere",
+    )
     files, settings = list_code_files([tmp_path / "codes"]), BuildSettings(levels=(Level.FINE,))
     with pytest.raises(HashgrainError) as caught:
         build(files, tmp_path / "index", settings)
     assert caught.value.reason is Reason.DUPLICATE_KEYS
+    said = f"2 keys stand in more than one row, first 'q' in {files[0]} and {files[1]}, of the shards /nowhere and /elsewhere"
+    assert str(caught.value).startswith(said)
     report = build(files, tmp_path / "index", replace(settings, on_duplicate=OnDuplicate.FIRST))
     assert (report.rows, report.duplicates) == (6, 2)
     index = verify(tmp_path / "index", lambda *_: None)
@@ -283,9 +291,9 @@ def test_a_newer_index_says_upgrade(built):
     path, _ = built
     folder, _ = read_current(path)
     content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(content | {"version": 3}))
+    (folder / MANIFEST).write_text(json.dumps(content | {"version": 4}))
     write_pointer(path, folder.name)
-    with pytest.raises(HashgrainError, match="version 3, this program reads 2; upgrade hashgrain"):
+    with pytest.raises(HashgrainError, match="version 4, this program reads 3; upgrade hashgrain"):
         Index(path)
 
 

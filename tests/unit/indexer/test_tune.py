@@ -70,7 +70,10 @@ def test_lists_with_fewer_rows_than_are_wanted_find_few(tmp_path, write_codes, r
 
 
 def test_lists_that_are_quicker_replace_those_there(path):
-    curves = tune(path, TuneSettings(0.95, levels=FINE, nlists=(8, 32), sample=200), {})
+    shares = []
+    settings = TuneSettings(0.95, levels=FINE, nlists=(8, 32), sample=200)
+    curves = tune(path, settings, {}, lambda share, _: shares.append(share))
+    assert shares == pytest.approx([0, 1 / 3, 2 / 3])
     assert sorted(curve.nlist for curve in curves) == [8, 32, 64]
     index = verify(path, lambda *_: None)
     part = index.segments[0].levels[Level.FINE]

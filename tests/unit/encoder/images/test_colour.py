@@ -139,7 +139,7 @@ def test_a_profile_of_a_png_that_is_large_or_too_large_costs_no_picture():
     assert decode(data).size == (96, 64)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(["RGB", "L", "CMYK"]),
     st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=6)), max_size=6),

@@ -37,6 +37,18 @@ def test_what_an_earlier_run_had_done_does_not_count_as_speed(lines):
     assert [line.rstrip() for line in resumed[:-1]] == ["training 0%", "training 80%", "training 81%, 190 s left"]
 
 
+def test_the_time_left_is_what_the_job_knows_where_it_knows(monkeypatch, capsys, terminal):
+    monkeypatch.setattr(console, "PLAIN_SECONDS", 0)
+    with console.progress("training") as advance:
+        advance(1, 10, "three", 754)
+    assert capsys.readouterr().err.splitlines()[0] == "training 10%, 754 s left  three"
+    stderr = terminal()
+    with console.progress("training") as advance:
+        advance(1, 10, "three", 754)
+        time.sleep(0.3)
+    assert "0:12:34 three" in stderr.shown()
+
+
 def test_lines_come_every_few_seconds(lines):
     assert len(lines(*[(1, 10 * step) for step in range(1, 21)])) == 4 + 1  # the last one says 100 %
 

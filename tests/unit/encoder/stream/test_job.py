@@ -15,6 +15,7 @@ from encoder.model.model_file import load_model
 from encoder.model.spec import BackboneSpec, Pooling
 from encoder.runtime.parallel import AHEAD, ordered_map
 from encoder.stream.job import encode
+from encoder.stream.report import EncodeProgress
 from encoder.stream.settings import EncodeSettings, MaxBad
 from tests.support.pictures import labelled_members, write_tar
 
@@ -157,6 +158,16 @@ def test_the_report_counts_every_image_once(model_path, tmp_path):
         )
         assert (report.seen, report.rows, report.shards, report.skipped) == (8, 5, 3, skipped)
         assert report.rejects == Counter({Reject.UNKNOWN_FORMAT: 2, Reject.EMPTY: 1})
+
+
+def test_a_shard_of_small_images_is_all_done_when_its_images_are(model_path, tmp_path):
+    """Headers and labels take more bytes of a plain tar than such images do."""
+    shard = write_tar(tmp_path / "a.tar", labelled_members(0, 40))
+    seen: list[EncodeProgress] = []
+    encode(expand([str(shard)]), model_path, tmp_path / "codes", EncodeSettings(batch=10), seen.append)
+    shares = [at.bytes / at.bytes_total for at in seen if at.images]
+    assert shares[0] == pytest.approx(0.25, abs=0.1)
+    assert 0.8 < shares[-1] <= 1
 
 
 def test_levels_and_bits_by_name():

@@ -69,6 +69,7 @@ def test_features_stand_at_their_copy_and_row(tmp_path, views):
     )
     values = made.features[Level.FINE]
     assert values.shape == (4, len(chosen), 1)
+    assert seen == sorted(seen)
     assert seen[-1] == 4 * len(chosen)
     assert not list(tmp_path.iterdir())
     if views:

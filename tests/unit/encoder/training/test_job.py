@@ -121,7 +121,7 @@ def test_a_training_that_was_cut_ends_as_if_it_had_not_been(shards, trained, tmp
 def test_a_checkpoint_of_other_settings_is_refused_and_kept(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(ZeroDivisionError):
-        run(shards, tmp_path / "model", progress=lambda at: 1 / (at.done < 100))
+        run(shards, tmp_path / "model", progress=lambda at: 1 / (at.share < 0.05))
     left = (tmp_path / f"model{CHECKPOINT}").read_bytes()
     with pytest.raises(HashgrainError, match="other images or settings") as caught:
         run(shards, tmp_path / "model", replace(SETTINGS, seed=5))

@@ -73,10 +73,10 @@ def test_an_index_that_may_not_be_read_is_not_called_damaged(index_folder, name)
 def test_a_newer_index_is_not_called_damaged(built_index):
     folder, _ = read_current(built_index)
     content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(content | {"version": 3}))
+    (folder / MANIFEST).write_text(json.dumps(content | {"version": 4}))
     write_pointer(built_index, folder.name)
     with pytest.raises(
-        HashgrainError, match="has format version 3, this program reads 2; upgrade hashgrain$"
+        HashgrainError, match="has format version 4, this program reads 3; upgrade hashgrain$"
     ) as caught:
         indexer.open(built_index)
     assert caught.value.reason is Reason.TOO_NEW

@@ -61,7 +61,7 @@ def test_nothing_is_cut_at_the_edge_of_the_canvas():
 
 def test_the_seed_decides_every_byte_of_the_files(tmp_path):
     for name in ("first", "again"):
-        draw_shards(tmp_path / name / "shards", tmp_path / name / "queries", instances=1, views=2)
+        draw_shards(tmp_path / name, instances=2, views=2)
     first, again = (
         {path.relative_to(root): path.read_bytes() for path in root.rglob("*.*") if path.is_file()}
         for root in (tmp_path / "first", tmp_path / "again")
@@ -69,22 +69,23 @@ def test_the_seed_decides_every_byte_of_the_files(tmp_path):
     assert first == again
 
 
-def test_shards_hold_all_views_but_the_queries(tmp_path):
-    draw_shards(tmp_path / "shards", tmp_path / "queries", instances=1, views=3)
-    queries = sorted(
-        path.relative_to(tmp_path / "queries").as_posix() for path in (tmp_path / "queries").rglob("*.jpg")
-    )
-    members: dict[str, bytes] = {}
-    for shard in (tmp_path / "shards").glob("*.tar"):
+def labels_in(folder):
+    """Read the labels of every picture, by its key."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.j*") if path.is_file()}
+    for shard in folder.glob("*.tar"):
         with tarfile.open(shard) as tar:
-            for member in tar:
-                file = tar.extractfile(member)
-                assert file is not None
-                members[member.name] = file.read()
-    views = [name for name in members if name.endswith(".jpg")]
-    assert len(queries) == 24
-    assert len(views) == 48
-    assert {name[-5] for name in views} == {"1", "2"}
-    for name in views:
-        labels = json.loads(members[name.replace(".jpg", ".json")])
-        assert name.startswith(f"{labels['kind_name']}/{labels['class_name']}-")
+            files |= {member.name: file.read() for member in tar if (file := tar.extractfile(member))}
+    return {name[:-4]: json.loads(files[name[:-4] + ".json"]) for name in files if name.endswith(".jpg")}
+
+
+def test_no_thing_that_asks_is_trained_on_and_all_its_other_views_are_there(tmp_path):
+    draw_shards(tmp_path, instances=5, views=3)
+    train, more, queries = (labels_in(tmp_path / name) for name in ("train", "more", "queries"))
+    assert (len(train), len(more), len(queries)) == (24 * 3 * 3, 24 * 2 * 2, 24 * 2)
+    trained, kept_out, asking = ({of["instance"] for of in part.values()} for part in (train, more, queries))
+    assert not trained & kept_out
+    assert asking == kept_out
+    assert {key[-1] for key in queries} == {"0"}
+    assert {key[-1] for key in more} == {"1", "2"}
+    for key, labels in (train | more | queries).items():
+        assert key.startswith(f"{labels['kind_name']}/{labels['class_name']}-")

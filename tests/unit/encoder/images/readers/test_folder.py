@@ -38,8 +38,8 @@ def test_the_stamp_tells_changes_of_files_and_sidecars(tmp_path):
     reader = reader_of(tmp_path)
     before = reader.stamp()
     assert reader.stamp() == before
-    (tmp_path / "a.json").write_text('{"fine": 1}')
-    labelled = reader.stamp()
+    (tmp_path / "a.jpg.JSON").write_text('{"fine": 1}')
+    labelled = reader_of(tmp_path).stamp()
     assert labelled != before
     os.utime(tmp_path / "a.jpg", ns=(1, 1))
     assert reader.stamp() not in {before, labelled}
@@ -62,3 +62,27 @@ def test_an_image_is_read_back_by_its_name(tmp_path):
     reader = reader_of(tmp_path)
     [sample] = reader.images()
     assert read_image(reader.kind, reader.shard.path, sample.key, sample.offset, sample.size) == encoded(1)
+
+
+def test_sidecars_are_found_as_people_name_them_and_a_bad_one_costs_the_labels(tmp_path):
+    for name in ("a.jpg", "b.v2.jpg", "0001.left.jpg", "0001.right.jpg", "bad.jpg", "pipe.jpg"):
+        (tmp_path / name).write_bytes(encoded(1))
+    for name in ("a.jpg.json", "b.v2.JSON", "0001.json"):
+        (tmp_path / name).write_text('\ufeff{"fine": 1}')
+    (tmp_path / "bad.json").write_text("{")
+    os.mkfifo(tmp_path / "pipe.json")
+    reader = reader_of(tmp_path)
+    labels = {sample.key: sample.labels for sample in reader}
+    assert labels == {"bad.jpg": {}, "pipe.jpg": {}} | {
+        name: {"fine": 1} for name in ("a.jpg", "b.v2.jpg", "0001.left.jpg", "0001.right.jpg")
+    }
+    assert [bad.name for bad in reader.bad_labels.first] == ["bad.json", "pipe.json"]
+
+
+def test_each_level_of_a_tree_is_a_label(tmp_path):
+    folder = tmp_path / "animals/cats"
+    folder.mkdir(parents=True)
+    (folder / "1.jpg").write_bytes(encoded(1))
+    (folder / "1.json").write_text('{"folder": "own"}')
+    [sample] = reader_of(tmp_path)
+    assert sample.labels == {"folder": "own", "folder_1": "animals", "folder_2": "cats"}

@@ -1,0 +1,89 @@
+"""An index whose shards have moved: a new generation that says where they are now; all else is taken over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from encoder.errors import HashgrainError, Reason
+from encoder.images.shards import relative_to
+from encoder.runtime.files import exists, is_url
+from encoder.runtime.publish import exclusive
+from indexer.snapshot import Snapshot
+from indexer.storage.generation import publish_generation, take_over
+from indexer.storage.manifest import Manifest, ShardSpan
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Shards at or below `old` are at or below `new` now: paths or URLs."""
+
+    old: str
+    new: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Move":
+        """Read `OLD=NEW`.
+
+        Raises:
+            HashgrainError: `bad-value`.
+        """
+        old, _, new = text.partition("=")
+        if not old or not new:
+            raise HashgrainError(
+                Reason.BAD_VALUE, f"move {text!r} is not OLD=NEW; give for example /old/photos=/new/photos"
+            )
+        return cls(*(each if is_url(each) else str(Path(each).absolute()) for each in (old, new)))
+
+    def of(self, path: str) -> str:
+        """Return where a shard is now."""
+        if path != self.old and not path.startswith(self.old.rstrip("/") + "/"):
+            return path
+        return self.new + path[len(self.old) :] if path != self.old else self.new
+
+
+@dataclass(frozen=True, slots=True)
+class RelocateReport:
+    """What was moved."""
+
+    moved: int
+    """Shards."""
+    missing: tuple[str, ...]
+    """Those that are not where they were said to be now."""
+
+
+def relocate(index: Path, moves: Sequence[Move]) -> RelocateReport:
+    """Say where the shards of an index are now; of several moves that fit a shard the first one counts.
+
+    Raises:
+        HashgrainError: `bad-value` where no shard lies where one is said to have been, `busy`, `write-failed`, `index-missing`,
+            `index-damaged`.
+    """
+    with exclusive(index):
+        opened = Snapshot(index, locked=True)
+        spans = [span for segment in opened.manifest.segments for span in segment.shards]
+        paths = {
+            span.path: next((new for move in moves if (new := move.of(span.path)) != span.path), span.path)
+            for span in spans
+        }
+        moved = {old: new for old, new in paths.items() if new != old}
+        if not moved:
+            raise HashgrainError(
+                Reason.BAD_VALUE,
+                f"no shard of {index} lies at or below {' or '.join(move.old for move in moves)}; its first one is "
+                f"{spans[0].path if spans else 'none'}",
+            )
+
+        def write(folder: Path) -> Manifest:
+            take_over(opened.folder, folder, opened.manifest.files)
+            segments = [
+                replace(segment, shards=[_moved(index, span, paths[span.path]) for span in segment.shards])
+                for segment in opened.manifest.segments
+            ]
+            return replace(opened.manifest, segments=segments)
+
+        publish_generation(index, write, opened.manifest.files)
+    return RelocateReport(len(moved), tuple(new for new in moved.values() if not exists(new)))
+
+
+def _moved(index: Path, span: ShardSpan, path: str) -> ShardSpan:
+    return span if path == span.path else replace(span, path=path, relative=relative_to(index, path))
