@@ -21,7 +21,8 @@ DEMO   ?= demo
 help: ## list these targets
 	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv and install everything there: about 7 GB (by uv if there is one, else venv and pip)
+setup: $(READY) ## make .venv, install everything there, about 7 GB (by uv if there is one, else venv and pip), and compile the scan
+	$(BIN)/indexer warm
 
 INSTALL = $(if $(UV),uv pip install --compile-bytecode --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check) --editable
 

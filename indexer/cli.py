@@ -1,4 +1,4 @@
-"""The `indexer` command: build, query, info, verify. Arguments in, one function call, lines out."""
+"""The `indexer` command: build, query, tune, info, verify, warm. Arguments in, one function call, lines out."""
 
 import json
 from dataclasses import asdict
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from encoder.errors import Reason
+from encoder.errors import HashgrainError, Reason
 from encoder.images.labels import text_of
-from encoder.levels import parse_levels
+from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
 from indexer.options import K, QueryOptions
 from indexer.query import parse_query
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from encoder.levels import Level
+    from indexer.index import Index
     from indexer.query import Answer
     from indexer.storage.manifest import LevelRecord
 
@@ -294,7 +295,13 @@ def info(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
     opened = Index(index)
     manifest = opened.manifest
     if as_json:
-        result(json.dumps({"generation": opened.folder.name, "rows": manifest.rows, **asdict(manifest)}))
+        content = {
+            "generation": opened.folder.name,
+            "rows": manifest.rows,
+            **asdict(manifest),
+            "engine": _engine(opened),
+        }
+        result(json.dumps(content))
         return
     size = sum(size for size, _ in manifest.files.values())
     result(
@@ -306,6 +313,36 @@ def info(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
         if segment.labels:
             result(f"  labels: {', '.join(f'{field.name} ({field.kind})' for field in segment.labels)}")
     result(f"model: {manifest.model or 'none; image queries need --model'}")
+    result(f"engine: {_engine(opened)}")
+
+
+@app.command()
+def warm(
+    bits: Annotated[
+        list[int] | None,
+        typer.Option(min=8, help="Bits of a code; repeatable.", show_default="those of the default levels, 64 and 128"),
+    ] = None,
+) -> None:
+    """Compile the scan for this machine and keep it, so that no process has to: in a container's image, too.
+
+    It goes to the folder that NUMBA_CACHE_DIR names, else beside the program, else to the user's cache.
+
+    Example: indexer warm --bits 64 --bits 128
+    """
+    from indexer.engines.scan.kits import compile_kit, folder_of_kernels, kits_for
+
+    if (folder := folder_of_kernels()) is None:
+        raise HashgrainError(
+            Reason.WRITE_FAILED,
+            "compiled kernels cannot be kept on disk; name a folder that can be written in NUMBA_CACHE_DIR",
+        )
+    kits = kits_for(bits or DEFAULT_BITS.values())
+    with progress("compiling") as advance:
+        for at, kit in enumerate(kits):
+            advance(at, len(kits), str(kit))
+            compile_kit(kit)
+        advance(len(kits), len(kits), "")
+    result(f"the scan is compiled and kept in {folder}")
 
 
 @app.command(no_args_is_help=True)
@@ -341,6 +378,16 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
     with progress("verifying") as advance:
         opened = run_verify(index, advance)
     result(f"{index} ({opened.folder.name}) is whole: {opened.ntotal:,} rows, {len(opened.manifest.files):,} files")
+
+
+def _engine(index: "Index") -> str:
+    """Say which engine answers a query now, and why."""
+    from indexer.engines.scan.kits import load
+
+    levels = [index.level(level) for level in index.manifest.bits]
+    if all(load(kit) for kit in {level.kit(lists=lists) for level in levels for lists in {False, level.has_lists}}):
+        return "faiss, and the scan, whose kernels are kept on disk, as soon as it is worth loading"
+    return "faiss, and the scan when it is compiled, in the background (indexer warm does it once)"
 
 
 def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:

@@ -21,19 +21,22 @@ class Index(Snapshot):
     """The current generation of an index folder, and the encoder of its queries.
 
     Any number of threads may share it. A forked process may go on with it (searches take one thread there until the scan
-    is loaded), and pickling it, as starting a process by spawn does, opens it again there.
+    is loaded). Pickling it, as starting a process by spawn does, opens the same generation again there.
 
     Args:
         path: folder of the index.
         model: model file for query images, in place of the copy in the index; has to be the one that made the codes.
         limits: what a query image may be, and an image that is shown; None: what was encoded might be.
+        pointer: as in `Snapshot`.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
 
-    def __init__(self, path: Path, model: Path | None = None, limits: Limits | None = None) -> None:
-        super().__init__(path)
+    def __init__(
+        self, path: Path, model: Path | None = None, limits: Limits | None = None, pointer: bytes | None = None
+    ) -> None:
+        super().__init__(path, pointer=pointer)
         self.limits = limits or self.manifest.limits
         self._limits = limits
         self._model = model
@@ -41,7 +44,7 @@ class Index(Snapshot):
         self._loading = ForkLock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Index, (self.path, self._model, self._limits)
+        return Index, (self.path, self._model, self._limits, self._pointer)
 
     @property
     def encoder(self) -> "ImageEncoder":

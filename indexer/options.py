@@ -5,7 +5,8 @@ from typing import TypedDict, cast
 
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, level_list, parse_level
-from indexer.settings import Combine, CombineSettings, Engine, LevelSettings, SearchSettings, named, whole
+from encoder.members import named
+from indexer.settings import Combine, CombineSettings, Engine, LevelSettings, SearchSettings, whole
 
 K = 10
 """Hits of a query that says neither k nor radius."""

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import index
-from typing import SupportsIndex, TypeVar
+from typing import SupportsIndex
 
 from encoder.errors import HashgrainError, Reason, shown
 from encoder.levels import Level
-
-Name = TypeVar("Name", bound=StrEnum)
+from encoder.members import take_names
 
 
 class IndexKind(StrEnum):
@@ -27,7 +26,7 @@ class Engine(StrEnum):
     """Who compares codes; the answers are the same."""
 
     AUTO = "auto"
-    """FAISS for the first few exact answers, the scan as soon as it is worth loading."""
+    """FAISS until the scan is worth loading and has been loaded, in the background."""
     SCAN = "scan"
     """Our own kernels over FAISS's memory."""
     FAISS = "faiss"
@@ -70,6 +69,7 @@ class BuildSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        take_names(self)
         if self.nlist is not None and self.nlist < 1:
             raise _bad("nlist", self.nlist, "a whole number from 1 on")
         if self.nlist is not None and self.kind is IndexKind.FLAT:
@@ -96,6 +96,7 @@ class SearchSettings:
     engine: Engine = Engine.AUTO
 
     def __post_init__(self) -> None:
+        take_names(self)
         if self.k is None and self.radius is None:
             raise HashgrainError(Reason.BAD_VALUE, "a search needs k or a radius")
         for name, least in (
@@ -105,7 +106,6 @@ class SearchSettings:
         ):  # numpy's integers become Python's: FAISS takes no others
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, whole(name, value, least))
-        object.__setattr__(self, "engine", named(Engine, self.engine, "engine"))
         if self.recall is not None and not 0 < self.recall <= 1:
             raise _bad("recall", self.recall, "more than 0, at most 1")
         if len(effort := self.effort) > 1:
@@ -133,6 +133,7 @@ class TuneSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        take_names(self)
         SearchSettings(self.k, recall=self.recall)
         for name, values in (("nlists", self.nlists), ("sample", (self.sample,))):
             if values and min(values) < 1:
@@ -153,6 +154,7 @@ class LevelSettings:
     """A query that is a row of the index does not find itself."""
 
     def __post_init__(self) -> None:
+        take_names(self)
         if self.rerank is not None and self.search.k is not None and self.rerank < self.search.k:
             raise _bad("rerank", self.rerank, f"at least the {self.search.k} hits that are requested")
 
@@ -187,6 +189,7 @@ class CombineSettings:
     """A query that is a row of the index does not find itself."""
 
     def __post_init__(self) -> None:
+        take_names(self)
         if not self.levels or len(set(self.levels)) < len(self.levels):
             raise _bad("levels", ",".join(self.levels), "one or more different levels")
         if self.search.k is None or self.search.radius is not None:
@@ -224,18 +227,6 @@ def whole(name: str, value: SupportsIndex, least: int) -> int:
     if number < least:
         raise HashgrainError(Reason.BAD_VALUE, f"{name} is {number}; it must be at least {least}")
     return number
-
-
-def named(kind: type[Name], value: str, what: str) -> Name:
-    """Return the member of a set of names that is called `value`.
-
-    Raises:
-        HashgrainError: `bad-value` for a name that is not one of them.
-    """
-    try:
-        return kind(value)
-    except ValueError:
-        raise _bad(what, value, f"one of {', '.join(kind)}") from None
 
 
 def _bad_effort(effort: Mapping[str, object], expected: str) -> HashgrainError:

@@ -37,15 +37,18 @@ class Snapshot:
     Args:
         path: folder of the index.
         locked: the caller holds the folder, so that nobody else removes a generation; the caller may.
+        pointer: of the generation that is to be opened, as another process had it open; None: the current one.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
 
-    def __init__(self, path: Path, *, locked: bool = False) -> None:
+    def __init__(self, path: Path, *, locked: bool = False, pointer: bytes | None = None) -> None:
         self.path = path
         with ExitStack() as stack:
-            self.folder, self.manifest, self._pointer = _current(path, stack)
+            self.folder, self.manifest, self._pointer = (
+                _current(path, stack) if pointer is None else _earlier(path, stack, pointer)
+            )
             if not locked:
                 weakref.finalize(self, stack.pop_all().close)
         self.segments = [Segment(self.folder, record) for record in self.manifest.segments]
@@ -250,6 +253,22 @@ def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest, bytes]:
         else:
             return folder, manifest, pointer
     raise AssertionError  # the loop returns or raises
+
+
+def _earlier(path: Path, stack: ExitStack, pointer: bytes) -> tuple[Path, Manifest, bytes]:
+    """Read the generation that was current when the pointer was read: it is there as long as somebody has it open."""
+    try:
+        folder, manifest = read_current(path, pointer)
+        stack.enter_context(in_use(folder))
+        check_sizes(folder, manifest.files)
+    except HashgrainError as err:
+        if _bytes_of(path / POINTER) == pointer:
+            raise
+        raise HashgrainError(
+            Reason.INDEX_MISSING,
+            f"{path} has a newer generation, and the one that this copy of an open index was made of is gone; open it anew",
+        ) from err
+    return folder, manifest, pointer
 
 
 def _bytes_of(path: Path) -> bytes:

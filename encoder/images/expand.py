@@ -20,6 +20,7 @@ from encoder.images.shards import Shard, ShardKind
 from encoder.images.sidecars import FolderSidecars
 from encoder.runtime.files import (
     AHEAD,
+    absence,
     exists,
     forget,
     is_pattern,
@@ -116,7 +117,7 @@ def _is_image(url: str) -> bool:
 
 def _paths(spec: str, found: Shards) -> Iterator[tuple[str, bool]]:
     """Resolve one spec to paths that exist, and to URLs of archives; and say whether it is a pattern, which may match anything."""
-    if not is_url(spec) and os.path.lexists(spec):
+    if not is_url(spec) and exists(spec):
         yield spec, False
     elif spec.startswith("@"):
         yield from _listed(spec[1:], found)
@@ -132,7 +133,8 @@ def _paths(spec: str, found: Shards) -> Iterator[tuple[str, bool]]:
         yield from ((match, True) for match in matches)
     else:
         raise HashgrainError(
-            Reason.SHARD_MISSING, f"{spec} does not exist; give an archive, a folder, an image or @list.txt"
+            Reason.SHARD_MISSING,
+            f"{spec} cannot be read: {absence(spec)}; give an archive, a folder, an image or @list.txt",
         )
 
 

@@ -59,6 +59,7 @@ class ShardReader(ABC):
         limits: an image of more bytes is rejected unread.
         wanted: for a sampling pass: the ordinals of the images whose bytes are wanted. Others come without bytes, a
             plain tar is not read where it can be skipped, and no digest is made.
+        labelled: for a sampling pass: whether the labels of all images are wanted; a tar's come anyway.
     """
 
     kind: ClassVar[ShardKind]
@@ -70,6 +71,7 @@ class ShardReader(ABC):
     shard: Shard
     limits: Limits = field(default_factory=Limits)
     wanted: Callable[[int], bool] | None = None
+    labelled: bool = False
     seen: int = 0
     bad_labels: BadLabels = field(default_factory=BadLabels)
     """Labels that could not be kept as they are; their images are."""

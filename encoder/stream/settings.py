@@ -8,6 +8,7 @@ from encoder.codes.rules import Rules
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import DECODE_VERSION, Limits
 from encoder.levels import Level
+from encoder.members import take_names
 from encoder.model.spec import Precision
 
 SHARE_NEEDS = 1000
@@ -94,6 +95,9 @@ class EncodeSettings:
     """Remove the code files of shards that are no longer there, also of those that were not named."""
     profile: Path | None = None
     """Where a trace of the run is written."""
+
+    def __post_init__(self) -> None:
+        take_names(self)
 
     def rules(self, labels: str = "") -> Rules:
         """Return what decides which images become rows; `labels` is the digest of a table of labels."""

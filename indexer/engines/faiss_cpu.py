@@ -18,7 +18,7 @@ from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime.locks import ForkLock
 from indexer.matches import Bounds, Matches, complete_ties, merge
-from indexer.row_mask import RowSet
+from indexer.row_mask import RowSet, in_set
 
 if TYPE_CHECKING:
     from indexer.engines.scan.extents import Lists
@@ -27,6 +27,8 @@ TRAIN_PER_LIST = 64
 """Codes per list that an IVF is trained on. Source: FAISS's k-means warns below 39 points a centroid and stops gaining
 above 256; 64 keeps the float copy of the sample small."""
 WRITE_BLOCK = 1 << 20
+WORDS_PER_THREAD = 1 << 19
+"""Words of 64 bits to compare that are worth a thread: 0.3 ms or more, of which waking it takes a tenth, more on busy cores."""
 if hasattr(os, "register_at_fork"):
     # OpenMP's threads do not survive a fork, and its next parallel loop would wait for them for ever
     os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
@@ -112,7 +114,7 @@ class FlatIndex:
         queries, selector = np.ascontiguousarray(queries), _selecting(bounds.rows)
         if not self.ntotal:
             return [merge([], None) for _ in queries]
-        with _threads_for(len(queries)):
+        with _threads_for(queries, self.ntotal):
             if bounds.radius is not None:
                 beyond = _beyond(bounds.radius, self.nbits)
                 return _ranges(self._index.range_search(queries, beyond, params=selector), bounds.k)
@@ -161,14 +163,20 @@ class IvfIndex:
 
         Args:
             queries: uint8[nq, nbits / 8].
-            bounds: k and radius.
+            bounds: k, radius and the rows that are eligible.
             nprobe: lists to probe.
         """
-        with _threads_for(len(queries)):
-            return self._search(queries, bounds, nprobe)
+        nprobe = min(nprobe, self.nlist)
+        with _threads_for(queries, self.nlist + self.ntotal * nprobe // self.nlist):
+            if bounds.rows is None:
+                return self._search(np.ascontiguousarray(queries), bounds, nprobe)
+            # FAISS's lists cannot leave rows out, and hold few: all of them are taken, of a query at a time
+            everything = Bounds(None, self.nbits if bounds.radius is None else bounds.radius)
+            starts = range(len(queries))
+            whole = [self._search(queries[start : start + 1], everything, nprobe)[0] for start in starts]
+            return [_eligible(one, bounds.rows, bounds.k) for one in whole]
 
     def _search(self, queries: Codes, bounds: Bounds, nprobe: int) -> list[Matches]:
-        queries, nprobe = np.ascontiguousarray(queries), min(nprobe, self.nlist)
         if bounds.radius is not None:
             with self.lock:  # FAISS takes nprobe of a range search from the index itself
                 self.index.nprobe = nprobe
@@ -258,17 +266,27 @@ def _beyond(radius: int, nbits: int) -> int:
 
 
 @contextmanager
-def _threads_for(queries: int) -> Iterator[None]:
-    """Let FAISS use one thread per query at most, since it gives a query to one.
+def _threads_for(queries: Codes, compared: int) -> Iterator[None]:
+    """Let FAISS use one thread per query at most, since it gives a query to one, and one for little work.
 
     Others would be woken all the same, wait on busy cores, and spin there while torch codes the next image.
+
+    Args:
+        queries: uint8[nq, code_size].
+        compared: codes that each is compared with.
     """
     most = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(min(queries, most) or 1)  # a setting of the thread that calls
+    words = compared * (queries.size + 7) // 8
+    faiss.omp_set_num_threads(max(1, min(len(queries), most, words // WORDS_PER_THREAD)))  # of the thread that calls
     try:
         yield
     finally:
         faiss.omp_set_num_threads(most)
+
+
+def _eligible(matches: Matches, rows: RowSet, k: int | None) -> Matches:
+    mask = in_set(rows, matches.rows)
+    return Matches(matches.rows[mask][:k], matches.distances[mask][:k])
 
 
 def _hits(rows: npt.NDArray[np.int64], distances: npt.NDArray[np.int32]) -> list[Matches]:

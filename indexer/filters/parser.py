@@ -15,7 +15,7 @@ In the words of a grammar (`|` or, `[ ]` may be left out, `{ }` any number of ti
              | field ("~" | "!~") string
              | field "is" ["not"] "null"
     field      "key" | "shard" | "label." name
-    name       letters, digits and "_", or a string
+    name       letters, digits and "_", with "." between them, or a string
     value      number | string | "true" | "false"
     number     a whole number (int64), or one with a point or an exponent (float64)
     string     '...' or "..."; the quote itself is doubled inside: 'it''s'. A backslash is a plain character.
@@ -73,7 +73,7 @@ _TOKEN = re.compile(
     r"""\s*(?:
       (?P<string> '(?:[^']|'')*+' | "(?:[^"]|"")*+" )
     | (?P<number> [+-]?\.?[0-9](?:[eE][+-]|[\w.])* )
-    | (?P<label>  label\.(?: \w+ | '(?:[^']|'')*+' | "(?:[^"]|"")*+" ) )
+    | (?P<label>  label\.(?: \w+ (?:\.\w+)* | '(?:[^']|'')*+' | "(?:[^"]|"")*+" ) )
     | (?P<word>   \w+ )
     | (?P<symbol> [=!<>~]+ | \S )
     | (?P<end>    \Z )
@@ -297,8 +297,8 @@ def _what(field: Field) -> str:
 
 
 def spelled(name: str) -> str:
-    """Return how a filter names a label: `label.fine`, `label."taken at"`."""
-    return f"label.{name}" if re.fullmatch(r"\w+", name) else 'label."{}"'.format(name.replace('"', '""'))
+    """Return how a filter names a label: `label.fine`, `label.exif.iso`, `label."taken at"`."""
+    return f"label.{name}" if re.fullmatch(r"\w+(?:\.\w+)*", name) else 'label."{}"'.format(name.replace('"', '""'))
 
 
 def _token(match: re.Match[str]) -> _Token:

@@ -1,6 +1,6 @@
 """Several levels searched as one: a cascade, a weighted sum of distances, or reciprocal rank fusion."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import lcm
 from typing import Any, Final
@@ -11,10 +11,13 @@ import numpy.typing as npt
 from encoder.bits import Codes, hamming
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from indexer.engines.kit import Kind, Kit
+from indexer.engines.readiness import READINESS
+from indexer.engines.sums import LARGEST_SUM, WeightedLevel, search_sums
 from indexer.matches import Bounds, Distances, Matches, Rows, without
 from indexer.row_mask import RowSet
 from indexer.search.level_index import LevelIndex
-from indexer.settings import Combine, CombineSettings, SearchSettings
+from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
 
 RRF_CONSTANT: Final = 60
 """Source: Cormack, Clarke and Buettcher, Reciprocal Rank Fusion outperforms Condorcet, SIGIR 2009."""
@@ -121,8 +124,6 @@ def _cascade(query: MultiLevelQuery) -> list[Ranked]:
 
 
 def _sum(query: MultiLevelQuery) -> list[Ranked]:
-    from indexer.engines.scan.weighted import LARGEST_SUM, search_weighted
-
     levels, weights = query.settings.levels, query.weights
     bits = [query.indexes[level].nbits for level in levels]
     # a distance as a share of its bits, times the least common multiple of all bits, is a whole number: sums are exact
@@ -140,10 +141,28 @@ def _sum(query: MultiLevelQuery) -> list[Ranked]:
     ]
     rows, codes = query.indexes[levels[0]].rows, [query.codes[level] for level in levels]
     more = 0 if query.exclude is None else 1
-    matches = search_weighted(weighted, rows, codes, Bounds(query.k + more, rows=query.rows))
+    matches = _search_sums(query.settings.search.engine, weighted, rows, codes, Bounds(query.k + more, rows=query.rows))
     if query.exclude is not None:
         matches = [without(one, row, query.k) for one, row in zip(matches, query.exclude.tolist(), strict=True)]
     return [query.ranked(at, one.rows, one.distances / largest) for at, one in enumerate(matches)]
+
+
+def _search_sums(
+    engine: Engine, levels: Sequence[WeightedLevel], rows: Sequence[int], queries: Sequence[Codes], bounds: Bounds
+) -> list[Matches]:
+    """Let numpy answer where the scan was not asked for and is not there yet, query by query."""
+    kit, matches = Kit(Kind.SUMS, 0), list[Matches]()
+    while len(matches) < len(queries[0]) and (
+        engine is Engine.FAISS or (engine is Engine.AUTO and kit not in READINESS)
+    ):
+        with READINESS.counted(kit, engine is Engine.AUTO):
+            here = slice(len(matches), len(matches) + 1)
+            matches += search_sums(levels, rows, [of_level[here] for of_level in queries], bounds)
+    if len(matches) < len(queries[0]):
+        from indexer.engines.scan.weighted import search_weighted
+
+        matches += search_weighted(levels, rows, [of_level[len(matches) :] for of_level in queries], bounds)
+    return matches
 
 
 def _rrf(query: MultiLevelQuery) -> list[Ranked]:

@@ -15,6 +15,8 @@ import numpy as np
 
 from encoder.bits import Bits, Codes
 from encoder.errors import HashgrainError, Reason
+from indexer.engines.kit import Kind, Kit, padded_words
+from indexer.engines.readiness import READINESS
 from indexer.matches import Bounds, Matches, Rows, complete_ties, merge, without
 from indexer.row_mask import RowSet, in_set, mask_of, row_set, size_of
 from indexer.settings import Engine, SearchSettings
@@ -24,16 +26,12 @@ from indexer.storage.segment import LevelPart
 if TYPE_CHECKING:
     from indexer.engines.faiss_gpu import GpuFlat
     from indexer.engines.scan.extents import Extents, Lists
-    from indexer.engines.scan.weighted import WeightedLevel
+    from indexer.engines.sums import WeightedLevel
 
-LOADING: Final = 1 << 29
-"""Words of 64 bits that FAISS compares in the time that loading the scan takes, about 0.4 s."""
-IN_LISTS: Final = 2
-"""How many times as long a word takes FAISS in inverted lists: about the same (docs/BENCHMARKS.md, 1.0 and 0.9 ns for one query of
-128 bits among 10 M), but it looks into them twice, the second time for ties."""
-LISTED: Final = LOADING // 64
-"""What a query of lists counts at least, so that the 65th is the scan's: in short lists it takes a tenth of FAISS's time (0.008 ms
-per query where FAISS takes 0.07, 480 at once among 2,400 codes)."""
+AT_ONCE: Final = 1 << 27
+"""Words of 64 bits that FAISS compares before the scan is looked for again: a tenth of a second."""
+LEAST_AT_ONCE: Final = 64
+"""Queries that FAISS gets at once, whatever they take: it gives a thread to each."""
 
 Compare = Callable[[Codes, Bounds], list[Matches]]
 """Queries and bounds to entries."""
@@ -49,7 +47,6 @@ class LevelIndex:
 
     def __init__(self, parts: Sequence[LevelPart], first_rows: Sequence[int]) -> None:
         self.parts, self._first_rows = parts, first_rows
-        self._compared = 0
         self._eligible: tuple[RowSet, RowSet] | None = None
 
     @cached_property
@@ -97,6 +94,11 @@ class LevelIndex:
         return self.parts[0].record.nbits
 
     @property
+    def has_lists(self) -> bool:
+        """Whether any segment has inverted lists."""
+        return bool(self._listed)
+
+    @property
     def rows(self) -> list[int]:
         """Rows of each segment."""
         return np.diff(self._first_rows).tolist()
@@ -112,7 +114,7 @@ class LevelIndex:
 
     def weighted(self, factor: int) -> "WeightedLevel":
         """Return the level as a part of a sum in which each bit that differs adds `factor`."""
-        from indexer.engines.scan.weighted import WeightedLevel
+        from indexer.engines.sums import WeightedLevel
 
         entries = [None if part.postings is None else part.postings.entries for part in self.parts]
         return WeightedLevel([part.flat.codes for part in self.parts], entries, factor)
@@ -173,7 +175,7 @@ class LevelIndex:
             nprobes: lists to probe in each segment that has any; None: compare every code.
         """
         entries = self._entries_of(rows)
-        compare = self._compare(len(queries), settings.engine, nprobes, entries)
+        compare = self._compare(settings.engine, nprobes)
         matches = compare(queries, Bounds(settings.k, settings.radius, entries))
         if not self._shared:
             return matches
@@ -193,19 +195,19 @@ class LevelIndex:
             complete_ties(answers, cut, search_within)
         return answers
 
-    def _compare(self, queries: int, engine: Engine, nprobes: Sequence[int] | None, entries: RowSet | None) -> Compare:
+    def _compare(self, engine: Engine, nprobes: Sequence[int] | None) -> Compare:
         """Choose how entries are found."""
-        if engine is Engine.GPU:
-            return lambda codes, bounds: self._search_gpu(codes, bounds, nprobes)
-        faiss_cannot = nprobes is not None and entries is not None
-        if engine is Engine.SCAN or (engine is Engine.AUTO and (faiss_cannot or self._worth(queries, nprobes))):
-            return lambda codes, bounds: self._search_scan(codes, bounds, nprobes)
-        if faiss_cannot:
-            raise HashgrainError(
-                Reason.BAD_VALUE,
-                "engine is faiss, whose inverted lists cannot leave rows out; take engine scan, or exact search",
-            )
-        return lambda codes, bounds: self._search_faiss(codes, bounds, nprobes)
+        search = {
+            Engine.AUTO: self._search_quickly,
+            Engine.SCAN: self._search_scan,
+            Engine.FAISS: self._search_faiss,
+            Engine.GPU: self._search_gpu,
+        }[engine]
+        return lambda codes, bounds: search(codes, bounds, nprobes)
+
+    def kit(self, *, lists: bool) -> Kit:
+        """Return the kernels that the scan needs for this level."""
+        return Kit.of(Kind.LISTS if lists else Kind.FLAT, self.nbits // 8)
 
     def _nprobes(self, settings: SearchSettings, rows: RowSet | None) -> list[int] | None:
         """Return the lists to probe in each segment that has any; None: look at every entry, if that is all or costs less."""
@@ -223,19 +225,24 @@ class LevelIndex:
             nprobes = [min(math.ceil(nprobe * more), nlist) for nprobe, (nlist, _) in zip(nprobes, sizes, strict=True)]
         return None if eligible <= self._probed(nprobes) else nprobes
 
-    def _worth(self, queries: int, nprobes: Sequence[int] | None) -> bool:
-        """Is the scan worth loading? FAISS answers until it has taken as long as that."""
-        words = (self.nbits + 63) // 64
-        if nprobes is None:
-            self._compared += queries * self._first_entries[-1] * words
-        else:
-            self._compared += queries * max(LISTED, int(IN_LISTS * self._probed(nprobes) * words))
-        return self._compared > LOADING
-
     def _probed(self, nprobes: Sequence[int]) -> float:
         """Return how many entries lie in so many lists of each segment that has any."""
         return sum(
             there * nprobe / (record.nlist or 1) for nprobe, (record, there) in zip(nprobes, self._listed, strict=True)
+        )
+
+    def _search_quickly(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
+        """Let the scan answer as soon as it is there, and FAISS until then: nobody waits for kernels."""
+        kit, matches = self.kit(lists=nprobes is not None), list[Matches]()
+        entries = self._first_entries[-1] if nprobes is None else self._probed(nprobes)
+        step = max(LEAST_AT_ONCE, int(AT_ONCE / max(1, entries * padded_words(self.nbits // 8))))
+        while len(matches) < len(queries) and kit not in READINESS:
+            with READINESS.counted(kit):
+                matches += self._search_faiss(queries[len(matches) : len(matches) + step], bounds, nprobes)
+        return (
+            matches + self._search_scan(queries[len(matches) :], bounds, nprobes)
+            if len(matches) < len(queries)
+            else matches
         )
 
     def _search_scan(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:

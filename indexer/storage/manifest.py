@@ -127,19 +127,23 @@ def next_generation(index: Path) -> str:
     return GENERATION.format(max(numbers, default=0) + 1)
 
 
-def read_current(index: Path) -> tuple[Path, Manifest]:
+def read_current(index: Path, pointer: bytes | None = None) -> tuple[Path, Manifest]:
     """Return the current generation's folder and manifest, proven to be the one the pointer was written for.
+
+    Args:
+        index: folder of the index.
+        pointer: what the pointer file held when another generation was the current one; None: what it holds.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`, `too-new`.
     """
     try:
-        pointed = (index / POINTER).read_bytes()
+        pointed = (index / POINTER).read_bytes() if pointer is None else pointer
     except (OSError, ValueError) as err:
         raise _missing(index, err) from err
     try:
-        pointer = json.loads(pointed)
-        generation, expected = str(pointer["generation"]), str(pointer["manifest_sha256"])
+        content = json.loads(pointed)
+        generation, expected = str(content["generation"]), str(content["manifest_sha256"])
     except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise _damaged(index / POINTER, f"it names no generation ({err})") from err
     if not _GENERATION.fullmatch(generation):

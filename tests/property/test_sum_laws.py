@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.engines.scan import driver as running
-from indexer.engines.scan.weighted import LARGEST_SUM, WeightedLevel, search_weighted
+from indexer.engines.scan.weighted import search_weighted
+from indexer.engines.sums import LARGEST_SUM, WeightedLevel, search_sums
 from indexer.matches import Bounds
 from indexer.row_mask import row_set
 
@@ -44,8 +45,11 @@ def test_a_sum_is_exact_up_to_the_largest_there_is_room_for(monkeypatch, words_p
     ]
     bounds = Bounds(k, rows=row_set(counts) if filtered else None)
     found = search_weighted(levels, [cut, ROWS - cut], queries, bounds)
+    by_numpy = search_sums(levels, [cut, ROWS - cut], queries, bounds)
     rows = np.flatnonzero(counts) if filtered else np.arange(ROWS)
     for at, one in enumerate(found):
+        assert by_numpy[at].rows.tolist() == one.rows.tolist()
+        assert by_numpy[at].distances.tolist() == one.distances.tolist()
         truth = sum(
             factor * np.bitwise_count(of_query[at] ^ of_level).sum(axis=1, dtype=np.int64)
             for of_query, of_level, factor in zip(queries, codes, factors, strict=True)

@@ -77,9 +77,11 @@ def suffix_of(path: str) -> str:
     return parts_of(path)[-1][len(_name(path)) - len(suffix) :]
 
 
-def reader_for(shard: Shard, limits: Limits = Limits(), wanted: Callable[[int], bool] | None = None) -> ShardReader:
+def reader_for(
+    shard: Shard, limits: Limits = Limits(), wanted: Callable[[int], bool] | None = None, *, labelled: bool = False
+) -> ShardReader:
     """Return what reads a shard; see `ShardReader`."""
-    return READERS[shard.kind](shard, limits, wanted)
+    return READERS[shard.kind](shard, limits, wanted, labelled)
 
 
 def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) -> bytes:

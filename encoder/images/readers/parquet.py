@@ -1,5 +1,6 @@
 """Parquet files with a column of images, as Hugging Face's datasets are: a row is an image, and its other columns are labels."""
 
+import glob
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,6 @@ from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
 from encoder.images.source import CHUNK
 from encoder.runtime.files import AHEAD, FileStatus, open_file, status_of
-
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 if TYPE_CHECKING:
     from encoder.images.image_table import ImageTable, Row
@@ -36,8 +35,8 @@ class ParquetReader(ShardReader):
         try:
             with open_table(self.shard.path) as table:
                 key = table.key_column()
-                for column in table.labels()[1]:
-                    self.bad_labels.add(column, "left out, a column of a type that is not a label's")
+                for column, why in table.labels()[1].items():
+                    self.bad_labels.add(column, f"column left out, {why}")
                 for group in range(len(table.groups)):
                     yield from self._group(table, group, key)
         except TableError as err:
@@ -123,7 +122,7 @@ def has_images(path: str) -> bool:
         with open_table(path) as table:
             return table.image is not None
     except TableError:
-        return not any(Path(path).with_suffix(suffix).exists() for suffix in TAR_SUFFIXES)
+        return not any(Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.tar*"))
 
 
 def _lost(path: str, row: int, size: int, why: str) -> HashgrainError:

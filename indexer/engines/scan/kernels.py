@@ -1,5 +1,7 @@
 """The inner loops of the scan, compiled by numba on first use and kept on disk. Knows addresses and bits, not indexes.
 
+Python calls an `entry`. What entries call is compiled into each of them.
+
 A code is handled as `len(width)` words of 64 bits: `width` is a tuple because the length of a tuple is known when a
 function is compiled, so each word count gets loops of its own, unrolled and vectorised (vpopcntq where the machine has
 it). Every number is uint64: signed indexes cost a wrap-around check, and mixing both kinds gives floats.
@@ -18,6 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from indexer.engines.scan.kernel_cache import KernelCache
+
 Word = np.uint64
 Words = npt.NDArray[np.uint64]
 Sizes = npt.NDArray[np.int64]
@@ -25,6 +29,8 @@ TopK = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Sizes]
 """int64[nq, k] rows and int32[nq, k] distances, and int64[nq], how many of them there are."""
 Width = tuple[int, ...]
 """A tuple as long as a code has words."""
+NJIT: Final[Any] = numba.njit
+"""Its types know fewer options than it has."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -152,11 +158,15 @@ class Piece(NamedTuple):
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile on first call, without the interpreter lock; kept on disk if there is any place for it."""
-    try:
-        return cast("Callable[P, R]", numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return cast("Callable[P, R]", numba.njit(nogil=True)(function))
+    """Compile for other compiled functions alone: what Python needs to call it is left out, and it is kept as a part of those."""
+    return cast("Callable[P, R]", NJIT(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+
+
+def entry(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile for Python on first call, to run without the interpreter lock, and keep it on disk."""
+    dispatcher = NJIT(nogil=True, no_cfunc_wrapper=True)(function)
+    dispatcher._cache = KernelCache(function)  # what `cache=True` sets
+    return cast("Callable[P, R]", dispatcher)
 
 
 def instruction(function: Callable[..., Any]) -> Callable[..., Word]:
@@ -517,7 +527,10 @@ def make_room(candidates: Candidates, query: Word) -> Candidates:
         return candidates
     keys = np.empty((candidates.keys.shape[0], 2 * candidates.keys.shape[1]), Word)
     for each in up_to(Word(len(candidates.sizes))):  # what no candidate has filled is not touched, and takes no memory
-        keys[each, : candidates.sizes[each]] = candidates.keys[each, : candidates.sizes[each]]
+        for at in up_to(
+            candidates.sizes[each]
+        ):  # an assignment of slices would compile numba's message for another length, 2 s
+            keys[each, at] = candidates.keys[each, at]
     return Candidates(
         keys, candidates.sizes, candidates.limits, candidates.tallies, candidates.within, candidates.terms
     )
@@ -534,7 +547,7 @@ def prefetch_job(extents: Words, job: Words, size: Word) -> None:
         prefetch(first + line)
 
 
-@compiled
+@entry
 def scan(plan: ScanPlan, candidates: Candidates, size: Word, width: Width) -> Candidates:
     """Compare the codes of each job with the queries that want them, and keep candidates.
 
@@ -644,7 +657,7 @@ def exclude(distances: Words, mask: Words, first_row: Word, rows: Word) -> None:
             distances[at] = ALL
 
 
-@compiled
+@entry
 def scan_weighted(plan: ScanPlan, candidates: Candidates, levels: LevelCodes) -> Candidates:
     """Compare each row of each job at several levels with the queries that want it, and keep candidates.
 
@@ -683,7 +696,7 @@ def scan_weighted(plan: ScanPlan, candidates: Candidates, levels: LevelCodes) ->
 # answers and jobs ----------------------------------------------------------------------------------------------------
 
 
-@compiled
+@entry
 def smallest(candidates: Candidates, k: Word) -> Words:
     """Return uint64[nq, k]: the smallest candidates of each query in order, ALL where there are fewer."""
     best = np.full((len(candidates.sizes), k), ALL)
@@ -692,11 +705,12 @@ def smallest(candidates: Candidates, k: Word) -> Words:
             drop(candidates, query)
         size = candidates.sizes[query]
         candidates.keys[query, :size].sort()
-        best[query, : min(size, k)] = candidates.keys[query, : min(size, k)]
+        for at in up_to(min(size, k)):
+            best[query, at] = candidates.keys[query, at]
     return best
 
 
-@compiled
+@entry
 def unpack_keys(keys: Words) -> TopK:
     """Return what uint64[nq, k] candidates say: ALL is none."""
     rows, distances = np.empty(keys.shape, np.int64), np.empty(keys.shape, np.int32)
@@ -723,7 +737,7 @@ def counting_sort(pairs: Words, extents: Word) -> Words:
     return ordered
 
 
-@compiled
+@entry
 def group_by_extent(extents: Words, probed: Words, first: Word, last: Word) -> tuple[Words, Words]:
     """Bring together the queries that want the same extent: jobs and `query_ids` of columns first:last of `probed`.
 
@@ -751,7 +765,7 @@ def group_by_extent(extents: Words, probed: Words, first: Word, last: Word) -> t
     return jobs[:count], query_ids
 
 
-@compiled
+@entry
 def no_candidates(batch: QueryBatch, ties: Word) -> Candidates:
     """Return room for candidates, none so far."""
     queries, terms = Word(len(batch.queries)), np.empty(TERMS, Word)
@@ -779,7 +793,7 @@ def scan_all(extents: Words, batch: QueryBatch, size: Word, width: Width) -> Can
     return scan(ScanPlan(extents, jobs, query_ids, batch.queries, batch.mask), no_candidates(batch, ZERO), size, width)
 
 
-@compiled
+@entry
 def top_k(extents: Words, batch: QueryBatch, size: Word, width: Width) -> TopK:
     """Return the k nearest of all codes, in one thread; extents are in row order."""
     return unpack_keys(smallest(scan_all(extents, batch, size, width), batch.k))
@@ -815,7 +829,7 @@ def select_smallest(candidates: Candidates, query: Word, first: Word, chosen: Wo
         chosen[at] = first + (chosen[at] & (ALL >> (SIXTY_FOUR - ROW_BITS)))
 
 
-@compiled
+@entry
 def nearest_lists(centroids: Words, nprobes: Words, queries: Words, farthest: Word, size: Word, width: Width) -> Words:
     """Return uint64[nq, sum of nprobes], the lists of each segment with the smallest (distance, number), the nearest first.
 
@@ -827,8 +841,11 @@ def nearest_lists(centroids: Words, nprobes: Words, queries: Words, farthest: Wo
         size: bytes of a code.
         width: as in `scan`.
     """
-    probed = np.empty((Word(len(queries)), nprobes.sum()), Word)
     column, before = ZERO, ZERO
+    for nprobe in nprobes:  # numba's own sum takes a second to compile
+        column += nprobe
+    probed = np.empty((Word(len(queries)), column), Word)
+    column = ZERO
     for segment in up_to(Word(len(centroids))):
         nprobe = nprobes[segment]
         batch = QueryBatch(queries, np.empty(0, Word), nprobe, farthest + ONE, farthest, TWO * nprobe + TWO * BLOCK)
@@ -853,7 +870,7 @@ def top_k_of_lists(members: Words, probed: Words, batch: QueryBatch, size: Word,
     return unpack_keys(smallest(candidates, batch.k))
 
 
-@compiled
+@entry
 def top_k_of_nearest_lists(
     centroids: Words, members: Words, nprobes: Words, batch: QueryBatch, size: Word, width: Width
 ) -> TopK:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from encoder.bits import Codes
+from indexer.engines.kit import padded_words
 from indexer.engines.scan.answers import answers
 from indexer.engines.scan.driver import as_query_batch, batches, clamp_k, flat_pieces, matches_of, run, threads_worth
 from indexer.engines.scan.extents import Extents, Lists
@@ -51,8 +52,8 @@ def search_lists(lists: Lists, queries: Codes, nprobes: Sequence[int], bounds: B
 
 
 def _padded(queries: Codes) -> Words:
-    """Return uint64[nq, words], padded with zeros to a power of two of words: few kernels serve all code sizes."""
-    words = 1 << ((queries.shape[1] + 7) // 8 - 1).bit_length()
+    """Return uint64[nq, words], padded with zeros."""
+    words = padded_words(queries.shape[1])
     if queries.shape[1] == 8 * words:
         return queries.copy().view(np.uint64)
     padded = np.zeros((len(queries), words), dtype=np.uint64)

@@ -1,8 +1,6 @@
 """Exact search by a weighted sum of the distances at several levels, over all rows in one pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,38 +9,14 @@ from encoder.bits import Codes
 from indexer.engines.scan.driver import as_query_batch, batches, clamp_k, flat_pieces, matches_of, run
 from indexer.engines.scan.extents import Extents, extents, flat_extents
 from indexer.engines.scan.kernels import EXTENT_FIELDS, LevelCodes, Words, scan_weighted
+from indexer.engines.sums import WeightedLevel
 from indexer.matches import Bounds, Matches
-
-LARGEST_SUM: Final = (1 << 16) - 1
-"""What a candidate has room for beside its row, see `kernels.ROW_BITS`."""
-
-
-@dataclass(frozen=True, slots=True)
-class WeightedLevel:
-    """A level of a sum."""
-
-    codes: Sequence[Codes]
-    """uint8[n, code_size] of each segment; nothing is copied."""
-    entries: Sequence[npt.NDArray[np.uint32] | None]
-    """uint32[rows] of each segment: which code is each row's; None: codes are in row order."""
-    factor: int
-    """What a bit that differs adds."""
 
 
 def search_weighted(
     levels: Sequence[WeightedLevel], rows: Sequence[int], queries: Sequence[Codes], bounds: Bounds
 ) -> list[Matches]:
-    """Return for each query the k smallest (sum, row) that count, exactly.
-
-    Args:
-        levels: at least one.
-        rows: of each segment.
-        queries: uint8[nq, code_size] for each level.
-        bounds: k, largest sum as `radius`, and the rows that count.
-
-    Returns:
-        One `Matches` a query, sums in the place of distances.
-    """
+    """Answer as `sums.search_sums` does."""
     sizes = [level.codes[0].shape[1] for level in levels]
     words = [(size + 7) // 8 for size in sizes]
     firsts = np.cumsum([0, *words])

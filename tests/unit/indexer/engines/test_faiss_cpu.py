@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from encoder.errors import HashgrainError, Reason
 from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_flat, write_ivf
 from indexer.matches import Bounds
+from indexer.row_mask import row_set
 from tests.support.oracles import nearest
 
 
@@ -100,3 +105,43 @@ def test_a_file_that_is_no_index_is_refused_in_one_line(tmp_path):
     with pytest.raises(HashgrainError, match=r"^[^\n]*bad.faiss[^\n]*build the index again$") as caught:
         FlatIndex(tmp_path / "bad.faiss")
     assert caught.value.reason is Reason.INDEX_DAMAGED
+
+
+THREADS = """
+import os, sys
+from pathlib import Path
+import faiss, numpy as np
+from indexer.engines.faiss_cpu import FlatIndex, write_flat
+from indexer.matches import Bounds
+rows, queries, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+faiss.omp_set_num_threads(2)
+codes = np.random.default_rng(0).integers(0, 256, (rows, 8), dtype=np.uint8)
+write_flat(path, 64, rows, [codes])
+index, before = FlatIndex(path), len(os.listdir("/proc/self/task"))
+index.search(codes[:queries], Bounds(3))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux, which shows a process's threads")
+@pytest.mark.parametrize(("rows", "queries", "woken"), [(3000, 64, 0), (500_000, 1, 0), (200_000, 64, 1)])
+def test_a_team_of_threads_is_woken_for_much_work_only(tmp_path, rows, queries, woken):
+    command = [sys.executable, "-c", THREADS, str(rows), str(queries), str(tmp_path / "flat")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == woken
+
+
+@settings(max_examples=100)
+@given(collections().filter(lambda c: len(c[0]) > 0), st.data())
+def test_lists_leave_out_rows_that_are_not_eligible(tmp_path, collection, data):
+    codes, queries = collection
+    counts = np.array(data.draw(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes))))
+    nlist = data.draw(st.integers(1, len(codes)))
+    write_ivf(tmp_path / "ivf.faiss", flat_of(tmp_path, codes), nlist, 0, lambda *_: None)
+    ivf, nprobe = open_ivf(tmp_path / "ivf.faiss"), data.draw(st.integers(1, nlist))
+    k, radius = data.draw(st.sampled_from([(None, 9), (3, None), (2, 12)]))
+    everything = ivf.search(queries, Bounds(None, 8 * codes.shape[1]), nprobe)
+    for whole, found in zip(everything, ivf.search(queries, Bounds(k, radius, row_set(counts)), nprobe), strict=True):
+        mask = counts[whole.rows] & (True if radius is None else whole.distances <= radius)
+        assert found.rows.tolist() == whole.rows[mask][:k].tolist()
+        assert found.distances.tolist() == whole.distances[mask][:k].tolist()

@@ -120,7 +120,11 @@ TESTS = "expected = != < <= > >= ~ !~, in (...), not in (...), has, is null or i
         ("label.fine", f"filter 'label.fine' at its end: {TESTS}"),
         ("label.fine == 3", f"filter 'label.fine ' at character 12, '== 3': {TESTS}"),
         ("label.fine <> 3", f"filter 'label.fine ' at character 12, '<> 3': {TESTS}"),
-        ("label.fine.x = 3", f"filter 'label.fine' at character 11, '.x = 3': {TESTS}"),
+        ("label.fine. = 3", f"filter 'label.fine' at character 11, '. = 3': {TESTS}"),
+        (
+            "label.fine.x = 3",
+            f"filter '' at character 1, 'label.fine.x = 3': no image has a label 'fine.x'; expected one of the fields {FIELDS}",
+        ),
         ("key 'and' key", f"filter 'key ' at character 5, \"'and' key\": {TESTS}"),
         ("label.fine =", "filter 'label.fine =' at its end: expected a number"),
         ("key = ", "filter 'key = ' at its end: expected a string in quotes"),
@@ -266,7 +270,9 @@ def test_depth_and_length_that_are_allowed_are_read():
     assert parse(" and ".join(["(key = 'a')"] * 999), {}) == AllOf((Compare(KEY, "=", "a"),) * 999)
 
 
-@pytest.mark.parametrize("name", ["fine", "taken at", 'a "b"', "größe", "3d", "", "a.b", "it's"])
+@pytest.mark.parametrize(
+    "name", ["fine", "taken at", 'a "b"', "größe", "3d", "", "a.b", "a.b.0", "a.", ".a", "a..b", "it's"]
+)
 def test_a_label_is_read_as_it_is_spelled(name):
     assert parse(f"{spelled(name)} = 1", {name: INT}) == Compare(Field(Source.LABEL, INT, name), "=", 1)
 

@@ -61,6 +61,13 @@ def test_a_field_that_is_nowhere_is_one_line(index):
         ({"fine": 3, "kind": "a"}, {"fine": 4, "kind": "a", "height": 1}, {"kind"}),
         ({"height": 1}, {"height": 1}, set()),
         ({}, {"fine": 3}, set()),
+        ({"kind": ("red", "round")}, {"kind": ("green", "round")}, {"kind"}),
+        ({"kind": ("red",)}, {"kind": ("green", "round")}, set()),
+        ({"kind": ()}, {"kind": ()}, set()),
+        ({"kind": "red"}, {"kind": ("green", "red")}, {"kind"}),
+        ({"kind": True}, {"kind": "true"}, {"kind"}),
+        ({"kind": 3.0}, {"kind": 3}, {"kind"}),
+        ({"kind": 3.5}, {"kind": 3}, set()),
     ],
 )
 def test_a_hit_shares_what_counts_by_number_or_by_name(query, hit, shared):
@@ -73,6 +80,29 @@ def test_a_name_is_shown_for_its_number_and_a_number_alone_with_its_field():
         "height": "height 2",
         "kind": "bread",
     }
+
+
+def test_each_kind_is_shown_as_people_write_it():
+    labels: Labels = {
+        "sold": True,
+        "price": 3.9900000095,
+        "tags": ("red", "round"),
+        "none": (),
+        "n": -1,
+        "far": float("inf"),
+        "e": "",
+    }
+    assert texts(labels) == {
+        "tags": "red, round", "e": "", "sold": "sold true", "price": "price 3.99", "n": "n -1", "far": "far inf",
+    }  # fmt: skip
+
+
+def test_lists_vary_by_their_items(tmp_path, write_codes):
+    tags = [("a", "b"), ("b", "c"), ("c", "a"), ("a",), (), ("b",)]
+    labels: list[Labels] = [{"tags": tag, "id": (f"{row}",), "same": ("x",)} for row, tag in enumerate(tags)]
+    write_codes("a", {Level.FUSED: np.zeros((len(labels), 1), dtype=np.uint8)}, labels=labels)
+    build(list_code_files([tmp_path / "codes"]), tmp_path / "index", BuildSettings(levels=(Level.FUSED,)))
+    assert compared_fields(Index(tmp_path / "index"), [labels[0]]) == ["tags"]
 
 
 @pytest.fixture

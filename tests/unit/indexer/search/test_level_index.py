@@ -1,11 +1,16 @@
 """A level of an index: which lists are probed under a filter, and what memory a search takes."""
 
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from indexer.engines.readiness import Readiness
 from indexer.engines.scan import driver as running
 from indexer.matches import Bounds
 from indexer.row_mask import row_set
+from indexer.search import level_index
 from indexer.settings import BuildSettings, Dedupe, Engine, IndexKind, SearchSettings
 from indexer.storage.manifest import Tuned
 from indexer.storage.segment import LevelPart
@@ -73,6 +78,66 @@ def test_one_query_with_many_answers_does_not_make_room_for_as_many_of_all(tmp_p
     queries[7] = 0
     found = index.search(queries, SearchSettings(None, 3, engine=Engine.SCAN, exact=True), None)
     assert [len(one.rows) for one in found] == [100_000 if at == 7 else 0 for at in range(500)]
+
+
+@pytest.fixture
+def readiness(monkeypatch):
+    """What a process knows that has just begun."""
+    fresh = Readiness()
+    monkeypatch.setattr(level_index, "READINESS", fresh)
+    return fresh
+
+
+@pytest.mark.parametrize("effort", [{"exact": True}, {"nprobe": 2}])
+@pytest.mark.parametrize("filtered", [True, False])
+def test_the_engine_is_chosen_by_what_is_there_and_never_waits(tmp_path, rng, monkeypatch, readiness, effort, filtered):
+    codes = two_camps(rng)
+    index, rows = lists_of(tmp_path, codes, 4), row_set(rng.random(ROWS) < 0.5) if filtered else None
+    asked = SearchSettings(10, **effort)
+    truth = index.search(codes[:70], replace(asked, engine=Engine.SCAN), rows)
+    with monkeypatch.context() as there:
+        there.setattr(index, "_search_scan", lambda *_: pytest.fail("the scan is not there yet"))
+        first = index.search(codes[:70], asked, rows)
+    readiness._ready = frozenset({index.kit(lists=True), index.kit(lists=False)})
+    monkeypatch.setattr(index, "_search_faiss", lambda *_: pytest.fail("the scan is there"))
+    for found in (first, index.search(codes[:70], asked, rows)):
+        assert [one.rows.tolist() for one in found] == [one.rows.tolist() for one in truth]
+
+
+def test_the_time_of_answers_counts_not_their_words(tmp_path, rng, readiness, monkeypatch):
+    index = lists_of(tmp_path, two_camps(rng), 4)
+    search = index._search_faiss
+
+    def search_slowly(*of):
+        time.sleep(0.02)
+        return search(*of)
+
+    monkeypatch.setattr(index, "_search_faiss", search_slowly)
+    index.search(two_camps(rng)[:1], SearchSettings(1, exact=True), None)
+    assert 0.02 <= readiness._spent[index.kit(lists=False)] < 1
+
+
+def test_a_batch_goes_over_to_the_scan_when_that_comes(tmp_path, rng, readiness, monkeypatch):
+    monkeypatch.setattr(level_index, "AT_ONCE", 1)
+    codes = two_camps(rng)
+    index = lists_of(tmp_path, codes, 4)
+    by_faiss, by_scan, faiss, scan = [], [], index._search_faiss, index._search_scan
+
+    def search_faiss(queries, *of):
+        by_faiss.append(len(queries))
+        readiness._ready = frozenset({index.kit(lists=False)}) if len(by_faiss) == 2 else frozenset()
+        return faiss(queries, *of)
+
+    def search_scan(queries, *of):
+        by_scan.append(len(queries))
+        return scan(queries, *of)
+
+    monkeypatch.setattr(index, "_search_faiss", search_faiss)
+    monkeypatch.setattr(index, "_search_scan", search_scan)
+    found = index.search(codes[:300], SearchSettings(3, exact=True), None)
+    assert (by_faiss, by_scan) == ([64, 64], [172])
+    truth = index.search(codes[:300], SearchSettings(3, exact=True, engine=Engine.FAISS), None)
+    assert [one.rows.tolist() for one in found] == [one.rows.tolist() for one in truth]
 
 
 def test_batches_are_smaller_where_distances_are_large():
