@@ -5,6 +5,7 @@ times a second. Until then FAISS answers.
 """
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - before a fork: it registers for forks, and being loaded within one it would be told of half
 import ctypes
 import gc
 import logging
