@@ -19,7 +19,7 @@ import torch
 
 from encoder.images.expand import expand
 from encoder.images.shards import Shard
-from encoder.levels import Level
+from encoder.levels import DEFAULT_LABELS, Level
 from encoder.training.dataset import read_images
 from encoder.training.job import Machine, make_learner
 from encoder.training.loop import Training
@@ -65,7 +65,7 @@ def measure(shards: list[Shard], settings: TrainSettings, rounds: int, steps: in
     rates: dict[str, list[float]] = {"training": [], "bare": []}
     with tempfile.TemporaryDirectory() as scratch:
         side = settings.image_size if not settings.area else round(1.15 * settings.image_size)
-        images = read_images(shards, side, settings.labels, Path(scratch), lambda _: None)
+        images = read_images(shards, side, settings.labels or DEFAULT_LABELS, Path(scratch), lambda _: None)
         parts = split_images(images, settings)
         learner, _, _ = make_learner(images, parts, settings, dtype)
         learner.to(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ import typer
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.names import HashKind
 from encoder.images.names import counted
-from encoder.levels import DEFAULT_LABELS, parse_bits, parse_levels
+from encoder.levels import parse_bits, parse_levels
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec, Pooling, Precision
 from encoder.runtime.console import (
@@ -75,8 +75,8 @@ Hash = Annotated[HashKind, typer.Option("--hash", help="Hash function.")]
 Label = Annotated[
     str | None,
     typer.Option(
-        help=f"Which JSON field says what is the same at a level, for {SUPERVISED}.",
-        show_default="mid=fine,coarse=coarse",
+        help=f"Which JSON field says what is the same: FIELD, or by level mid=FIELD,coarse=FIELD; for {SUPERVISED}.",
+        show_default="mid=fine,coarse=coarse, or the only one",
     ),
 ]
 Bits = Annotated[
@@ -119,7 +119,7 @@ def fit(
 ) -> None:
     """Fit a model without training: a backbone's stage features, and a hash function per level.
 
-    Most read no labels. Where one does, a level that --label does not name goes by the class (level mid).
+    Most read no labels. Where one does, a level that --label does not name goes by that of the class (level mid).
 
     Example: encoder fit 'train-*.tar' --weights resnet50.safetensors --bits 128 --image-size 160
     """
@@ -142,7 +142,7 @@ def fit(
         pooling=pooling,
         sample=sample,
         seed=seed,
-        labels=parse_label_map(label) if label else DEFAULT_LABELS,
+        labels=parse_label_map(label) if label else None,
     )
     found = expand(shards, files_per_shard)
     notice_unread(found.unread)
@@ -389,7 +389,7 @@ def _print_summary(summary: "CodesSummary") -> None:
     if summary.bad_labels:
         result(f"labels that could not be kept: {summary.bad_labels:,}, see --bad-labels")
     for path in summary.sequential:
-        result(f"compressed shard, hits are read back from the front: {path}")
+        result(f"hits are read back from the front of a compressed tar, or of a row group: {path}")
     for path, why in summary.damaged.items():
         result(f"damaged shard: {path}: {why}")
 

@@ -158,6 +158,11 @@ def _drawn(out: Path, clock: dict[str, float]) -> tuple[list[str], Path]:
 
 def _train(shards: str, model: Path, clock: dict[str, float]) -> None:
     result("2. training hash layers on a part of them, on top of the built-in network, which has only seen photos")
+    import torch
+
+    # a small network gains little by a second thread, and loses much where other programs are busy; the result is then the
+    # same with any number of cores
+    torch.set_num_threads(1)
     model.with_name(model.name + CHECKPOINT).unlink(missing_ok=True)  # of an earlier demo, which may have drawn others
     with _timed("training", clock), progress("   training") as advance:
         report = train(

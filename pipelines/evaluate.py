@@ -6,7 +6,7 @@ every level's codes and by the baselines, score -> a table, report.json, report.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ import typer
 
 from encoder.bits import Logits
 from encoder.errors import HashgrainError, Reason
-from encoder.images.classes import parse_label_map
+from encoder.images.classes import check_fields, fields_for, parse_label_map
 from encoder.levels import Level, parse_bits
 from encoder.runtime import console
 from encoder.runtime.publish import make_folder
@@ -39,7 +39,7 @@ from pipelines.evaluation.protocols import (
 )
 from pipelines.evaluation.report import Counted, Report, Row, as_table, summary, write_report
 from pipelines.evaluation.scoring import GRADED_METRICS, TIES, binary_metrics, counted, score
-from pipelines.evaluation.subject import Progress, Source, Subject, open_subject, silent
+from pipelines.evaluation.subject import Progress, Source, Subject, fields_of, open_subject, silent
 
 SHOWN = 1_000
 """Queries that are copied, at most."""
@@ -60,8 +60,8 @@ class EvaluateSettings:
     """None: the copy that stands beside the codes, if there is one."""
     test: Source = field(default_factory=Source)
     train: Source = field(default_factory=Source)
-    labels: tuple[str, ...] = ("fine", "coarse")
-    """Label fields, the finest first."""
+    labels: tuple[str, ...] = ()
+    """Label fields, the finest first; none: `fine` and `coarse` as far as the test images have them, else their only one."""
     out: Path = Path("evaluation")
     bits: tuple[int, ...] = ()
     """Lengths that label-free hash functions are fitted at, beside each level's own."""
@@ -101,6 +101,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = silent) -> Report:
             reading codes raises.
     """
     started = time.monotonic()
+    settings = replace(settings, labels=_labels(settings))
     make_folder(settings.out)
     trial = _settle(settings, progress)
     copies, health, alike = _probe(trial, progress)
@@ -126,6 +127,18 @@ def evaluate(settings: EvaluateSettings, progress: Progress = silent) -> Report:
     return report
 
 
+def _labels(settings: EvaluateSettings) -> tuple[str, ...]:
+    """Return the label fields to score by, before anything is encoded."""
+    if not settings.test.shards and not settings.test.codes:
+        return settings.labels  # what is missing then is told by whoever misses it
+    found = fields_of(settings.test)
+    check_fields(settings.labels, found)
+    labels = settings.labels or tuple(fields_for(None, found).values())
+    if not labels:
+        raise HashgrainError(Reason.FIT_IMPOSSIBLE, "the test images have no labels to score by; give some that do")
+    return labels
+
+
 def _settle(settings: EvaluateSettings, progress: Progress) -> _Trial:
     """Get the codes, refuse leaks, and only then look at an image."""
     from encoder.stream.settings import EncodeSettings
@@ -133,7 +146,8 @@ def _settle(settings: EvaluateSettings, progress: Progress) -> _Trial:
     sources = {"test": settings.test, "train": settings.train}
     how = EncodeSettings(device=settings.device, prefix_keys=settings.prefix_keys, overwrite=True)
     subject = open_subject(sources, settings.model, settings.labels, settings.out / "codes", how, progress)
-    refuse_leaks(settings.preset, subject.test, subject.train, subject.record)
+    coded = [name for name, source in (("test", settings.test), ("training", settings.train)) if source.codes]
+    refuse_leaks(settings.preset, subject.test, subject.train, subject.record, coded)
     pool = pool_of(subject.test, subject.train)
     left_out = subject.record.get("classes_left_out", ())
     given = split(settings.preset, pool, left_out, with_train=settings.with_train)
@@ -261,7 +275,13 @@ def main_command(  # noqa: PLR0913, PLR0917 - one argument an option
     train: Annotated[list[str] | None, typer.Option(help="Training shards, likewise.")] = None,
     queries: Annotated[list[Path] | None, typer.Option(help="Codes or an index, in the place of --test.")] = None,
     database: Annotated[list[Path] | None, typer.Option(help="The same in the place of --train.")] = None,
-    label: Annotated[str, typer.Option(help="Label fields: of the class, and of its kind.")] = "mid=fine,coarse=coarse",
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Label of the class: FIELD, or with that of its kind mid=FIELD,coarse=FIELD.",
+            show_default="mid=fine,coarse=coarse, or the only one",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("evaluation"),
     bits: Annotated[
         str | None, typer.Option(help="More lengths of the label-free codes (16,32).", show_default="each level's own")
@@ -278,10 +298,11 @@ def main_command(  # noqa: PLR0913, PLR0917 - one argument an option
 
     Example: python -m pipelines.evaluate full --model model.safetensors --test 'test-*.tar' --train 'train-*.tar'
     """
-    fields = parse_label_map(label)
-    if not fields.keys() & set(CLASS_LEVELS):
+    fields = parse_label_map(label) if label else {}
+    if fields and not fields.keys() & set(CLASS_LEVELS):
         raise HashgrainError(
-            Reason.BAD_VALUE, f"--label {label!r} names no class; give mid=FIELD, coarse=FIELD or both"
+            Reason.BAD_VALUE,
+            f"--label {label!r} names no class; give FIELD, mid=FIELD, coarse=FIELD or mid=FIELD,coarse=FIELD",
         )
     settings = EvaluateSettings(
         preset=preset,
@@ -305,7 +326,7 @@ def main_command(  # noqa: PLR0913, PLR0917 - one argument an option
 
 def main() -> None:
     """Run the evaluation."""
-    console.run(app, "evaluate")
+    console.run(app, "evaluate", {preset: {Reason.FIT_IMPOSSIBLE: "--label"} for preset in Preset})
 
 
 if __name__ == "__main__":

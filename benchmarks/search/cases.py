@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import faiss  # noqa: TID251 - its version is part of the results
+import faiss
 import numpy as np
 
 from benchmarks.search.codes import Codebase, Spread

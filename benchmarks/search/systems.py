@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import faiss  # noqa: TID251 - here it is a competitor
+import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -178,7 +178,7 @@ def _lance(codes: Codebase) -> System:
 
 def _lance_table(codes: Codes) -> Any:
     import lancedb
-    import pyarrow as pa  # noqa: TID251 - what LanceDB takes
+    import pyarrow as pa
 
     folder = tempfile.TemporaryDirectory()
     rows = pa.FixedSizeListArray.from_arrays(pa.array(codes.reshape(-1)), codes.shape[1])

@@ -10,16 +10,17 @@ import numpy.typing as npt
 import torch
 
 from encoder.errors import HashgrainError, Reason
+from encoder.hashing.checks import check_classes
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.methods import fit_layer
 from encoder.hashing.names import HashKind
-from encoder.images.classes import classes_of, field_of
+from encoder.images.classes import classes_of, field_of, fields_for
 from encoder.images.decode import decode_readable
 from encoder.images.labels import Labels
 from encoder.images.readers.formats import reader_for
-from encoder.images.samples import Sample, batches
+from encoder.images.samples import LateLabels, Sample, ShardReader, batches
 from encoder.images.shards import Shard
-from encoder.levels import DEFAULT_BITS, DEFAULT_LABELS, STAGE_LEVELS, Level
+from encoder.levels import DEFAULT_BITS, STAGE_LEVELS, Level
 from encoder.members import take_names
 from encoder.model.device import fast_dtype
 from encoder.model.model_file import save_model
@@ -51,8 +52,9 @@ class FitSettings:
     """Images to fit on, at most."""
     batch: int = 32
     seed: int = 0
-    labels: Mapping[Level, str] = field(default_factory=lambda: dict(DEFAULT_LABELS))
-    """The JSON field that says what is the same at a level, for a hash function that is fitted with labels."""
+    labels: Mapping[Level, str] | None = None
+    """The JSON field that says what is the same at a level, for a hash function that is fitted with labels; None: see
+    `classes.fields_for`."""
 
     def __post_init__(self) -> None:
         take_names(self)
@@ -79,6 +81,8 @@ class FitSample:
     """float32[n, channels] per stage."""
     labels: list[Labels]
     """Of the same images."""
+    fields: dict[Level, str]
+    """Of the levels that have one of their own; empty for a hash function that is fitted without."""
     rejects: int
     """Images drawn that could not be decoded."""
     damaged: dict[str, str] = field(default_factory=dict)
@@ -107,7 +111,7 @@ def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Cal
     means = {level: values.mean(axis=0) for level, values in sample.features.items()}
     units = {level: unit_rows(values - means[level]) for level, values in sample.features.items()}
     units[Level.FUSED] = np.concatenate([units[level] for level in STAGE_LEVELS], axis=1)
-    fields = {level: field_of(level, settings.labels) for level in settings.bits} if settings.kind.supervised else {}
+    fields = {level: field_of(level, sample.fields) for level in settings.bits} if settings.kind.supervised else {}
     classes = {level: classes_of(sample.labels, name) for level, name in fields.items()}
     layers = {
         level: fit_layer(
@@ -144,9 +148,10 @@ def pooled_features(
         float32[n, channels] per stage and the labels of the n images that could be decoded.
 
     Raises:
-        HashgrainError: `shard-missing`.
+        HashgrainError: `shard-missing`, `fit-impossible` without a label that is needed.
     """
-    chosen, total, damaged = _draw(shards, settings)
+    drawn = _draw(shards, settings)
+    fields = _check_labels(drawn, shards, settings) if settings.kind.supervised else {}
 
     @torch.inference_mode()
     def work(samples: list[Sample]) -> tuple[int, list[Labels], dict[Level, Features]]:
@@ -157,39 +162,93 @@ def pooled_features(
     pooled_parts: dict[Level, list[Features]] = {level: [] for level in STAGE_LEVELS}
     labels: list[Labels] = []
     done = 0
-    for seen, own, pooled in ordered_map(work, batches(_images(shards, chosen), settings.batch)):
+    for seen, own, pooled in ordered_map(work, batches(_images(shards, drawn.chosen), settings.batch)):
         done += seen
         labels += own
         for level, values in pooled.items():
             pooled_parts[level].append(values)
-        progress(done, total)
+        progress(done, drawn.total)
     features = {
         level: np.concatenate(parts) if parts else np.empty((0, 1), np.float32) for level, parts in pooled_parts.items()
     }
-    return FitSample(features, labels, done - len(labels), damaged)
+    return FitSample(features, labels, fields, done - len(labels), drawn.damaged)
 
 
-def _draw(shards: Sequence[Shard], settings: FitSettings) -> tuple[dict[int, set[int]], int, dict[str, str]]:
-    """Choose images at random: ordinals by position of their shard, how many, and the shards that are damaged."""
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Images to fit on, before any is read."""
+
+    chosen: dict[int, set[int]]
+    """Ordinals, by the position of their shard."""
+    labels: dict[int, list[Labels]]
+    """Of all images of the shards that were counted, likewise."""
+    damaged: dict[str, str]
+
+    @property
+    def total(self) -> int:
+        """Return how many are drawn."""
+        return sum(map(len, self.chosen.values()))
+
+
+def _draw(shards: Sequence[Shard], settings: FitSettings) -> _Drawn:
+    """Choose images at random."""
     rng = np.random.default_rng([settings.seed, len(Level)])
-    counts: dict[int, int] = {}
+    labels: dict[int, list[Labels]] = {}
     damaged: dict[str, str] = {}
     for position in rng.permutation(len(shards)).tolist():
-        reader = reader_for(shards[position], wanted=lambda _: False)
-        for _ in reader:
-            pass
-        counts[position] = reader.seen
+        reader = reader_for(shards[position], wanted=lambda _: False, labelled=settings.kind.supervised)
+        labels[position] = _labels_in(reader)
         if reader.damage:
             damaged[reader.shard.path] = reader.damage
-        if sum(counts.values()) >= SCAN_FACTOR * settings.sample:
+        if sum(map(len, labels.values())) >= SCAN_FACTOR * settings.sample:
             break
-    owners = np.repeat(list(counts), list(counts.values()))
-    ordinals = np.concatenate([np.arange(count) for count in counts.values()])
+    owners = np.repeat(list(labels), list(map(len, labels.values())))
+    ordinals = np.concatenate([np.arange(len(own)) for own in labels.values()])
     picked = rng.permutation(len(owners))[: settings.sample]
     chosen: dict[int, set[int]] = {}
     for owner, ordinal in zip(owners[picked].tolist(), ordinals[picked].tolist(), strict=True):
         chosen.setdefault(owner, set()).add(ordinal)
-    return chosen, len(picked), damaged
+    return _Drawn(chosen, labels, damaged)
+
+
+def _labels_in(reader: ShardReader) -> list[Labels]:
+    """Return the labels of each image of a shard, those that come late included."""
+    labels: list[Labels] = []
+    by_key: dict[str, Labels] = {}
+    for entry in reader:
+        if isinstance(entry, LateLabels):
+            by_key.get(entry.key, {}).update(entry.labels)
+        else:
+            labels.append(entry.labels)
+            by_key[entry.key] = entry.labels
+    return labels
+
+
+def _check_labels(drawn: _Drawn, shards: Sequence[Shard], settings: FitSettings) -> dict[Level, str]:
+    """Return the field of each level that has one of its own; raise before the network sees an image that lacks it."""
+    found = set[str]().union(*(own for of_shard in drawn.labels.values() for own in of_shard))
+    fields = fields_for(settings.labels, found)
+    if not fields:
+        raise HashgrainError(
+            Reason.FIT_IMPOSSIBLE,
+            f"{settings.kind} is fitted with labels and no image has any; take another hash function",
+        )
+    for name in {field_of(level, fields) for level in settings.bits}:
+        lacking = {
+            position: {ordinal for ordinal in ordinals if name not in drawn.labels[position][ordinal]}
+            for position, ordinals in drawn.chosen.items()
+        }
+        labels = [
+            drawn.labels[position][of]
+            for position, ordinals in drawn.chosen.items()
+            for of in ordinals - lacking[position]
+        ]
+        for batch in batches(_images(shards, lacking), settings.batch):
+            labels += [
+                sample.labels for sample in decode_readable(batch, settings.image_size)[0]
+            ]  # the others are rejects
+        check_classes(classes_of(labels, name), all_labelled=settings.kind.all_labelled)
+    return fields
 
 
 def _images(shards: Sequence[Shard], chosen: Mapping[int, set[int]]) -> Iterator[Sample]:

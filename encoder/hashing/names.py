@@ -20,3 +20,8 @@ class HashKind(StrEnum):
     def supervised(self) -> bool:
         """Whether the fit reads labels."""
         return self in {HashKind.KSH, HashKind.BRE, HashKind.SSH, HashKind.CCA_ITQ}
+
+    @property
+    def all_labelled(self) -> bool:
+        """Whether the fit needs a label of every image."""
+        return self.supervised and self is not HashKind.SSH

@@ -25,6 +25,27 @@ Column: TypeAlias = Any
 
 
 @dataclass(slots=True)
+class Matched:
+    """How many images had a row of a table."""
+
+    found: int = 0
+    """Images that have a row."""
+    ambiguous: int = 0
+    """Images that several rows may be of, and that have the labels of none."""
+    without: int = 0
+    """Images that have no row."""
+    first_without: str = ""
+    """Key of the first of them."""
+
+    def extend(self, others: "Matched") -> None:
+        """Count those of another process."""
+        self.found += others.found
+        self.ambiguous += others.ambiguous
+        self.without += others.without
+        self.first_without = self.first_without or others.first_without
+
+
+@dataclass(slots=True)
 class LabelTable:
     """A table of labels; `table_files.py` makes one."""
 
@@ -37,14 +58,7 @@ class LabelTable:
     """Columns that cannot be labels, and why."""
     repeated: int
     """Rows whose key an earlier row has, which counts."""
-    found: int = 0
-    """Images that have a row."""
-    ambiguous: int = 0
-    """Images that several rows may be of, and that have the labels of none."""
-    without: int = 0
-    """Images that have no row."""
-    first_without: str = ""
-    """Key of the first of them."""
+    matched: Matched = field(default_factory=Matched)
     _whole: "_Lookup" = field(init=False)
     """By keys without the ending of an image."""
     _names: "_Lookup" = field(init=False)
@@ -64,15 +78,14 @@ class LabelTable:
         """
         rows = self._rows(key)
         if not rows:
-            self.first_without = self.first_without or key
-            self.without += 1
+            self.matched.extend(Matched(without=1, first_without=key))
             return {}
         if len(rows) > 1:
-            self.ambiguous += 1
+            self.matched.ambiguous += 1
             bad.add(key, f"{self.path.name}: rows of {self._key(rows[0])!r} and {self._key(rows[1])!r} have its name")
             return {}
-        self.found += 1
-        labels, faults = flatten({name: _plain(column[rows[0]].as_py()) for name, column in self.columns.items()})
+        self.matched.found += 1
+        labels, faults = flatten({name: plain(column[rows[0]].as_py()) for name, column in self.columns.items()})
         for why in faults:
             bad.add(key, f"{self.path.name}: {why}")
         return labels
@@ -91,16 +104,19 @@ class LabelTable:
         )
         if self.repeated:
             lines.append(f"{name}: {self.repeated:,} rows repeat the key of an earlier row, which counts")
-        if self.ambiguous:
-            lines.append(f"{name}: {self.ambiguous:,} images have no labels of it, since several rows have their name")
-        if self.without and not self.found:
+        matched = self.matched
+        if matched.ambiguous:
             lines.append(
-                f"{name}: no image has a row; its keys are like {self._key(0)!r}, those of the images like {self.first_without!r}"
+                f"{name}: {matched.ambiguous:,} images have no labels of it, since several rows have their name"
+            )
+        if matched.without and not matched.found:
+            lines.append(
+                f"{name}: no image has a row; its keys are like {self._key(0)!r}, the images' like {matched.first_without!r}"
                 if len(self.keys)
                 else f"{name} has no rows"
             )
-        elif self.without:
-            lines.append(f"{name}: {self.without:,} images have no row, first {self.first_without!r}")
+        elif matched.without:
+            lines.append(f"{name}: {matched.without:,} images have no row, first {matched.first_without!r}")
         return lines
 
     def _rows(self, key: str) -> list[int]:
@@ -146,7 +162,7 @@ class _Lookup:
         return rows
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return a value of Arrow as JSON has it: times as ISO 8601, decimals as numbers."""
     match value:
         case date() | time():  # datetime is a date
@@ -154,7 +170,7 @@ def _plain(value: object) -> object:
         case Decimal():
             return float(value)
         case list():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case _:
             return value
 

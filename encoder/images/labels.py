@@ -5,6 +5,7 @@ all: whole numbers and other numbers are numbers, and every other mixture is tex
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,8 @@ LabelValue: TypeAlias = bool | int | float | str | tuple[str, ...]
 """Whole numbers are those of int64, other numbers are not NaN, texts are Unicode of at most `MAX_CHARS` characters."""
 Labels: TypeAlias = dict[str, LabelValue]
 """By field; a field without a value is not there."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 MAX_FIELDS = 1024
 """Of one image, and of one shard."""
@@ -224,6 +227,6 @@ class _Flat:
 
 def _fault_of_name(name: str) -> str | None:
     """Say why a field cannot have a name: HDF5 ends it at a NUL, and a line of a terminal at others."""
-    if any(ord(character) < 32 or ord(character) == 127 for character in name):
+    if _CONTROL.search(name):
         return "a control character in the name"
     return f"a name of more than {MAX_CHARS:,} characters" if len(name) > MAX_CHARS else None

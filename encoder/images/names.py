@@ -23,6 +23,7 @@ _OTHER_SUFFIXES = frozenset(
 )
 """Endings of what is not an image, so that a million such files are not opened to see it."""
 _SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_HIDDEN = re.compile(r"(?:^|/)(?:__MACOSX(?:/|\Z)|\.(?!\.?(?:/|\Z)))")
 _LEADING = re.compile(r"^(?:/|\./|\.\./)+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
@@ -47,13 +48,11 @@ def kind_of_name(name: str) -> NameKind:
     Args:
         name: relative to its shard or folder, POSIX style.
     """
-    parts = PurePosixPath(name).parts
-    if any(part == "__MACOSX" or (part.startswith(".") and part not in {".", ".."}) for part in parts):
+    base = name.rstrip("/").rpartition("/")[2].lower()  # a million times, for which `pathlib` takes too long
+    if _HIDDEN.search(name) or base in _SYSTEM_NAMES:
         return NameKind.SYSTEM
-    base = parts[-1] if parts else ""
-    if base.lower() in _SYSTEM_NAMES:
-        return NameKind.SYSTEM
-    suffix = PurePosixPath(base).suffix.lower()
+    dot = base.rfind(".")
+    suffix = base[dot:] if 0 < dot < len(base) - 1 else ""
     if suffix in IMAGE_SUFFIXES:
         return NameKind.IMAGE
     if suffix in LABEL_SUFFIXES:

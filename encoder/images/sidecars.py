@@ -7,17 +7,18 @@ the name up to its first dot (`0001.json` for `0001.left.jpg` and `0001.right.jp
 import codecs
 import json
 import re
+import sys
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from encoder.images.labels import BadLabels, Labels, flatten
 
 SIDECARS: Final = (".json", ".cls", ".txt")
 MAX_SIDECAR_BYTES = 1 << 20
-MAX_WAITING = 1000
-"""Sidecars of an archive kept for an image that has not come yet; one normally stands beside its image."""
+MAX_WAITING = 64 << 20
+"""Bytes of memory for sidecars of an archive whose image may yet come: about 50,000; one normally stands beside its image."""
 
 _ENCODINGS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -119,17 +120,25 @@ class FolderSidecars:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Labels of a sidecar, or of several with one stem, for images yet to come."""
+    """Labels of the sidecars with one stem, for images yet to come."""
 
-    name: str
-    labels: Labels
-    used: bool
+    names: list[str] = field(default_factory=list)
+    labels: Labels = field(default_factory=dict)
+    used: bool = False
+    nbytes: int = 500
+    """About how much memory they take, with what holds them."""
+
+    def add(self, name: str, labels: Labels) -> None:
+        """Take the labels of another one."""
+        self.names.append(name)
+        self.labels |= labels
+        self.nbytes += sum(map(sys.getsizeof, (name, labels, *labels, *labels.values())))
 
 
 class ArchiveSidecars:
     """Brings the images and sidecars of an archive together, in whatever order its members come.
 
-    It holds two hashes per image, and the labels of at most `MAX_WAITING` sidecars. Of several values of a field the last one in
+    It holds two hashes per image, and sidecars of at most `MAX_WAITING` bytes. Of several values of a field the last one in
     the archive counts; of sidecars that all came before their image, that of the most specific name.
 
     Args:
@@ -137,10 +146,13 @@ class ArchiveSidecars:
     """
 
     def __init__(self, bad: BadLabels) -> None:
+        self.texts = 0
+        """Files `.txt` without an image, known once it is closed."""
         self._bad = bad
         self._names, self._without_ending = set[int](), set[int]()
         self._up_to_dot = defaultdict[str, list[str]](list)
         self._waiting = OrderedDict[str, _Waiting]()
+        self._nbytes = 0
 
     def image(self, name: str) -> Labels:
         """Take note of an image, and return the labels of its sidecars that came before."""
@@ -150,7 +162,7 @@ class ArchiveSidecars:
         if stems[0] not in {without, name}:
             self._up_to_dot[stems[0]].append(without)
         labels: Labels = {}
-        for stem in stems:
+        for stem in stems if self._waiting else ():
             if waiting := self._waiting.get(stem):
                 waiting.used = True
                 labels |= waiting.labels
@@ -160,18 +172,20 @@ class ArchiveSidecars:
         """Take the labels of a sidecar, and keep them for images that come later.
 
         Returns:
-            The images that it belongs to and that came before, each by its name without the ending.
+            The images that it belongs to and that came before, each by its name without the ending; one whose whole name the
+            sidecar has (`IMG.jpg.json`) by that.
         """
         stem = _without_ending(name)
-        owners = [stem] if hash(stem) in self._without_ending else []
-        if hash(stem) in self._names:
-            owners.append(_without_ending(stem))
+        owners = [stem] if hash(stem) in self._without_ending or hash(stem) in self._names else []
         owners += self._up_to_dot.get(stem, ())
-        earlier = self._waiting.get(stem)
-        used = bool(owners) or (earlier.used if earlier else name.lower().endswith(".txt"))
-        self._waiting[stem] = _Waiting(name, (earlier.labels if earlier else {}) | labels, used)
-        if len(self._waiting) > MAX_WAITING:
-            self._let_go(f"no image has its name among the members up to {MAX_WAITING:,} sidecars later")
+        waiting = self._waiting.pop(stem, None) or _Waiting()
+        self._nbytes -= waiting.nbytes if waiting.names else 0
+        waiting.add(name, labels)
+        waiting.used |= bool(owners)
+        self._waiting[stem] = waiting
+        self._nbytes += waiting.nbytes
+        while self._nbytes > MAX_WAITING:
+            self._let_go(f"no image has its name within {MAX_WAITING >> 20} MiB of other labels")
         return owners
 
     def close(self) -> None:
@@ -181,8 +195,12 @@ class ArchiveSidecars:
 
     def _let_go(self, why: str) -> None:
         _, waiting = self._waiting.popitem(last=False)
-        if not waiting.used:
-            self._bad.add(waiting.name, why)
+        self._nbytes -= waiting.nbytes
+        for name in () if waiting.used else waiting.names:
+            if name.lower().endswith(".txt"):
+                self.texts += 1
+            else:
+                self._bad.add(name, why)
 
 
 def _without_ending(name: str) -> str:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Final, cast
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.label_table import Matched
 from encoder.images.shards import Shard
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.runtime.telemetry import Interval, Stage, Telemetry
 from encoder.stream.known import KnownCodes
 from encoder.stream.settings import EncodeSettings
-from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards
+from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards, labels_table
 
 PR_SET_PDEATHSIG: Final = 1
 """Source: prctl(2)."""
@@ -64,16 +65,24 @@ class _Failed:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """A process has no more to do: where its time went."""
+    """A process has no more to do: where its time went, and whose labels it found."""
 
     seconds: Counter[Stage]
     intervals: list[Interval]
+    matched: Matched
 
 
 def code_on(
-    devices: Sequence[str], shards: Sequence[Shard], work: Work, telemetry: Telemetry
+    devices: Sequence[str], shards: Sequence[Shard], work: Work, telemetry: Telemetry, matched: Matched
 ) -> Generator[BatchDone | ShardDone | Notice]:
     """Code shards on several devices, as `shard.code_shards` does on one; they come in the order in which they are done.
+
+    Args:
+        devices: their names.
+        shards: what to code.
+        work: what the processes have in common.
+        telemetry: where the time goes is written down here.
+        matched: images with a row in a table of labels are counted here.
 
     Raises:
         HashgrainError: as `code_shards`; `process-died` when a process ends without a word.
@@ -103,6 +112,7 @@ def code_on(
                         raise HashgrainError(said.reason, said.message)
                     case _Told():
                         telemetry.merge(said.seconds, said.intervals)
+                        matched.extend(said.matched)
                         processes.pop(ours).join()
                     case _:
                         yield said
@@ -132,13 +142,14 @@ def _serve(connection: Connection, work: Work) -> None:
         model = load_model(work.model)
         bits = bits_of(model.config, settings)
         encoder = ImageEncoder(model, settings.device, settings.precision, compile_for=tuple(bits), notify=notify)
-        contents = Contents(known=KnownCodes(work.donors, bits))
+        table = labels_table(settings)
+        contents = Contents(known=KnownCodes(work.donors, bits), table=table)
         for done in code_shards(encoder, shards(), work.out, settings, telemetry, contents):
             connection.send(done)
     except HashgrainError as err:
         connection.send(_Failed(err.reason, str(err)))
     else:
-        connection.send(_Told(telemetry.seconds, telemetry.intervals))
+        connection.send(_Told(telemetry.seconds, telemetry.intervals, table.matched if table else Matched()))
 
 
 def _end_with_parent() -> None:

@@ -50,7 +50,7 @@ def look_back(shards: Sequence[Shard], wanted: Wanted) -> Earlier:
     """Find out what code files of a folder are worth to a run.
 
     Raises:
-        HashgrainError: `shard-clash`, `exists`.
+        HashgrainError: `shard-clash`, `exists`; `codes-missing` or `too-new` for a file with a shard's name that is none of ours.
     """
     earlier = Earlier()
     for shard in shards:
@@ -76,8 +76,10 @@ def _of_this_run(shard: Shard, wanted: Wanted, earlier: Earlier) -> None:
     try:
         with open_codes(path) as file:
             header, reasons = file.header, Counter(row.reject for row in file.rejects())
-    except HashgrainError:
-        return  # damaged: redone
+    except HashgrainError as err:
+        if err.reason is not Reason.CODES_DAMAGED and not settings.overwrite:
+            raise  # somebody else's file, or a newer program's
+        return
     record = header.shard
     was_at = record.found_from(path.parent)
     if was_at != shard.path and not settings.overwrite and exists(was_at):

@@ -10,6 +10,7 @@ from pathlib import Path
 from encoder.codes.file import SUFFIX, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.images.duplicates import Seen, SeenCodes, seen_files
+from encoder.images.label_table import Matched
 from encoder.images.readers.formats import reader_for
 from encoder.images.shards import Shard
 from encoder.levels import Level
@@ -26,7 +27,7 @@ from encoder.stream.earlier import Earlier, Wanted, image_names, look_back
 from encoder.stream.known import KnownCodes
 from encoder.stream.report import EncodeProgress, EncodeReport
 from encoder.stream.settings import EncodeSettings, MaxBad, SkipDuplicates
-from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards
+from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards, labels_table
 
 
 def encode(
@@ -59,10 +60,12 @@ def encode(
         model = load_model(model_path)
         bits = bits_of(model.config, settings)
         _install_model(model_path, out, model.fingerprint, overwrite=settings.overwrite)
-        contents = _contents(bits, settings)
+        table = labels_table(settings)
+        contents = replace(_contents(bits, settings), table=table)
         devices = resolve_devices(settings.device)
         precision = resolve_precision(settings.precision, resolve_device(devices[0]))
-        earlier = look_back(shards, Wanted(out, model.fingerprint, bits, settings, settings.rules(), precision))
+        rules = settings.rules(table.digest if table else "")
+        earlier = look_back(shards, Wanted(out, model.fingerprint, bits, settings, rules, precision))
         before = image_names([*earlier.replaced, *earlier.superseded])
         report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), []
         for shard in shards:
@@ -80,7 +83,9 @@ def encode(
                 encoder, todo, out, settings, report.telemetry, contents
             )
         else:
-            coded = code_on(devices, todo, Work(model_path, out, settings, tuple(earlier.donors)), report.telemetry)
+            matched = table.matched if table else Matched()
+            work = Work(model_path, out, settings, tuple(earlier.donors))
+            coded = code_on(devices, todo, work, report.telemetry, matched)
         report.devices, report.threads = len(devices), len(devices) * (settings.workers or 1)
         started = time.monotonic()
         with closing(coded), watching(devices) as utilisation:
@@ -91,6 +96,9 @@ def encode(
         _remove(earlier, report, out, prune=settings.prune)
         if settings.profile:
             report.telemetry.save_trace(settings.profile)
+    if table and todo:
+        for line in table.notices():
+            notify(line)
     settings.max_bad.check(report.seen, report.bad, final=True)
     return report
 

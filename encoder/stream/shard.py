@@ -15,9 +15,12 @@ import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.codes.file import SUFFIX, CodeFileWriter, CodeHeader, Place, ShardRecord
+from encoder.codes.rules import Rules
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.decode import RejectedImage
 from encoder.images.duplicates import Seen, digest_of
+from encoder.images.label_table import LabelTable
+from encoder.images.labels import Labels
 from encoder.images.limits import Limits
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import LateLabels, Sample, ShardReader, batches
@@ -69,6 +72,8 @@ class Contents:
     """Fine codes, where near ones are skipped."""
     known: KnownCodes = field(default_factory=KnownCodes)
     """Codes that earlier runs made."""
+    table: LabelTable | None = None
+    """Labels that win over those in the shard."""
 
 
 @dataclass(eq=False, slots=True)
@@ -132,6 +137,7 @@ def code_shards(
     coded = ordered_map(
         _coder(encoder, tuple(bits), settings.limits, telemetry, contents.known), read, settings.workers
     )
+    rules = settings.rules(contents.table.digest if contents.table else "")
     for job, of_shard in groupby(coded, key=lambda batch: batch.job):
         rows: dict[int, int] = {}
         with CodeFileWriter(out, bits) as writer:
@@ -139,12 +145,25 @@ def code_shards(
                 with telemetry.span(Stage.WRITE):
                     if contents.codes:
                         _skip_near(batch, contents.codes)
-                    _write(writer, batch, rows)
+                    _write(writer, batch, rows, contents.table)
                 yield batch.done()
             with telemetry.span(Stage.WRITE):
                 writer.bad_labels.extend(job.reader.bad_labels)
-                header = writer.finish(out / f"{job.shard.name}{SUFFIX}", _header(job, encoder, out, settings))
+                header = writer.finish(out / f"{job.shard.name}{SUFFIX}", _header(job, encoder, out, rules))
             yield ShardDone(header, writer.reasons)
+
+
+def labels_table(settings: EncodeSettings) -> LabelTable | None:
+    """Read the table of labels of a run, if it has one.
+
+    Raises:
+        HashgrainError: as `table_files.read_table`.
+    """
+    if settings.labels_table is None:
+        return None
+    from encoder.images.table_files import read_table
+
+    return read_table(settings.labels_table, settings.labels_key)
 
 
 def bits_of(config: ModelConfig, settings: EncodeSettings) -> dict[Level, int]:
@@ -238,23 +257,28 @@ def _skip_near(batch: _Batch, codes: Seen) -> None:
     batch.digests = [batch.digests[number] for number in different]
 
 
-def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int]) -> None:
+def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int], table: LabelTable | None) -> None:
     """Write a batch in order; `rows` remembers where each key went, for labels that come late."""
     prefix, coded = batch.job.key_prefix, 0
+
+    def labels_of(key: str) -> Labels:
+        return table.labels(key, writer.bad_labels) if table else {}
+
     for entry in batch.entries:
         if isinstance(entry, LateLabels):
             if (row := rows.get(hash(entry.key))) is not None:
-                writer.label(row, entry.labels, prefix + entry.key)
+                writer.label(row, entry.labels | labels_of(entry.key), prefix + entry.key)
         elif entry.reject is not None:
             writer.reject(prefix + entry.key, entry.reject, entry.detail)
         else:
             bits = {level: codes[coded].tobytes() for level, codes in batch.codes.items()}
             place = Place(entry.offset, entry.size, batch.digests[coded])
-            rows[hash(entry.key)] = writer.add(prefix + entry.key, place, entry.labels, bits)
+            labels = entry.labels | labels_of(entry.key)
+            rows[hash(entry.key)] = writer.add(prefix + entry.key, place, labels, bits)
             coded += 1
 
 
-def _header(job: _Job, encoder: ImageEncoder, out: Path, settings: EncodeSettings) -> CodeHeader:
+def _header(job: _Job, encoder: ImageEncoder, out: Path, rules: Rules) -> CodeHeader:
     """Describe a shard that has been read; the writer fills counts and levels in."""
     shard, reader = job.shard, job.reader
     return CodeHeader(
@@ -276,6 +300,6 @@ def _header(job: _Job, encoder: ImageEncoder, out: Path, settings: EncodeSetting
         rows=0,
         rejects=0,
         bad_labels=0,
-        rules=settings.rules(),
+        rules=rules,
         skipped=dict(reader.skipped),
     )

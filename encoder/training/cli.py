@@ -39,7 +39,10 @@ def train(
     small_stem: Annotated[bool, typer.Option("--small-stem", help="3x3 stem, no pooling: for tiny pictures.")] = False,
     label: Annotated[
         str | None,
-        typer.Option(help="Which JSON field says what is the same at a level.", show_default="mid=fine,coarse=coarse"),
+        typer.Option(
+            help="Which JSON field says what is the same: FIELD, or by level mid=FIELD,coarse=FIELD.",
+            show_default="mid=fine,coarse=coarse, or the only one",
+        ),
     ] = None,
     loss: Annotated[
         str | None,
@@ -92,7 +95,7 @@ def train(
         backbone=BackboneSpec(backbone or settings.backbone.name, small_stem),
         weights=weights or settings.weights,
         image_size=image_size or settings.image_size,
-        labels=parse_label_map(label) if label else settings.labels,
+        labels=parse_label_map(label) if label else None,
         losses={**settings.losses, **_losses(loss)},
         batch=batch or settings.batch,
         held_out=held_out,

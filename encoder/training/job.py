@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.classes import fields_for, fields_in
 from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.model.device import resolve_device, resolve_precision
@@ -108,7 +109,9 @@ def train(
                 f"give a multiple of {CHUNK * processes}",
             )
         side = round(settings.image_size * MARGIN) if settings.area else settings.image_size
-        images = read_images(shards, side, settings.labels, out.parent, reading)
+        settings = replace(settings, labels=fields_for(settings.labels, fields_in(shards)))
+        _check_labelled(settings)
+        images = read_images(shards, side, settings.labels or {}, out.parent, reading)
         parts = split_images(images, settings)
         learner, spec, origin = make_learner(images, parts, settings, dtype)
         if processes > 1:
@@ -163,18 +166,24 @@ def revision() -> str:
     return f"{version('hashgrain')}+{commit}"
 
 
+def _check_labelled(settings: TrainSettings) -> None:
+    """Refuse a loss that reads labels where there are none, before an image is decoded."""
+    for level in settings.bits:
+        kind = settings.losses.get(level, LossKind.ORTHOHASH)
+        if not settings.labels and kind is not LossKind.CONTRASTIVE_VIEWS:
+            raise HashgrainError(
+                Reason.FIT_IMPOSSIBLE,
+                f"level {level} is to learn by {kind}, but the images have no labels; give them some, or the level the loss "
+                f"{LossKind.CONTRASTIVE_VIEWS}",
+            )
+
+
 def _criteria(settings: TrainSettings, parts: Parts) -> dict[Level, Criterion]:
     criteria: dict[Level, Criterion] = {}
     for number, (level, nbits) in enumerate(settings.bits.items()):
         kind = settings.losses.get(level, LossKind.ORTHOHASH)
         if kind is LossKind.CONTRASTIVE_VIEWS:
             continue
-        if level not in parts.classes:
-            raise HashgrainError(
-                Reason.FIT_IMPOSSIBLE,
-                f"level {level} is to learn by {kind} but has no labels; name a field for it, or "
-                f"the loss {LossKind.CONTRASTIVE_VIEWS}",
-            )
         rng = np.random.default_rng([settings.seed, 3, number])
         kinds = parts.kinds() if level is Level.FUSED and settings.nested else None
         nclasses = len(parts.names[level])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from encoder.levels import DEFAULT_LABELS, Level
+from encoder.levels import Level
 from encoder.members import take_names
 from encoder.model.spec import BackboneSpec, Pooling
 from encoder.training.losses.names import LossKind
@@ -45,8 +45,9 @@ class TrainSettings:
     losses: Mapping[Level, LossKind] = field(default_factory=dict)
     weight: Mapping[Level, float] = field(default_factory=dict)
     """Of each level's loss in the sum; 1 where nothing is said."""
-    labels: Mapping[Level, str] = field(default_factory=lambda: dict(DEFAULT_LABELS))
-    """Which JSON field says what is the same at a level."""
+    labels: Mapping[Level, str] | None = None
+    """Which JSON field says what is the same at a level; None: see `classes.fields_for`. A level without one of its own goes
+    by that of the class (level mid), else by the first there is."""
     nested: bool = True
     """Fused class codes share bits among classes of one kind."""
     standardise: bool = True

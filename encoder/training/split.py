@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.classes import class_indices
+from encoder.images.classes import class_indices, speaker_of
 from encoder.levels import Level
 from encoder.training.dataset import Indices, TrainingImages
 from encoder.training.settings import TrainSettings
@@ -38,15 +38,14 @@ class Parts:
 def split_images(images: TrainingImages, settings: TrainSettings) -> Parts:
     """Split the images by the seed.
 
-    The fused level asks for the class within the kind, so without labels of its own it has the finest of theirs.
+    A level without labels of its own goes by those of the class (level mid), else by the first there are.
 
     Raises:
         HashgrainError: `fit-impossible` when classes are to be left out and there are none.
     """
     numbered = {level: class_indices(values) for level, values in images.labels.items()}
-    finest = next((level for level in (Level.FUSED, Level.MID, Level.COARSE) if level in numbered), None)
-    if finest is not None:
-        numbered[Level.FUSED] = numbered[finest]
+    if numbered:
+        numbered = {level: numbered[speaker_of(level, numbered)] for level in Level}
     rows, left_out = np.arange(len(images)), list[str]()
     if settings.classes_left_out:
         if Level.FUSED not in numbered:

@@ -13,7 +13,7 @@ from encoder.training.settings import Phase, TrainSettings
 LABELS: Mapping[Level, str] = {Level.FINE: "instance", Level.MID: "class", Level.COARSE: "kind"}
 """The label of each level's own question; the fused level has all of them to answer."""
 EPOCHS = 15
-"""Over the drawn pictures: a minute on two cores."""
+"""Over the drawn pictures: a minute of one core."""
 
 
 def lesson() -> TrainSettings:

@@ -1,7 +1,7 @@
 """Queries and database: the protocols by name, and the checks that refuse a leak."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ Indices = npt.NDArray[np.int64]
 
 DISJOINT = "give disjoint splits"
 STARTS_OVER = "where keys start over in every shard"
+ENCODE_AGAIN = f"{STARTS_OVER}, encode again with `encoder encode --prefix-keys` (and build an index again)"
 
 
 class Preset(StrEnum):
@@ -135,13 +136,16 @@ def split(preset: Preset, pool: Pool, left_out: Sequence[str], *, with_train: bo
     return Split(queries, database, np.arange(len(queries)) if protocol.leave_one_out else None, fitting)
 
 
-def refuse_leaks(preset: Preset, test: Part, train: Part | None, record: Mapping[str, Any]) -> None:
+def refuse_leaks(
+    preset: Preset, test: Part, train: Part | None, record: Mapping[str, Any], coded: Collection[str] = ()
+) -> None:
     """Raise when what is asked could have been seen before.
 
     Args:
         preset: the protocol.
         test: where the queries are from.
         train: the training images, if there are any.
+        coded: `test`, `training` or both, where some of its codes were made before: keys cannot be prefixed any more.
         record: of the model: `shards`, a list of {name, sha256}, says what it was trained on, if it says anything.
 
     Raises:
@@ -154,15 +158,14 @@ def refuse_leaks(preset: Preset, test: Part, train: Part | None, record: Mapping
         if twice:
             raise HashgrainError(
                 Reason.DUPLICATE_KEYS,
-                f"{len(twice):,} keys stand in more than one {name} row (first: {twice[0]!r}); give each image once, "
-                f"or --prefix-keys {STARTS_OVER}",
+                f"{len(twice):,} keys stand in more than one {name} row (first: {twice[0]!r}); give each image once, or "
+                + (ENCODE_AGAIN if name in coded else f"--prefix-keys {STARTS_OVER}"),
             )
     if train:
         _refuse(sorted(set(test.shards) & set(train.shards)), test.shards, "test shards are training shards, too")
         shared = sorted(set(test.keys) & set(train.keys))
-        _refuse(
-            shared, {}, "test images have the key of a training image", f"{DISJOINT}, or --prefix-keys {STARTS_OVER}"
-        )
+        way_out = ENCODE_AGAIN if {"test", "training"} <= set(coded) else f"--prefix-keys {STARTS_OVER}"
+        _refuse(shared, {}, "test images have the key of a training image", f"{DISJOINT}, or {way_out}")
     if not PROTOCOLS[preset].unseen:
         seen = sorted(trained_on(record) & set(test.shards))
         _refuse(seen, test.shards, "test shards are among those the model was trained on")

@@ -1,6 +1,6 @@
 """What is evaluated: a model and shards, or codes that were made before; either way coded images with their labels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from encoder.bits import Codes
 from encoder.codes.file import SUFFIX, list_code_files, open_codes
 from encoder.errors import HashgrainError, Reason
+from encoder.images.classes import fields_in
 from encoder.images.expand import expand
 from encoder.images.labels import LabelValue
 from encoder.images.shards import Shard
@@ -171,6 +172,23 @@ def _model_beside(path: Path) -> Path:
     return (path if path.is_dir() else path.parent) / MODEL_NAME
 
 
+def fields_of(source: Source) -> set[str]:
+    """Return the label fields of a part, as its first shard or its first codes have them; no image is read.
+
+    Raises:
+        HashgrainError: what opening shards and codes raises.
+    """
+    if source.shards:
+        return fields_in(expand(source.shards))
+    for path in _files(source.codes):
+        if path.is_file():
+            with open_codes(path) as file:
+                return set(file.label_fields())
+        _, manifest = read_current(path)
+        return {label.name for segment in manifest.segments for label in segment.labels}
+    return set()
+
+
 def read_codes(paths: Sequence[Path], fields: Sequence[str]) -> Part:
     """Read code files and indexes as one part.
 
@@ -192,7 +210,7 @@ def _from_file(path: Path, fields: Sequence[str]) -> Part:
         labels: list[list[LabelValue]] = []
         for field in fields:
             column = file.label(field)
-            _check_labelled(keys, column.present, field, path)
+            _check_labelled(keys, column.present, field, path, file.label_fields())
             labels.append(list(column.values.tolist() if isinstance(column.values, np.ndarray) else column.values))
         codes = {level: file.codes(level) for level in header.bits}
     shards = {header.shard.sha256: header.shard.name} if header.shard.sha256 else {}
@@ -206,18 +224,20 @@ def _from_index(path: Path, fields: Sequence[str]) -> Part:
     live = index.live_rows()
     keys, rows = [index.key(row) for row in live.tolist()], [index.labels(row) for row in live.tolist()]
     for field in fields:
-        _check_labelled(keys, np.array([field in row for row in rows]), field, path)
+        _check_labelled(keys, np.array([field in row for row in rows]), field, path, set[str]().union(*rows))
     codes = {level: index.codes(level, live) for level in index.manifest.bits}
     labels = [[row[field] for row in rows] for field in fields]
     return Part(keys, labels, codes, {}, frozenset({index.manifest.fingerprint}))
 
 
-def _check_labelled(keys: Sequence[str], present: npt.NDArray[np.bool_], field: str, path: Path) -> None:
+def _check_labelled(
+    keys: Sequence[str], present: npt.NDArray[np.bool_], field: str, path: Path, found: Iterable[str]
+) -> None:
     if not present.all():
         raise HashgrainError(
             Reason.BAD_VALUE,
-            f"image {keys[int(present.argmin())]!r} of {path} has no label {field!r}; "
-            "give --label mid=FIELD,coarse=FIELD with fields that every image has",
+            f"image {keys[int(present.argmin())]!r} of {path} has no label {field!r} (labels found there: "
+            f"{', '.join(sorted(found)) or 'none'}); give --label a field that every image has",
         )
 
 

@@ -26,6 +26,7 @@ from pipelines.evaluate import EvaluateSettings
 from pipelines.evaluation.protocols import Preset
 from pipelines.evaluation.subject import Source
 from tests.support import oracles
+from tests.support.pictures import labelled_members, picture, write_tar
 
 BITS = 16
 FIELDS = ("class", "kind")
@@ -235,7 +236,15 @@ def test_that_an_index_does_not_name_its_shards_is_told(run_evaluate, drawn, tra
         (["test-only", "--test", "{drawn}/train"], "test shards are among those the model was trained on"),
         (["unseen-classes", "--test", "{drawn}/test"], "needs classes that the model was not trained on"),
         (["full", "--test", "{drawn}/test"], "0 images to find"),
-        (["full", "--test", "{drawn}/test", "--label", "mid=name"], "has no label 'name'"),
+        (
+            ["full", "--test", "{drawn}/test", "--label", "mid=name"],
+            "no image has a label 'name' (labels found: class, class_name, folder, instance, kind, kind_name)",
+        ),
+        (["full", "--test", "{drawn}/test", "--label", "name"], "no image has a label 'name' (labels found: class, "),
+        (
+            ["full", "--queries", "{drawn}/codes/test", "--label", "name"],
+            "no image has a label 'name' (labels found: class, ",
+        ),
         (["full", "--test", "{drawn}/test", "--label", "fine=class"], "names no class"),
         (["full"], "no queries"),
         (["full", "--queries", "{drawn}/codes/test"], "is not the model that made the codes"),
@@ -270,3 +279,54 @@ def test_the_flow_is_callable_and_its_seed_decides_every_figure(drawn, encoded, 
     assert found[0] == found[1]
     assert found[0][:4] == found[2][:4]
     assert found[0][4] != found[2][4]  # random codes
+
+
+def test_one_label_is_enough_and_a_bare_field_names_it(run_evaluate, drawn, encoded, tmp_path):
+    """The later of two options counts, so that these replace the fixture's."""
+    parts = ("--queries", encoded / "test", "--database", encoded / "train")
+    found = []
+    for number, label in enumerate(("class", "mid=class", "coarse=class")):
+        assert run_evaluate("full", *parts, "--label", label, "--out", tmp_path / str(number))[0] == 0
+        found.append(json.loads((tmp_path / str(number) / "report.json").read_text()))
+    assert found[0]["labels"] == ["class"]
+    assert found[0]["rows"] == found[1]["rows"] == found[2]["rows"]
+
+
+def test_without_a_word_the_only_label_counts(drawn, tmp_path):
+    for part, first in (("test", 0), ("train", 100)):
+        for number in range(first, first + 12):
+            folder = tmp_path / part / f"kind-{number % 3}"
+            folder.mkdir(parents=True, exist_ok=True)
+            picture(number).save(folder / f"{number}.png")
+    settings = EvaluateSettings(
+        Preset.FULL,
+        model=drawn / "model.safetensors",
+        test=Source([str(tmp_path / "test")]),
+        train=Source([str(tmp_path / "train")]),
+        out=tmp_path / "out",
+    )
+    report = evaluate.evaluate(settings)
+    assert report.labels == ("folder",)
+    assert report.counted.classes == {"folder": 3}
+
+
+def test_the_remedy_for_codes_with_the_same_keys_works(run_evaluate, drawn, tmp_path):
+    for part, first in (("test", 0), ("train", 20)):
+        members = [(name.replace(f"{number:03d}", f"{number - first:03d}"), data)
+                   for number in range(first, first + 20) for name, data in labelled_members(number, 1)]  # fmt: skip
+        write_tar(tmp_path / f"{part}.tar", members)
+
+    def run(**how):
+        for part in ("test", "train"):
+            shards = expand([str(tmp_path / f"{part}.tar")])
+            encode(shards, drawn / "model.safetensors", tmp_path / f"codes-{part}", EncodeSettings(**how))
+        asked = ("--queries", tmp_path / "codes-test", "--database", tmp_path / "codes-train")
+        return run_evaluate("full", *asked, "--label", "mid=fine,coarse=coarse", "--out", tmp_path / "out")
+
+    code, _, err = run()
+    assert code == 1
+    assert "20 test images have the key of a training image" in err
+    assert "encode again with `encoder encode --prefix-keys`" in err
+    code, out, err = run(prefix_keys=True)
+    assert code == 0, err
+    assert "20 queries" in out

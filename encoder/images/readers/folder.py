@@ -68,6 +68,7 @@ class FolderReader(ShardReader):
         sample = Sample(self.seen, escaped(name))
         self.seen += 1
         if self.wanted is not None and not self.wanted(sample.ordinal):
+            sample.labels = self._labels(name, sidecars) if self.labelled else {}
             return sample
         try:
             status = path.stat()
@@ -79,12 +80,17 @@ class FolderReader(ShardReader):
             sample.data = path.read_bytes()
         except OSError as err:
             return sample.rejected(Reject.UNREADABLE, err.strerror or str(err))
-        sample.labels = {**folders_of(name)}
-        for sidecar in sidecars:
-            sample.labels |= self._labels(Path(self.shard.path, sidecar))
+        sample.labels = self._labels(name, sidecars)
         return sample
 
-    def _labels(self, sidecar: Path) -> Labels:
+    def _labels(self, name: str, sidecars: tuple[str, ...]) -> Labels:
+        """Return the folders of an image and the labels of its sidecars."""
+        labels: Labels = {**folders_of(name)}
+        for sidecar in sidecars:
+            labels |= self._labels_in(Path(self.shard.path, sidecar))
+        return labels
+
+    def _labels_in(self, sidecar: Path) -> Labels:
         """Return the labels in a file; one that cannot be read costs them, not the image."""
         if not sidecar.is_file():  # a FIFO would be waited for without end
             self.bad_labels.add(sidecar.name, "not a file")

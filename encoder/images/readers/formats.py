@@ -7,6 +7,8 @@ from typing import Final
 from encoder.images.compression import Compression, Unpacked, compression_of
 from encoder.images.limits import Limits
 from encoder.images.readers.folder import FolderReader
+from encoder.images.readers.not_read import NOT_READ
+from encoder.images.readers.parquet import ParquetReader, has_images
 from encoder.images.readers.tar import Bzip2TarReader, GzipTarReader, TarReader, XzTarReader, ZstdTarReader
 from encoder.images.readers.zip import ZipReader
 from encoder.images.samples import ShardReader
@@ -17,7 +19,16 @@ from encoder.runtime.files import open_file, parts_of
 
 READERS: Final[Mapping[ShardKind, type[ShardReader]]] = {
     reader.kind: reader
-    for reader in (TarReader, GzipTarReader, Bzip2TarReader, XzTarReader, ZstdTarReader, ZipReader, FolderReader)
+    for reader in (
+        TarReader,
+        GzipTarReader,
+        Bzip2TarReader,
+        XzTarReader,
+        ZstdTarReader,
+        ZipReader,
+        ParquetReader,
+        FolderReader,
+    )
 }
 ARCHIVE_SUFFIXES: Final = tuple(suffix for reader in READERS.values() for suffix in reader.suffixes)
 """Of the formats whose shards are one file each."""
@@ -42,6 +53,8 @@ def kind_of(path: str) -> ShardKind | None:
         HashgrainError: `shard-missing` if it cannot be opened, or at a URL not be read.
     """
     named = next((kind for kind, reader in READERS.items() if _name(path).endswith(reader.suffixes or "/")), None)
+    if named is None and _name(path).endswith(tuple(NOT_READ)):
+        return None  # arrays and checkpoints are zips, too
     with open_file(path) as raw:
         head = raw.read(BLOCK) or b""  # at a URL one request
         if head.startswith(STARTS):
@@ -53,6 +66,8 @@ def kind_of(path: str) -> ShardKind | None:
             raw.seek(0)
             file = io.BufferedReader(raw, 1 << 16)
             head = io.BufferedReader(Unpacked(file, compression)).read(BLOCK)
+    if named is ShardKind.PARQUET or head.startswith(b"PAR1"):
+        return ShardKind.PARQUET if has_images(path) else None
     return _TARS[compression] if is_header(head) else named
 
 
@@ -62,9 +77,11 @@ def suffix_of(path: str) -> str:
     return parts_of(path)[-1][len(_name(path)) - len(suffix) :]
 
 
-def reader_for(shard: Shard, limits: Limits = Limits(), wanted: Callable[[int], bool] | None = None) -> ShardReader:
+def reader_for(
+    shard: Shard, limits: Limits = Limits(), wanted: Callable[[int], bool] | None = None, *, labelled: bool = False
+) -> ShardReader:
     """Return what reads a shard; see `ShardReader`."""
-    return READERS[shard.kind](shard, limits, wanted)
+    return READERS[shard.kind](shard, limits, wanted, labelled)
 
 
 def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) -> bytes:

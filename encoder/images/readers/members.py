@@ -1,34 +1,33 @@
 """Archives of members, as tar and zip are: which of them are images, whose labels others are, and what is left out.
 
 This stands here once; a format brings the walk over its members. An archive is read once from front to back in constant memory
-(apart from its keys, about 100 bytes per image, which duplicate detection and late labels need, and labels that come before their
-images, up to `MAX_WAITING`). Nothing is ever extracted.
+(apart from about 300 bytes per image, which tell its key and its labels again, and labels that wait for their image, up to
+`sidecars.MAX_WAITING`). Nothing is ever extracted.
 """
 
 import hashlib
-import sys
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.archive import ArchiveWalk, Member, MemberKind, UnreadableMemberError
+from encoder.images.label_table import LabelTable
 from encoder.images.labels import Labels
 from encoder.images.names import NameKind, folders_of, key_of, kind_of_name, skipped_as
 from encoder.images.samples import LateLabels, Sample, ShardReader
-from encoder.images.sidecars import MAX_SIDECAR_BYTES
+from encoder.images.sidecars import MAX_SIDECAR_BYTES, ArchiveSidecars
 from encoder.images.signature import HEAD_BYTES, image_format
 from encoder.runtime.files import FileStatus, status_of
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-MAX_WAITING: Final = 64 << 20
-"""Bytes of memory for labels whose image has not come yet: those of about 100,000 images."""
+INNER: Final = (".tar", ".tgz", ".tar.gz", ".zip")
+"""Endings of archives that are not looked into where they lie in another one."""
 NO_IMAGE: Final = "label file without an image"
-TOO_EARLY: Final = f"label file whose image did not come within {MAX_WAITING >> 20} MiB of other labels"
 
 
 class MembersReader(ShardReader):
@@ -40,6 +39,10 @@ class MembersReader(ShardReader):
     @abstractmethod
     def walk(self, hasher: "_Hash | None", /) -> AbstractContextManager[ArchiveWalk]:
         """Open the archive for one walk, after which the hasher has had every byte of the file."""
+
+    def table(self) -> LabelTable | None:
+        """Return a table of labels that lies beside the archive; label files inside win over it."""
+        return None
 
     def __iter__(self) -> Iterator[Sample | LateLabels]:
         """Yield every image; the digest is that of the file.
@@ -71,45 +74,66 @@ class MembersReader(ShardReader):
         return self.shard.status or status_of(self.shard.path)
 
     def _entries(self, walk: ArchiveWalk) -> Iterator[Sample | LateLabels]:
-        pairs = _Pairs()
+        known = _Known(_Keys(with_suffix=self.suffix_in_key), ArchiveSidecars(self.bad_labels), self.table())
+        held: Sample | None = None  # until the next one comes, since its labels stand behind it
         for member in walk:
             if member.kind is MemberKind.FOLDER:
                 continue
             kind, head = _kind(walk, member)
             if kind is NameKind.IMAGE:
-                if pairs.held is not None:
-                    yield pairs.held
-                pairs.held = self._sample(walk, member, head, pairs)
+                if held is not None:
+                    yield held
+                held = self._image(walk, member, head, known)
             elif kind is NameKind.LABELS and member.kind is MemberKind.FILE:
-                yield from self._pair(walk, member, pairs)
+                labels = self._labels(walk, member)
+                for key in known.keys.of_owners(known.sidecars.sidecar(key_of(member.name), labels)):
+                    if held is not None and held.reject is None and held.key == key:
+                        held.labels |= labels
+                    else:
+                        yield LateLabels(key, labels)
             else:
-                self.skipped[skipped_as(member.name)] += 1
-        if pairs.held is not None:
-            yield pairs.held
-        if pairs.waiting.files:
-            self.skipped[NO_IMAGE] += pairs.waiting.files
+                inner = " inside an archive: unpack it" if member.name.lower().endswith(INNER) else ""
+                self.skipped[f"{skipped_as(member.name)}{inner}"] += 1
+        if held is not None:
+            yield held
+        self._count_labels(known)
 
-    def _sample(self, walk: ArchiveWalk, member: Member, head: bytes, pairs: "_Pairs") -> Sample:
-        """Return an image; what was read of it to know it for one is its head."""
-        suffix = "" if head else _suffix(member.name)
-        pairs.stem = stem = key_of(member.name.removesuffix(suffix))
-        suffix = key_of(suffix) if self.suffix_in_key else ""
+    def _count_labels(self, known: "_Known") -> None:
+        """Count labels that found no image."""
+        known.sidecars.close()
+        if known.sidecars.texts:
+            self.skipped[NO_IMAGE] += known.sidecars.texts
+        if known.table:
+            for line in known.table.notices():
+                self.bad_labels.add(known.table.path.name, line.removeprefix(f"{known.table.path.name}: "))
+
+    def _image(self, walk: ArchiveWalk, member: Member, head: bytes, known: "_Known") -> Sample:
+        """Return an image with the labels that have come so far; what was read of it to know it for one is its head."""
+        name = key_of(member.name)
+        sample = self._sample(walk, member, head, known.keys.parts_of(name, by_content=bool(head)), known.keys)
+        labels = known.sidecars.image(name)
+        if sample.reject is None:
+            if known.table and self._is_wanted(sample):
+                sample.labels.update(known.table.labels(sample.key, self.bad_labels))
+            sample.labels |= labels
+        return sample
+
+    def _sample(self, walk: ArchiveWalk, member: Member, head: bytes, parts: tuple[str, str], keys: "_Keys") -> Sample:
+        stem, suffix = parts
         sample = Sample(self.seen, stem + suffix, member.offset, member.size)
         self.seen += 1
         if "/" in member.name:
             sample.labels.update(folders_of(member.name))
-        if pairs.waiting.files:
-            sample.labels.update(pairs.waiting.pop(stem))
         if member.kind is MemberKind.LINK:
             return sample.rejected(Reject.LINK, "a link has no bytes of its own")
         if member.kind is not MemberKind.FILE:
             return sample.rejected(Reject.NOT_A_FILE, member.kind)
-        if pairs.images.has(stem, suffix):
+        if keys.has(stem, suffix):
             return sample.rejected(Reject.DUPLICATE_KEY, "an earlier image of this shard has the key")
         if member.size > self.limits.max_bytes:
             return sample.rejected(Reject.TOO_LARGE, f"{member.size:,} bytes, limit {self.limits.max_bytes:,}")
-        pairs.images.add(stem, suffix)
-        if self.wanted is not None and not self.wanted(sample.ordinal):
+        keys.add(stem, suffix)
+        if not self._is_wanted(sample):
             return sample
         try:
             sample.data = head + walk.read(member) if len(head) < member.size else head
@@ -121,29 +145,33 @@ class MembersReader(ShardReader):
             )
         return sample
 
-    def _pair(self, walk: ArchiveWalk, member: Member, pairs: "_Pairs") -> Iterator[LateLabels]:
-        """Bring labels to their image: the one at hand, one that was yielded before, or one that may come."""
-        suffix = _suffix(member.name)
-        stem = key_of(member.name.removesuffix(suffix))
-        labels: Labels = {}
+    def _is_wanted(self, sample: Sample) -> bool:
+        return self.wanted is None or self.wanted(sample.ordinal)
+
+    def _labels(self, walk: ArchiveWalk, member: Member) -> Labels:
         try:
-            labels = self.labels_of(member.name, walk.read(member) if member.size <= MAX_SIDECAR_BYTES else None)
+            return self.labels_of(member.name, walk.read(member) if member.size <= MAX_SIDECAR_BYTES else None)
         except UnreadableMemberError as err:
             self.bad_labels.add(member.name, err.detail)
-        if pairs.held is not None and pairs.stem == stem:
-            pairs.held.labels |= labels
-        elif keys := pairs.images.with_stem(stem):
-            yield from (LateLabels(key, labels) for key in keys)
-        elif not pairs.waiting.add(stem, labels):
-            self.skipped[TOO_EARLY] += 1
+            return {}
 
 
-class _Images:
-    """The images that have come: of each stem's hash (64 bits tell a shard's apart, and cost less than keys) their suffixes."""
+class _Keys:
+    """The keys that have come: of each stem's hash (64 bits tell a shard's apart, and cost less than keys) the suffixes.
 
-    def __init__(self) -> None:
+    Args:
+        with_suffix: whether a key has one.
+    """
+
+    def __init__(self, *, with_suffix: bool) -> None:
+        self._with_suffix = with_suffix
         self._suffixes: dict[int, tuple[str, ...]] = {}
         self._same: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for all images with the same suffixes
+
+    def parts_of(self, name: str, *, by_content: bool = False) -> tuple[str, str]:
+        """Return the stem and the suffix of an image's key; what was known by its content alone has a name without a suffix."""
+        suffix = "" if by_content else _suffix(name)
+        return name.removesuffix(suffix), suffix if self._with_suffix else ""
 
     def has(self, stem: str, suffix: str) -> bool:
         return suffix in self._suffixes.get(hash(stem), ())
@@ -152,50 +180,24 @@ class _Images:
         suffixes = (*self._suffixes.get(hash(stem), ()), suffix)
         self._suffixes[hash(stem)] = self._same.setdefault(suffixes, suffixes)
 
-    def with_stem(self, stem: str) -> list[str]:
-        """Return the keys of the images that have a stem."""
-        return [stem + suffix for suffix in self._suffixes.get(hash(stem), ())]
+    def of_owners(self, owners: list[str]) -> Iterator[str]:
+        """Return the keys of the images that a sidecar belongs to, see `ArchiveSidecars.sidecar`."""
+        for owner in owners:
+            stem, suffix = self.parts_of(owner)
+            if suffix and self.has(stem, suffix):
+                yield stem + suffix
+                continue
+            own = owner if hash(owner) in self._suffixes else stem
+            yield from (own + suffix for suffix in self._suffixes.get(hash(own), ()))
 
 
-class _Waiting:
-    """Labels whose image has not come yet; the memory that they take is bounded."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of an archive's images and labels while it is read."""
 
-    def __init__(self) -> None:
-        self.files = 0
-        """How many files they are of."""
-        self._labels: dict[str, list[Labels]] = {}
-        self._bytes = 0
-
-    def add(self, stem: str, labels: Labels) -> bool:
-        """Keep labels, and tell whether there was room."""
-        nbytes = _memory(stem, labels)
-        if self._bytes + nbytes > MAX_WAITING:
-            return False
-        self._bytes += nbytes
-        self._labels.setdefault(stem, []).append(labels)
-        self.files += 1
-        return True
-
-    def pop(self, stem: str) -> Labels:
-        """Give out the labels of an image."""
-        together: Labels = {}
-        for labels in self._labels.pop(stem, ()):
-            self._bytes -= _memory(stem, labels)
-            self.files -= 1
-            together |= labels
-        return together
-
-
-@dataclass(slots=True)
-class _Pairs:
-    """What is known while images and labels are brought together."""
-
-    images: _Images = field(default_factory=_Images)
-    waiting: _Waiting = field(default_factory=_Waiting)
-    held: Sample | None = None
-    """The last image, until the next one comes, since its labels stand behind it."""
-    stem: str = ""
-    """Of its name: all but the suffix."""
+    keys: _Keys
+    sidecars: ArchiveSidecars
+    table: LabelTable | None
 
 
 def _suffix(name: str) -> str:
@@ -203,11 +205,6 @@ def _suffix(name: str) -> str:
     base = name.rpartition("/")[2]
     dot = base.rfind(".")
     return base[dot:] if 0 < dot < len(base) - 1 else ""
-
-
-def _memory(stem: str, labels: Labels) -> int:
-    """Return about how many bytes of memory labels take."""
-    return sum(map(sys.getsizeof, [stem, labels, *labels, *labels.values()])) + 200  # their places in dicts and lists
 
 
 def _kind(walk: ArchiveWalk, member: Member) -> tuple[NameKind, bytes]:

@@ -8,11 +8,12 @@ import pytest
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.fit_model import FitSettings, fit
 from encoder.hashing.names import HashKind
-from encoder.images.classes import class_indices, classes_of, field_of, parse_label_map
+from encoder.images.classes import class_indices, classes_of, field_of, fields_for, fields_in, parse_label_map
 from encoder.images.expand import expand
 from encoder.images.labels import Labels
 from encoder.levels import DEFAULT_LABELS, Level
 from encoder.model.model_file import load_model
+from encoder.model.network import HashNetwork
 from encoder.model.spec import BackboneSpec, KernelSpec
 from tests.support.pictures import labelled_members, write_tar
 
@@ -24,10 +25,46 @@ def test_a_label_map_names_a_field_for_each_level():
     assert parse_label_map("mid=fine, coarse = kind of thing") == {Level.MID: "fine", Level.COARSE: "kind of thing"}
 
 
+def test_a_bare_field_speaks_for_all_levels():
+    fields = parse_label_map(" kind of thing ")
+    assert [field_of(level, fields) for level in Level] == ["kind of thing"] * 4
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "fields"),
+    [
+        (None, {"fine", "coarse", "name"}, {Level.MID: "fine", Level.COARSE: "coarse"}),
+        (None, {"fine", "name"}, {Level.MID: "fine"}),
+        (None, {"coarse"}, {Level.COARSE: "coarse"}),
+        (None, {"folder"}, {Level.MID: "folder"}),
+        (None, set(), {}),
+        ({Level.COARSE: "name"}, {"fine", "name"}, {Level.COARSE: "name"}),
+    ],
+)
+def test_levels_have_the_fields_that_are_named_or_the_usual_ones_or_the_only_one(given, found, fields):
+    assert fields_for(given, found) == fields
+
+
+@pytest.mark.parametrize("given", [None, {Level.MID: "fine", Level.COARSE: "kind"}])
+def test_fields_that_are_not_there_are_answered_with_those_that_are(given):
+    with pytest.raises(HashgrainError, match=r"(?i)labels found: brand, name") as caught:
+        fields_for(given, {"name", "brand"})
+    assert caught.value.reason is Reason.FIT_IMPOSSIBLE
+
+
+def test_the_fields_of_shards_are_those_of_the_first_that_has_an_image_late_ones_included(tmp_path):
+    empty, members = write_tar(tmp_path / "a.tar", []), labelled_members(0, 2)
+    late = write_tar(tmp_path / "b.tar", sorted(members, key=lambda member: member[0].endswith(".json")))
+    assert fields_in(expand([str(empty), str(late)])) == {"fine", "coarse", "name"}
+    assert fields_in(expand([str(empty)])) == set()
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("fine", Reason.BAD_VALUE),
+        ("", Reason.BAD_VALUE),
+        ("fine,coarse", Reason.BAD_VALUE),
+        ("mid=fine,mid=name", Reason.BAD_VALUE),
         ("mid=", Reason.BAD_VALUE),
         ("mid=fine,", Reason.BAD_VALUE),
         ("middle=fine", Reason.LEVEL_UNKNOWN),
@@ -140,8 +177,8 @@ def test_the_command_fits_by_the_labels_it_is_told_and_the_model_codes(shards_fo
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--hash", "ksh", "--label", "mid=kind"], "none of 40 images has a label 'kind' (labels found: coarse, fine, name)"),
-        (["--hash", "ksh", "--label", "fine"], "label 'fine' is not LEVEL=FIELD"),
+        (["--hash", "ksh", "--label", "mid=kind"], "no image has a label 'kind' (labels found: coarse, fine, name)"),
+        (["--hash", "ksh", "--label", "mid="], "label 'mid=' is neither FIELD nor LEVEL=FIELD"),
         (["--hash", "itq", "--label", "mid=fine"], "--label is read by --hash ksh, bre, ssh, cca-itq, not by itq"),
         (["--hash", "imh", "--bits", "64"], "64 bits need more than 64 centres, and 40 images have 40"),
     ],
@@ -162,3 +199,23 @@ def test_the_folder_of_an_image_can_be_its_class(tmp_path, shards_folder):
     shard = tmp_path / "images"
     assert fingerprint(shard, tmp_path / "m.safetensors", kind=HashKind.CCA_ITQ, labels={Level.MID: "folder"})
     assert json.dumps(load_model(tmp_path / "m.safetensors").config.record["labels"]).count("folder") == 4
+
+
+@pytest.mark.parametrize("settings", [SMALL, replace(SMALL, labels={Level.MID: "kind"})])
+def test_labels_are_missed_before_the_network_sees_an_image(half_labelled, tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(HashNetwork, "pooled", lambda *_: pytest.fail("an image went through the network"))
+    with pytest.raises(HashgrainError, match="label"):
+        fit(expand([str(half_labelled)]), settings, tmp_path / "m.safetensors", lambda *_: None)
+
+
+def test_an_image_that_cannot_be_decoded_needs_no_label(tmp_path):
+    shard = write_tar(tmp_path / "a.tar", [*labelled_members(0, 40), ("broken.jpg", b"no picture")])
+    assert fit(expand([str(shard)]), replace(SMALL, sample=41), tmp_path / "m", lambda *_: None).rejects == 1
+
+
+def test_data_with_one_label_are_fitted_by_it(tmp_path):
+    members = [(name, data) for name, data in labelled_members(0, 40) if name.endswith(".jpg")]
+    members += [(f"pic-{number:03d}.json", b'{"fine": %d}' % (number % 5)) for number in range(40)]
+    shard = write_tar(tmp_path / "a.tar", members)
+    assert fingerprint(shard, tmp_path / "m.safetensors")
+    assert set(load_model(tmp_path / "m.safetensors").config.record["labels"].values()) == {"fine"}

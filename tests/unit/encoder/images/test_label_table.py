@@ -40,7 +40,8 @@ def table_of(folder, keys):
 def test_a_row_is_found_by_its_key_or_its_name_with_or_without_the_ending(tmp_path, keys, image, row):
     table, bad = table_of(tmp_path, keys), BadLabels()
     assert table.labels(image, bad) == ({} if row is None else {"row": row})
-    assert (table.found, table.without, table.ambiguous, bad.count) == (row is not None, row is None, 0, 0)
+    matched = table.matched
+    assert (matched.found, matched.without, matched.ambiguous, bad.count) == (row is not None, row is None, 0, 0)
 
 
 def test_an_image_that_several_rows_may_be_of_is_counted_and_said(tmp_path):
@@ -64,9 +65,7 @@ def test_repeated_keys_and_images_without_a_row_are_said(tmp_path):
 def test_a_table_of_other_images_is_told_by_its_keys(tmp_path):
     table = table_of(tmp_path, ["img_1", "img_2"])
     assert table.labels("0001", BadLabels()) == {}
-    assert table.notices() == [
-        "labels.csv: no image has a row; its keys are like 'img_1', those of the images like '0001'"
-    ]
+    assert table.notices() == ["labels.csv: no image has a row; its keys are like 'img_1', the images' like '0001'"]
     empty = table_of(tmp_path, [])
     assert empty.labels("0001", BadLabels()) == {}
     assert empty.notices() == ["labels.csv has no rows"]
@@ -95,4 +94,4 @@ def test_a_name_in_a_hundred_thousand_rows_takes_no_time(tmp_path):
     assert [table.labels(f"{n}/front", bad)["row"] for n in range(0, 100_000, 100)] == list(range(0, 100_000, 100))
     assert [table.labels(f"x{n}/front", bad) for n in range(1000)] == [{}] * 1000
     assert time.process_time() - start < 5
-    assert table.ambiguous == 1000
+    assert table.matched.ambiguous == 1000

@@ -82,7 +82,8 @@ def test_a_folder_and_an_archive_bring_the_same_sidecars_to_an_image(image, name
             assert archive.sidecar(name, labels.get(name, {"other": 1})) == []
         got |= archive.image(image)
         for name in names[before:]:
-            assert archive.sidecar(name, labels[name]) == [image.rpartition(".")[0]]
+            whole = name == f"{image}.json"
+            assert archive.sidecar(name, labels[name]) == [image if whole else image.rpartition(".")[0]]
             got |= labels[name]
         assert got == dict.fromkeys(names, 1)
 
@@ -110,17 +111,19 @@ def test_a_sidecar_of_several_images_reaches_all_of_them_whenever_they_come():
 
 
 def test_a_sidecar_without_an_image_is_counted_and_one_that_waits_too_long_too(monkeypatch):
-    monkeypatch.setattr(module, "MAX_WAITING", 2)
+    monkeypatch.setattr(module, "MAX_WAITING", 2500)
     archive = ArchiveSidecars(bad := BadLabels())
     for name in ["a.json", "b.json", "readme.txt", "c.cls"]:
         archive.sidecar(name, {"n": 1})
     assert archive.image("a.jpg") == {}
     assert archive.image("c.jpg") == {"n": 1}
     archive.sidecar("d.json", {})
+    archive.sidecar("d.cls", {})
     archive.close()
-    waited = "no image has its name among the members up to 2 sidecars later"
+    assert archive.texts == 1
+    waited = "no image has its name within 0 MiB of other labels"
     assert [(one.name, one.why) for one in bad.first] == [
-        ("a.json", waited), ("b.json", waited), ("d.json", "no image has its name"),
+        ("a.json", waited), ("b.json", waited), ("d.json", "no image has its name"), ("d.cls", "no image has its name"),
     ]  # fmt: skip
 
 

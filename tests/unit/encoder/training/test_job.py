@@ -229,10 +229,23 @@ def test_without_labels_every_level_learns_from_views(shards, tmp_path):
 
 
 def test_a_level_without_labels_says_what_to_give(shards, tmp_path):
-    with pytest.raises(HashgrainError, match="level mid is to learn .* name a field for it"):
-        run(shards, tmp_path / "model", replace(SETTINGS, labels={Level.COARSE: "coarse"}))
-    with pytest.raises(HashgrainError, match="has no label 'colour' for level mid .its labels: coarse, fine."):
+    with pytest.raises(HashgrainError, match="level mid is to learn by orthohash, but the images have no labels"):
+        run(shards, tmp_path / "model", replace(SETTINGS, labels={}))
+    with pytest.raises(HashgrainError, match="no image has a label 'colour' .labels found: coarse, fine."):
         run(shards, tmp_path / "model", replace(SETTINGS, labels={Level.MID: "colour"}))
+    some = [member for number in range(8) for member in picture(number)[: 1 + (number < 5)]]
+    with pytest.raises(HashgrainError, match="image a:0005 has no label 'fine' for level mid .its labels: none."):
+        run(expand([str(write_tar(tmp_path / "a.tar", some))]), tmp_path / "model")
+
+
+@pytest.mark.parametrize("field", ["fine", "kind"])
+def test_data_with_one_label_teach_it_to_every_level_that_learns_from_labels(tmp_path, field):
+    members = [member for number in range(160) for member in picture(number)]
+    kept = [(name, json.dumps({field: json.loads(data)["fine"]}).encode() if name.endswith("json") else data)
+            for name, data in members]  # fmt: skip
+    report = run(expand([str(write_tar(tmp_path / "a.tar", kept))]), tmp_path / "model")
+    assert set(report.scores) == set(Level)
+    assert load_model(tmp_path / "model").config.record["settings"]["labels"] == {"mid": field}
 
 
 def test_a_recipe_scales_its_phases_and_has_the_levels_it_trains():

@@ -115,6 +115,16 @@ def test_a_query_in_the_database_is_a_leak(preset):
     assert "--prefix-keys" in line
 
 
+def test_keys_of_codes_that_were_made_before_are_prefixed_where_they_are_made():
+    twin, twice = part("test", [0, 1, 2], shard="another"), part("test", [0, 1])
+    twice.keys[1] = twice.keys[0]
+    for coded, again in ((("test", "training"), True), (("test",), False), (("training",), False), ((), False)):
+        _, line = reason_of(lambda coded=coded: refuse_leaks(Preset.FULL, TEST, twin, {}, coded))
+        assert ("encode again with `encoder encode --prefix-keys`" in line) is again
+        _, line = reason_of(lambda coded=coded: refuse_leaks(Preset.FULL, twice, None, {}, coded))
+        assert ("encode again" in line) is ("test" in coded)
+
+
 def test_a_shard_on_both_sides_is_a_leak_whatever_its_keys_are():
     renamed = part("other", [0, 1], shard="sha-test")
     reason, line = reason_of(lambda: refuse_leaks(Preset.FULL, TEST, renamed, {}))

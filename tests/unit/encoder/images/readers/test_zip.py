@@ -24,6 +24,9 @@ FILES = [
     ("cats/", b""),
     ("README", b"x"),
     ("cats/1.cls", b"7"),
+    ("IMG_1.json", b'{"fine": 2}'),
+    ("cats/1.jpg.cls", b"8"),
+    ("up.jpg.json", b'{"fine": 3}'),
     ("alone.txt", b"x"),
 ]
 
@@ -45,10 +48,16 @@ def test_a_zip_of_photos_has_whole_names_as_keys_and_its_images_are_read_back(tm
         ("cats/1.png", {"folder": "cats", "fine": 1}),
         ("dogs\\x0a/2.jpg", {"folder": "dogs\\x0a"}),
         ("up.jpg", {}),
-        ("IMG_1", {}),
+        ("IMG_1", {"fine": 2}),
     ]
     late = [(entry.key, entry.labels) for entry in entries if isinstance(entry, LateLabels)]
-    assert late == [("cats/1.jpg", {"cls": 7}), ("cats/1.png", {"cls": 7})]
+    assert late == [
+        ("cats/1.jpg", {"fine": 1}),
+        ("cats/1.jpg", {"cls": 7}),
+        ("cats/1.png", {"cls": 7}),
+        ("cats/1.jpg", {"cls": 8}),
+        ("up.jpg", {"fine": 3}),
+    ]
     assert reader.skipped == {"system file": 1, "no ending": 1, "label file without an image": 1}
     assert (reader.seen, reader.damage) == (5, None)
     assert reader.sha256 == hashlib.sha256((tmp_path / "set.zip").read_bytes()).hexdigest()
