@@ -4,7 +4,7 @@ usage: python -m benchmarks.containers FOLDER [--images 100000] [--rounds 3] [--
 
 FOLDER is filled with the four forms of the same images (JPEG, PNG, WebP and GIF of 32 to 96 pixels, all different, 256 per
 sub-folder, a sidecar for one in eight) and kept for the next time. Each measurement is one process that encodes one form with the
-built-in model at the level `fine`, in turns; the rate is that of images from shard to code file, the start of the process not
+built-in model, in turns; the rate is that of images from shard to code file, the start of the process not
 counted. Memory is resident memory; "slope" is the line through it after the first fifth of the images.
 """
 

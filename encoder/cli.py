@@ -391,7 +391,7 @@ def _print_summary(summary: "CodesSummary") -> None:
     if summary.bad_labels:
         result(f"labels that could not be kept: {summary.bad_labels:,}, see --bad-labels")
     for path in summary.sequential:
-        result(f"compressed shard, hits are read back from the front: {path}")
+        result(f"hits are read back from the front of a compressed tar, or of a row group: {path}")
     for path, why in summary.damaged.items():
         result(f"damaged shard: {path}: {why}")
 

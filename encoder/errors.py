@@ -125,7 +125,7 @@ class Reject(StrEnum):
     NOT_A_FILE = "not-a-file"
     """A device, FIFO, folder or sparse member with an image's name."""
     UNREADABLE = "unreadable"
-    """The file system refused to read it."""
+    """The file system refused to read it, or it is encrypted or packed in a way that is not known."""
 
     @property
     def bad(self) -> bool:

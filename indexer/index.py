@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from encoder.errors import HashgrainError, Reason, why
+import numpy as np
+
+from encoder.errors import HashgrainError, Reason, shown, why
 from encoder.images.limits import Limits
 from encoder.runtime.locks import ForkLock
 from encoder.runtime.publish import sha256_of
@@ -79,6 +81,11 @@ class Index(Snapshot):
     def query_batch(self, whats: Iterable[Query], **options: Unpack[QueryOptions]) -> list[Answer]:
         """Find the images nearest to each of several queries, which together take less time than one by one; as `query`."""
         settings = plan(options, self.manifest.bits)
+        given: object = whats
+        if isinstance(given, str | bytes | np.ndarray) or not isinstance(given, Iterable):
+            raise HashgrainError(
+                Reason.BAD_VALUE, f"{shown(given)} is not several queries; give a list of them, or one to query"
+            )
         queries = [as_query(what) for what in whats]
         return answer_queries(self, queries, settings, lambda: self.encoder, self.limits)
 

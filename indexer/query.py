@@ -110,6 +110,8 @@ class Answer(Sequence[Hit]):
     hits: tuple[Hit, ...]
     survivors: tuple[int, ...] = ()
     """Cascade: how many rows each level left over."""
+    probed: tuple[int, int] | None = None
+    """Where there are fewer hits than were wanted because only some inverted lists were looked into: how many, and of how many."""
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -128,12 +130,16 @@ def as_query(what: object) -> ByImage | ByKey | ByCode:
     Raises:
         HashgrainError: `bad-value`.
     """
+    if isinstance(what, ByKey) and not isinstance(what.key, str):
+        raise HashgrainError(Reason.BAD_VALUE, f"a query has key {shown(what.key)}; give one key, a str")
     if isinstance(what, ByImage | ByKey | ByCode):
         return what
     if isinstance(what, Path | bytes) or (isinstance(what, np.ndarray) and what.ndim == 3) or _is_picture(what):
         return ByImage(what)  # type: ignore[arg-type]
     if isinstance(what, str):
         expected = "pathlib.Path for a file, ByKey for a key: a str could be either"
+    elif isinstance(what, list | tuple):
+        expected = "one query, or several to query_batch"
     elif isinstance(what, np.ndarray):
         expected = "uint8[height, width, 3] for pixels, ByCode for a code"
     else:

@@ -10,7 +10,7 @@ from encoder.runtime.files import exists, is_url
 from encoder.runtime.publish import exclusive
 from indexer.snapshot import Snapshot
 from indexer.storage.generation import publish_generation, take_over
-from indexer.storage.manifest import Manifest, ShardSpan
+from indexer.storage.manifest import Manifest, ShardSpan, read_current
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ class Move:
 
     def of(self, path: str) -> str:
         """Return where a shard is now."""
-        if path != self.old and not path.startswith(self.old.rstrip("/") + "/"):
-            return path
-        return self.new + path[len(self.old) :] if path != self.old else self.new
+        if path == self.old:
+            return self.new
+        old = self.old.rstrip("/")
+        return self.new.rstrip("/") + path[len(old) :] if path.startswith(f"{old}/") else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ def relocate(index: Path, moves: Sequence[Move]) -> RelocateReport:
         HashgrainError: `bad-value` where no shard lies where one is said to have been, `busy`, `write-failed`, `index-missing`,
             `index-damaged`.
     """
+    read_current(index)  # where there is none, no folder is made
     with exclusive(index):
         opened = Snapshot(index, locked=True)
         spans = [span for segment in opened.manifest.segments for span in segment.shards]

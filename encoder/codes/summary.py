@@ -51,7 +51,7 @@ class CodesSummary:
     damaged: dict[str, str]
     """Shards that were not whole when they were read, by path."""
     sequential: list[str]
-    """Compressed shards: their images are read back from the front, not with one seek."""
+    """Compressed tars and Parquet: their images are read back from the front, or that of a row group, not with one seek."""
 
 
 def summarise(paths: Sequence[Path]) -> CodesSummary:

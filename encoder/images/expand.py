@@ -15,6 +15,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.folder_walk import is_image, left_out, walk
 from encoder.images.names import NameKind, counted, kind_of_name
 from encoder.images.readers.formats import ARCHIVE_SUFFIXES, kind_of, suffix_of
+from encoder.images.readers.not_read import why_not_read
 from encoder.images.shards import Shard, ShardKind
 from encoder.images.sidecars import FolderSidecars
 from encoder.runtime.files import (
@@ -79,20 +80,16 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> Shar
             root = Path(path).resolve()
             if str(root) not in shards:
                 shards[str(root)] = _folder_shards(root, files_per_shard, found)
-        elif _is_archive(path):
-            shards.setdefault(str(Path(path).resolve()), [_archive_shard(path)])
+        elif shard := _archive_at(path, by_pattern=by_pattern):
+            shards.setdefault(shard.path, [shard])
         elif is_image(Path(), path):
             loose[Path(path).as_posix()] = None
         elif by_pattern:
             found.skipped += left_out([path])
         else:
-            raise HashgrainError(
-                Reason.SHARD_MISSING,
-                f"{path} is not an image shard; give an archive ({', '.join(ARCHIVE_SUFFIXES)}), a folder, an image or "
-                "@list.txt",
-            )
-    for url, shard in zip(urls, _remote_shards(urls), strict=True):
-        shards[url] = [shard]
+            raise _not_a_shard(path)
+    for url, remote in zip(urls, _remote_shards(urls), strict=True):
+        shards[url] = [remote]
     # an archive may be named beside its folder, and an image, too
     known = {(shard.path, shard.files): shard for group in shards.values() for shard in group}
     held = {Path(shard.path, file) for shard in known.values() for file in shard.files} if loose else set()
@@ -230,18 +227,43 @@ def _braces(spec: str) -> list[str]:
     return [whole for part in middle for whole in _braces(spec[: match.start()] + part + spec[match.end() :])]
 
 
+def _not_a_shard(path: str) -> HashgrainError:
+    """Say what a file is, and what makes a shard of it."""
+    if why := why_not_read(path):
+        return HashgrainError(Reason.SHARD_MISSING, f"{path} is not an image shard but {why}")
+    return HashgrainError(
+        Reason.SHARD_MISSING,
+        f"{path} is not an image shard; give an archive ({', '.join(ARCHIVE_SUFFIXES)}), a folder, an image or @list.txt",
+    )
+
+
+def _archive_at(path: str, *, by_pattern: bool) -> Shard | None:
+    """Return the shard that a file is by its name, or where it is named itself, by its content."""
+    may_be_one = _is_archive(path) or not (by_pattern or is_image(Path(), path))
+    return _archive_shard(path) if may_be_one else None
+
+
 def _remote_shards(urls: Iterable[str]) -> list[Shard]:
     """Return the shard of each URL, asking for several at a time."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(PROBES) as pool:
-        return list(pool.map(_archive_shard, urls))
+        return list(pool.map(_remote_shard, urls))
 
 
-def _archive_shard(path: str) -> Shard:
+def _remote_shard(url: str) -> Shard:
+    if shard := _archive_shard(url):
+        return shard
+    raise _not_a_shard(url)
+
+
+def _archive_shard(path: str) -> Shard | None:
+    """Return the shard that a file is, None if it is not one."""
     status = status_of(path) if is_url(path) else None
     name = parts_of(path)[-1]
-    path, kind = path if status else str(Path(path).resolve()), kind_of(path) or ShardKind.TAR
+    path, kind = path if status else str(Path(path).resolve()), kind_of(path)
+    if kind is None:
+        return None
     return Shard(name.removesuffix(suffix_of(name)), kind, path, status=status)
 
 
@@ -253,10 +275,13 @@ def _folder_shards(root: Path, files_per_shard: int, found: Shards) -> list[Shar
             Reason.SHARD_MISSING,
             f"folder {root} could not be read ({below.unread[str(root)]}); give one that can be read",
         )
-    archives, images, others = list[str](), list[str](), list[str]()
+    archives, images, others = list[Shard](), list[str](), list[str]()
     for name in below.files:
-        kind = archives if _is_archive(name) and kind_of_name(name) is not NameKind.SYSTEM else others
-        (images if kind is others and is_image(root, name) else kind).append(name)
+        may_be_one = _is_archive(name) and kind_of_name(name) is not NameKind.SYSTEM
+        if may_be_one and (shard := _archive_shard(str(root / name))):
+            archives.append(replace(shard, root=str(root)))
+        else:
+            (images if is_image(root, name) else others).append(name)
     beside = FolderSidecars(others)
     files = {image: beside.of(image) for image in images}
     skipped = below.skipped + left_out(set(others).difference(*files.values()))
@@ -265,8 +290,7 @@ def _folder_shards(root: Path, files_per_shard: int, found: Shards) -> list[Shar
     if not archives and not images:
         what = f"; {counted(skipped)}" if skipped else ""
         raise HashgrainError(Reason.SHARD_MISSING, f"folder {root} holds no image and no archive of images{what}")
-    tars = [replace(_archive_shard(str(root / name)), root=str(root)) for name in archives]
-    return [*tars, *(replace(shard, root=str(root)) for shard in _parts(root.name, root, files, files_per_shard))]
+    return [*archives, *(replace(shard, root=str(root)) for shard in _parts(root.name, root, files, files_per_shard))]
 
 
 def _names(folder: Path) -> list[str]:

@@ -13,8 +13,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from encoder.images.label_table import plain
 from encoder.images.names import key_of
 from encoder.images.signature import HEAD_BYTES, image_format
+from encoder.images.table_files import BYTES, coarse, why_not
 from encoder.runtime.files import AHEAD, is_url, open_file, status_of
 
 BATCH_BYTES: Final = 16 << 20
@@ -115,12 +117,12 @@ class ImageTable:
         top = [name for name in KEY_NAMES if name in self.columns]
         return next((name for name in [*in_image, *top] if self._leaf(name) and self._names_rows(name)), None)
 
-    def labels(self) -> tuple[list[str], list[str]]:
-        """Return the columns whose values can be labels, and those of types that cannot."""
-        image = None if self.image is None else self.image.removesuffix(".bytes")
-        others = [column for column in self._schema if column.name != image and not _holds_bytes(column.type)]
-        fitting = [column.name for column in others if _fits_labels(column.type)]
-        return fitting, [column.name for column in others if column.name not in fitting]
+    def labels(self) -> tuple[list[str], dict[str, str]]:
+        """Return the columns whose values can be labels, and why others cannot; bytes are left out without a word."""
+        others = [column for column in self._schema if not _is_image_struct(column.type)]
+        why = {column.name: why_not(column.type) for column in others}
+        fitting = [name for name, fault in why.items() if fault is None]
+        return fitting, {name: fault for name, fault in why.items() if fault not in {None, BYTES}}
 
     def rows(self, group: int, key: str | None, *, images: bool = True) -> Iterator[Row]:
         """Yield the rows of a row group.
@@ -142,7 +144,7 @@ class ImageTable:
             for batch in self._batches(group, columns, self._batch_rows(group) if images else 1 << 12):
                 data = _values(batch, self.image) if images else [None] * len(batch)
                 keys = _values(batch, key) if key else [None] * len(batch)
-                fields = {name: _plain(batch.column(name)) for name in labels}
+                fields = {name: _labels(batch.column(name)) for name in labels}
                 for at in range(len(batch)):
                     own = {name: values[at] for name, values in fields.items()}
                     yield Row(number, _key(keys[at]), data[at], own | self._class_names(own))
@@ -288,23 +290,6 @@ def _is_image_struct(kind: Any) -> bool:
     return index >= 0 and _is_binary(kind.field(index).type)
 
 
-def _holds_bytes(kind: Any) -> bool:
-    return _is_binary(kind) or pa.types.is_fixed_size_binary(kind) or _is_image_struct(kind)
-
-
-def _fits_labels(kind: Any) -> bool:
-    """Whether values of a type can be labels: one, a list of some, or a record of such."""
-    types = pa.types
-    if types.is_dictionary(kind):
-        return _fits_labels(kind.value_type)
-    if types.is_struct(kind):
-        return all(_fits_labels(kind.field(at).type) for at in range(kind.num_fields))
-    if types.is_list(kind) or types.is_large_list(kind):
-        return _fits_labels(kind.value_type) and not types.is_nested(kind.value_type)
-    plain = (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal, types.is_temporal, types.is_null)
-    return _is_text(kind) or any(is_of(kind) for is_of in plain)
-
-
 def _values(batch: Any, column: str | None) -> list[Any]:
     """Return the values of a column that may lie in a record."""
     if column in batch.schema.names:
@@ -318,14 +303,11 @@ def _values(batch: Any, column: str | None) -> list[Any]:
     return list(array.to_pylist())
 
 
-def _plain(array: Any) -> list[Any]:
-    """Return values as JSON has them: dates and times as text, decimals as numbers, what is not UTF-8 with marks in it."""
-    if pa.types.is_temporal(array.type):
-        array = array.cast(pa.string())
-    elif pa.types.is_decimal(array.type):
-        array = array.cast(pa.float64())
+def _labels(array: Any) -> list[Any]:
+    """Return values as JSON has them; text that is not UTF-8 with marks in it."""
+    array = coarse(array)
     try:
-        return list(array.to_pylist())
+        return [plain(value) for value in array.to_pylist()]
     except UnicodeDecodeError:
         if not _is_text(array.type):
             return [None] * len(array)

@@ -85,7 +85,7 @@ class LabelTable:
             bad.add(key, f"{self.path.name}: rows of {self._key(rows[0])!r} and {self._key(rows[1])!r} have its name")
             return {}
         self.matched.found += 1
-        labels, faults = flatten({name: _plain(column[rows[0]].as_py()) for name, column in self.columns.items()})
+        labels, faults = flatten({name: plain(column[rows[0]].as_py()) for name, column in self.columns.items()})
         for why in faults:
             bad.add(key, f"{self.path.name}: {why}")
         return labels
@@ -162,7 +162,7 @@ class _Lookup:
         return rows
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return a value of Arrow as JSON has it: times as ISO 8601, decimals as numbers."""
     match value:
         case date() | time():  # datetime is a date
@@ -170,7 +170,7 @@ def _plain(value: object) -> object:
         case Decimal():
             return float(value)
         case list():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case _:
             return value
 

@@ -26,7 +26,7 @@ class Sample:
     key: str
     """Member or file name, see `names.key_of`; a tar's without the image suffix, as webdataset has it."""
     offset: int = 0
-    """Of the bytes, in the uncompressed tar; 0 in a file."""
+    """Of the bytes, in the uncompressed tar; of a zip's member, the number of a row; 0 in a file."""
     size: int = 0
     data: bytes = b""
     labels: Labels = field(default_factory=dict)
@@ -66,7 +66,7 @@ class ShardReader(ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Endings of the names of files that are shards of this format; none where a shard is not one file."""
     sequential: ClassVar[bool] = False
-    """Whether an image is read back by reading the shard from its front, not with one seek."""
+    """Whether an image is read back by reading the shard from its front, or a row group's, not with one seek."""
 
     shard: Shard
     limits: Limits = field(default_factory=Limits)
@@ -107,11 +107,6 @@ class ShardReader(ABC):
     @abstractmethod
     def read_image(path: str, member: str, offset: int, size: int, /) -> bytes:
         """Read one image back from its place; see `formats.read_image`."""
-
-    @classmethod
-    def kind_of(cls, _path: str, /) -> ShardKind:
-        """Return the kind of the shard at a path whose name has one of `suffixes`."""
-        return cls.kind
 
     def images(self) -> Iterator[Sample]:
         """Yield the images that are wanted; labels that come late are added to those of their image, yielded before."""

@@ -140,7 +140,7 @@ def _read_parquet(path: Path, _key: str | None) -> tuple[Table, LeftOut]:
 
     file = parquet.ParquetFile(path)
     schema = file.schema_arrow
-    left_out = {each.name: BYTES for each in schema if _why_not(each.type) == BYTES}  # not read: pictures, perhaps
+    left_out = {each.name: BYTES for each in schema if why_not(each.type) == BYTES}  # not read: pictures, perhaps
     return file.read(columns=[name for name in schema.names if name not in left_out]), left_out
 
 
@@ -154,26 +154,26 @@ def _table(path: Path, table: Table, key: str, left_out: LeftOut) -> LabelTable:
         table = table.flatten()
     columns, left_out = dict[str, Column](), dict(left_out)
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if why := _why_not(column.type):
+        if why := why_not(column.type):
             left_out[name] = why
         elif name in columns:
             left_out[name] = "an earlier column has the name"
         elif name != key:
-            columns[name] = _coarse(column)
+            columns[name] = coarse(column)
     repeated = len(keys) - keys.null_count - pc.count_distinct(keys).as_py()
     return LabelTable(path, columns, keys, left_out, repeated)
 
 
-def _why_not(kind: Any) -> str | None:
+def why_not(kind: Any) -> str | None:
     """Say why values of a type cannot be labels, or None."""
     import pyarrow as pa
 
     of = pa.types
     if of.is_dictionary(kind):
-        return _why_not(kind.value_type)
+        return why_not(kind.value_type)
     if of.is_list(kind) or of.is_large_list(kind) or of.is_fixed_size_list(kind):
         inner = kind.value_type
-        return "lists of lists or objects" if of.is_nested(inner) else _why_not(inner)
+        return "lists of lists or objects" if of.is_nested(inner) else why_not(inner)
     if of.is_binary(kind) or of.is_large_binary(kind) or of.is_fixed_size_binary(kind):
         return BYTES
     known = (
@@ -183,7 +183,7 @@ def _why_not(kind: Any) -> str | None:
     return None if any(known_as(kind) for known_as in known) else f"values of type {str(kind).partition('<')[0]}"
 
 
-def _coarse(column: Column) -> Column:
+def coarse(column: Column) -> Column:
     """Return a column with times of microseconds, which is what Python has."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -259,25 +259,11 @@ def _gather(file: BinaryIO) -> bytes:
                 return b"".join(listed)
             crc, packed, size, end = found
         wide = struct.pack("<2H3Q", 1, 24, size, packed, at)
+        flags, extra = flags & ~_MASKED, extra[: 0xFFFF - len(wide)]
         fields = (
-            b"PK\1\2",
-            3 << 8,
-            0,
-            flags,
-            method,
-            time,
-            date,
-            crc,
-            _IN_64,
-            _IN_64,
-            len(name),
-            len(wide) + len(extra),
-            0,
-            0,
-            0,
-            0,
-            _IN_64,
-        )
+            b"PK\1\2", 3 << 8, 0, flags, method, time, date, crc, _IN_64, _IN_64,
+            len(name), len(wide) + len(extra), 0, 0, 0, 0, _IN_64,
+        )  # fmt: skip
         listed += [_ENTRY.pack(*fields), name, wide, extra]
         at = end
 

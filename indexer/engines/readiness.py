@@ -5,6 +5,7 @@ times a second. Until then FAISS answers.
 """
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - before a fork: it registers for forks, and being loaded within one it would be told of half
 import ctypes
 import gc
 import logging
@@ -57,6 +58,7 @@ class Readiness:
         self._loading = ForkLock()
         """Held while numba works: a fork then would leave its locks held for ever."""
         self._answering, self._began = 0, 0.0
+        self._temporary: Path | None = None
         self._until, self._stops, self._hurries, self._loads, self._told = 0.0, False, False, False, False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
@@ -115,7 +117,7 @@ class Readiness:
         folder = None
         try:
             if self._folder() is None:
-                folder = Path(mkdtemp(prefix="hashgrain-kernels-"))
+                self._temporary = folder = Path(mkdtemp(prefix="hashgrain-kernels-"))
                 self._tell_once(
                     "compiled kernels cannot be kept on disk, so each process compiles them again in the background; name a "
                     "folder that can be written in NUMBA_CACHE_DIR"
@@ -125,8 +127,7 @@ class Readiness:
             elif not self._load(kit, folder):
                 self._tell_once("FAISS goes on to answer, the scan's kernels were compiled but cannot be found again")
         finally:
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+            self._remove_temporary()
 
     def _load(self, kit: Kit, folder: Path | None = None) -> bool:
         with self._courteously():
@@ -197,13 +198,19 @@ class Readiness:
     def _in_child(self) -> None:
         """The thread is not there; what it had not got yet is asked for again."""
         self._thread, self._hurries, self._loads, self._answering = None, False, False, 0
-        self._waiting, self._asked = [], set(self._ready)
+        self._waiting, self._asked, self._temporary = [], set(self._ready), None
 
     def _stop(self) -> None:
         """Let numba come to rest before what it uses is taken down."""
         self._stops = self._hurries = True
         if self._loads and (thread := self._thread) is not None:
             thread.join(5)
+        self._remove_temporary()
+
+    def _remove_temporary(self) -> None:
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
 
 
 def _map_libraries() -> None:

@@ -225,6 +225,11 @@ class LevelIndex:
             nprobes = [min(math.ceil(nprobe * more), nlist) for nprobe, (nlist, _) in zip(nprobes, sizes, strict=True)]
         return None if eligible <= self._probed(nprobes) else nprobes
 
+    def probed(self, settings: SearchSettings, rows: RowSet | None) -> tuple[int, int] | None:
+        """Return how many lists a search probes, and of how many; None: it compares every code."""
+        nprobes, there = self._nprobes(settings, rows), sum(record.nlist or 1 for record, _ in self._listed)
+        return None if nprobes is None or sum(nprobes) == there else (sum(nprobes), there)
+
     def _probed(self, nprobes: Sequence[int]) -> float:
         """Return how many entries lie in so many lists of each segment that has any."""
         return sum(

@@ -238,7 +238,7 @@ def test_that_an_index_does_not_name_its_shards_is_told(run_evaluate, drawn, tra
         (["full", "--test", "{drawn}/test"], "0 images to find"),
         (
             ["full", "--test", "{drawn}/test", "--label", "mid=name"],
-            "no image has a label 'name' (labels found: class, class_name, instance, kind, kind_name)",
+            "no image has a label 'name' (labels found: class, class_name, folder, instance, kind, kind_name)",
         ),
         (["full", "--test", "{drawn}/test", "--label", "name"], "no image has a label 'name' (labels found: class, "),
         (

@@ -101,7 +101,6 @@ def harmed_tars():
         "checksum-flipped": flipped(second + 150),
         "size-too-large": resized(b"00077777777\0"),
         "size-negative": resized(b"\xff" * 12),
-        "two-archives": whole + whole,
         "garbage-behind": whole + b"garbage",
     }
 

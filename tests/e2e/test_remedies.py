@@ -48,7 +48,7 @@ CASES = {
     ),
     "fit fit-impossible label": Case(
         f"encoder fit shards --out m.st --hash ksh --label mid=kind --bits 16 {FIT}",
-        "(labels found: coarse, fine, name); name a field that they have (--label",
+        "(labels found: coarse, fine, name); name one that is there (--label",
         (f"encoder fit shards --out m.st --hash ksh --label mid=name --bits 16 {FIT}",),
     ),
     "fit weights-unavailable": Case(
@@ -75,16 +75,8 @@ CASES = {
     ),
     "train fit-impossible": Case(
         f"encoder train shards --out m.st --label mid=kind,coarse=coarse {TRAIN}",
-        "(its labels: coarse, fine, name); name one for mid that every image has (--label, --loss)",
+        "(labels found: coarse, fine, name); name one that is there (--label, --loss)",
         (f"encoder train shards --out m.st --label mid=fine,coarse=coarse {TRAIN}",),
-    ),
-    "train fit-impossible no field": Case(
-        f"encoder train shards --out m.st --label mid=fine {TRAIN}",
-        "name a field for it, or the loss contrastive-views (--label, --loss)",
-        (
-            f"encoder train shards --out a.st --label mid=fine,coarse=coarse {TRAIN}",
-            f"encoder train shards --out b.st --label mid=fine --loss coarse=contrastive-views {TRAIN}",
-        ),
     ),
     "train weights-unavailable": Case(
         f"encoder train shards --out m.st --weights nowhere.pth {TRAIN}",
@@ -323,15 +315,6 @@ CASES = {
         ),
         ("indexer build codes --out lists --kind ivf --nlist 2",),
     ),
-    "query lists of faiss": Case(
-        "indexer query key:pic-001 --index lists --nprobe 1 --engine faiss --where label.fine>=0",
-        "take engine scan, or exact search",
-        (
-            "indexer query key:pic-001 --index lists --nprobe 1 --engine scan --where label.fine>=0",
-            "indexer query key:pic-001 --index lists --exact --engine faiss --where label.fine>=0",
-        ),
-        ("indexer build codes --out lists --kind ivf --nlist 2",),
-    ),
     "query empty filter": Case(
         "indexer query key:pic-001 --where=",
         "the filter is empty; give a condition on one of key, shard, label.coarse, label.fine, label.name, or no filter",
@@ -353,6 +336,11 @@ CASES = {
         "(--index, indexer build CODES --out INDEX)",
         ("indexer info --index index", ("indexer build codes --out nowhere", "indexer info --index nowhere")),
     ),
+    "relocate index-missing": Case(
+        "indexer relocate a=b --index nowhere",
+        "no index at nowhere; build one of code files (--index, indexer build CODES --out INDEX)",
+        (("indexer build codes --out nowhere", "indexer relocate /=/moved --index nowhere"),),
+    ),
     "verify index-missing": Case(
         "indexer verify --index codes",
         "codes holds code files, not an index; build one of them (--index, indexer build CODES --out INDEX)",
@@ -366,6 +354,7 @@ NOT_RUN = {
     "query index-damaged": "by `verify`, which is the same table",
     "tune index-damaged": "the same",
     "info index-damaged": "the same",
+    "relocate index-damaged": "the same",
     "verify index-damaged": "the same",
 }
 

@@ -25,7 +25,7 @@ def stage(tmp_path, monkeypatch, index_folder, codes_folder, model_path, shards_
 
 ERRORS = {
     # command -> (exit code, what the line says)
-    "encoder fit nowhere.tar --out m.safetensors": (1, "nowhere.tar does not exist"),
+    "encoder fit nowhere.tar --out m.safetensors": (1, "nowhere.tar cannot be read: it does not exist"),
     "encoder fit shards --out model.safetensors --weights none": (
         1,
         "model.safetensors exists; choose another file (--out), or replace it (--overwrite)",
@@ -43,7 +43,7 @@ ERRORS = {
     "encoder encode shards --model model.safetensors --out out --levels fine,ultra": (1, "no level is called 'ultra'"),
     "encoder fit shards --out m.st --weights none --bits ultra=64": (1, "no level is called 'ultra'"),
     "encoder fit shards --out m.st --hash md5": (2, "md5"),
-    "encoder encode nowhere.tar": (1, "nowhere.tar does not exist"),
+    "encoder encode nowhere.tar": (1, "nowhere.tar cannot be read: it does not exist"),
     "encoder encode shards --model nowhere.safetensors --out out": (
         1,
         "nowhere.safetensors cannot be used: it does not exist",

@@ -7,6 +7,7 @@ from typing import Final
 from encoder.images.compression import Compression, Unpacked, compression_of
 from encoder.images.limits import Limits
 from encoder.images.readers.folder import FolderReader
+from encoder.images.readers.not_read import NOT_READ
 from encoder.images.readers.parquet import ParquetReader, has_images
 from encoder.images.readers.tar import Bzip2TarReader, GzipTarReader, TarReader, XzTarReader, ZstdTarReader
 from encoder.images.readers.zip import ZipReader
@@ -52,6 +53,8 @@ def kind_of(path: str) -> ShardKind | None:
         HashgrainError: `shard-missing` if it cannot be opened, or at a URL not be read.
     """
     named = next((kind for kind, reader in READERS.items() if _name(path).endswith(reader.suffixes or "/")), None)
+    if named is None and _name(path).endswith(tuple(NOT_READ)):
+        return None  # arrays and checkpoints are zips, too
     with open_file(path) as raw:
         head = raw.read(BLOCK) or b""  # at a URL one request
         if head.startswith(STARTS):

@@ -9,10 +9,12 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.archive import ArchiveWalk, Member, MemberKind, UnreadableMemberError
+from encoder.images.label_table import LabelTable
 from encoder.images.labels import Labels
 from encoder.images.names import NameKind, folders_of, key_of, kind_of_name, skipped_as
 from encoder.images.samples import LateLabels, Sample, ShardReader
@@ -23,6 +25,8 @@ from encoder.runtime.files import FileStatus, status_of
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+INNER: Final = (".tar", ".tgz", ".tar.gz", ".zip")
+"""Endings of archives that are not looked into where they lie in another one."""
 NO_IMAGE: Final = "label file without an image"
 
 
@@ -35,6 +39,10 @@ class MembersReader(ShardReader):
     @abstractmethod
     def walk(self, hasher: "_Hash | None", /) -> AbstractContextManager[ArchiveWalk]:
         """Open the archive for one walk, after which the hasher has had every byte of the file."""
+
+    def table(self) -> LabelTable | None:
+        """Return a table of labels that lies beside the archive; label files inside win over it."""
+        return None
 
     def __iter__(self) -> Iterator[Sample | LateLabels]:
         """Yield every image; the digest is that of the file.
@@ -66,7 +74,7 @@ class MembersReader(ShardReader):
         return self.shard.status or status_of(self.shard.path)
 
     def _entries(self, walk: ArchiveWalk) -> Iterator[Sample | LateLabels]:
-        sidecars, keys = ArchiveSidecars(self.bad_labels), _Keys(with_suffix=self.suffix_in_key)
+        known = _Known(_Keys(with_suffix=self.suffix_in_key), ArchiveSidecars(self.bad_labels), self.table())
         held: Sample | None = None  # until the next one comes, since its labels stand behind it
         for member in walk:
             if member.kind is MemberKind.FOLDER:
@@ -75,27 +83,42 @@ class MembersReader(ShardReader):
             if kind is NameKind.IMAGE:
                 if held is not None:
                     yield held
-                name = key_of(member.name)
-                held = self._sample(walk, member, head, keys.parts_of(name, by_content=bool(head)), keys)
-                labels = sidecars.image(name)
-                held.labels |= labels if held.reject is None else {}
+                held = self._image(walk, member, head, known)
             elif kind is NameKind.LABELS and member.kind is MemberKind.FILE:
                 labels = self._labels(walk, member)
-                for key in keys.of_owners(sidecars.sidecar(key_of(member.name), labels)):
+                for key in known.keys.of_owners(known.sidecars.sidecar(key_of(member.name), labels)):
                     if held is not None and held.reject is None and held.key == key:
                         held.labels |= labels
                     else:
                         yield LateLabels(key, labels)
             else:
-                self.skipped[skipped_as(member.name)] += 1
+                inner = " inside an archive: unpack it" if member.name.lower().endswith(INNER) else ""
+                self.skipped[f"{skipped_as(member.name)}{inner}"] += 1
         if held is not None:
             yield held
-        sidecars.close()
-        if sidecars.texts:
-            self.skipped[NO_IMAGE] += sidecars.texts
+        self._count_labels(known)
+
+    def _count_labels(self, known: "_Known") -> None:
+        """Count labels that found no image."""
+        known.sidecars.close()
+        if known.sidecars.texts:
+            self.skipped[NO_IMAGE] += known.sidecars.texts
+        if known.table:
+            for line in known.table.notices():
+                self.bad_labels.add(known.table.path.name, line.removeprefix(f"{known.table.path.name}: "))
+
+    def _image(self, walk: ArchiveWalk, member: Member, head: bytes, known: "_Known") -> Sample:
+        """Return an image with the labels that have come so far; what was read of it to know it for one is its head."""
+        name = key_of(member.name)
+        sample = self._sample(walk, member, head, known.keys.parts_of(name, by_content=bool(head)), known.keys)
+        labels = known.sidecars.image(name)
+        if sample.reject is None:
+            if known.table and self._is_wanted(sample):
+                sample.labels.update(known.table.labels(sample.key, self.bad_labels))
+            sample.labels |= labels
+        return sample
 
     def _sample(self, walk: ArchiveWalk, member: Member, head: bytes, parts: tuple[str, str], keys: "_Keys") -> Sample:
-        """Return an image; what was read of it to know it for one is its head."""
         stem, suffix = parts
         sample = Sample(self.seen, stem + suffix, member.offset, member.size)
         self.seen += 1
@@ -110,7 +133,7 @@ class MembersReader(ShardReader):
         if member.size > self.limits.max_bytes:
             return sample.rejected(Reject.TOO_LARGE, f"{member.size:,} bytes, limit {self.limits.max_bytes:,}")
         keys.add(stem, suffix)
-        if self.wanted is not None and not self.wanted(sample.ordinal):
+        if not self._is_wanted(sample):
             return sample
         try:
             sample.data = head + walk.read(member) if len(head) < member.size else head
@@ -121,6 +144,9 @@ class MembersReader(ShardReader):
                 Reject.TRUNCATED, f"the shard ends after {len(sample.data):,} of {member.size:,} bytes"
             )
         return sample
+
+    def _is_wanted(self, sample: Sample) -> bool:
+        return self.wanted is None or self.wanted(sample.ordinal)
 
     def _labels(self, walk: ArchiveWalk, member: Member) -> Labels:
         try:
@@ -163,6 +189,15 @@ class _Keys:
                 continue
             own = owner if hash(owner) in self._suffixes else stem
             yield from (own + suffix for suffix in self._suffixes.get(hash(own), ()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of an archive's images and labels while it is read."""
+
+    keys: _Keys
+    sidecars: ArchiveSidecars
+    table: LabelTable | None
 
 
 def _suffix(name: str) -> str:

@@ -1,7 +1,9 @@
 """Parquet files with a column of images, as Hugging Face's datasets are: a row is an image, and its other columns are labels."""
 
+import glob
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoder.errors import HashgrainError, Reason, Reject
@@ -33,8 +35,8 @@ class ParquetReader(ShardReader):
         try:
             with open_table(self.shard.path) as table:
                 key = table.key_column()
-                for column in table.labels()[1]:
-                    self.bad_labels.add(column, "left out, a column of a type that is not a label's")
+                for column, why in table.labels()[1].items():
+                    self.bad_labels.add(column, f"column left out, {why}")
                 for group in range(len(table.groups)):
                     yield from self._group(table, group, key)
         except TableError as err:
@@ -106,6 +108,8 @@ class ParquetReader(ShardReader):
 def has_images(path: str) -> bool:
     """Whether a Parquet file has a column of images, or is so broken that nobody knows: its damage is told when it is read.
 
+    A broken one beside a tar of its name was that tar's table.
+
     Args:
         path: of the file, or its URL.
 
@@ -118,7 +122,7 @@ def has_images(path: str) -> bool:
         with open_table(path) as table:
             return table.image is not None
     except TableError:
-        return True
+        return not any(Path(path).parent.glob(f"{glob.escape(Path(path).stem)}.tar*"))
 
 
 def _lost(path: str, row: int, size: int, why: str) -> HashgrainError:

@@ -1,11 +1,17 @@
-"""Tars, plain or compressed, as webdataset has them: an image and its labels share a name up to the suffix."""
+"""Tars, plain or compressed, as webdataset has them: an image and its labels share a name up to the suffix.
+
+Beside one may lie the table that img2dataset leaves, `00000.parquet` beside `00000.tar`: its columns are labels, too.
+"""
 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
+from encoder.images.label_table import LabelTable
 from encoder.images.readers.members import MembersReader
 from encoder.images.shards import ShardKind
+from encoder.images.table_files import shard_table_path, table_of_shard
 from encoder.images.tar_walk import TarWalk, open_tar, read_member
+from encoder.runtime.files import status_of
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -20,6 +26,16 @@ class TarReader(MembersReader):
     def walk(self, hasher: "_Hash | None", /) -> AbstractContextManager[TarWalk]:
         """See `MembersReader.walk`."""
         return open_tar(self.shard.path, hasher=hasher)
+
+    def table(self) -> LabelTable | None:
+        """Return what img2dataset left beside the tar."""
+        return table_of_shard(self.shard.path, self.bad_labels)
+
+    def stamp(self) -> str:
+        """Return the stamp of the file, with that of the table beside it."""
+        table = shard_table_path(self.shard.path)
+        own = self._status().stamp
+        return own if table is None else f"{own} {status_of(str(table)).stamp}"
 
     @staticmethod
     def read_image(path: str, _member: str, offset: int, size: int, /) -> bytes:

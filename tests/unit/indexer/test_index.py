@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from typing import cast
 
 import faiss
 import numpy as np
@@ -112,6 +113,8 @@ def test_a_key_and_its_code_find_what_the_index_finds(index):
         (np.zeros((0, 4, 3), np.uint8), "uint8[0, 4, 3] is not an image"),
         (7, "7 is not a query"),
         (None, "None is not a query"),
+        ([ByKey("pic-007")], "[ByKey(key='pic-007')] is not a query; give one query, or several to query_batch"),
+        (ByKey(cast("str", ["pic-007"])), "a query has key ['pic-007']; give one key, a str"),
         (ByImage(b"no image"), "image of 8 bytes cannot be used (unknown-format"),
         (b"", "image of 0 bytes cannot be used (empty"),
         (Path("nowhere.png"), "image nowhere.png could not be read"),
@@ -172,6 +175,43 @@ def test_codes_in_any_order_of_memory_find_the_same(index):
         for engine in (Engine.SCAN, Engine.FAISS):
             found = index.search(Level.MID, form, SearchSettings(5, engine=engine))
             assert [one.rows.tolist() for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("whats", "says"),
+    [
+        (ByKey("pic-007"), "ByKey(key='pic-007') is not several queries; give a list of them, or one to query"),
+        (Path("photo.png"), "PosixPath('photo.png') is not several queries"),
+        (b"image", "b'image' is not several queries"),
+        (None, "None is not several queries"),
+        (np.zeros((4, 4, 3), np.uint8), "uint8[4, 4, 3] is not several queries"),
+    ],
+)
+def test_one_query_in_the_place_of_several_is_one_line(index, whats, says):
+    with pytest.raises(HashgrainError) as caught:
+        index.query_batch(whats)
+    assert caught.value.reason is Reason.BAD_VALUE
+    assert says in str(caught.value)
+
+
+def test_an_answer_says_when_more_hits_lie_in_lists_that_were_not_probed(codes_folder, tmp_path, command):
+    build(list_code_files([codes_folder]), tmp_path / "index", BuildSettings(IndexKind.IVF, nlist=20))
+    index, few = indexer.open(tmp_path / "index"), ByKey("pic-007")
+    short = index.query(few, k=60, nprobe=1)
+    assert (len(short) < 60, short.probed) == (True, (1, 20))
+    assert index.query(few, k=1, nprobe=1).probed is None
+    assert index.query(few, k=60, nprobe=20).probed is None
+    assert index.query(few, k=60, exact=True).probed is None
+    assert index.query(few, k=60, radius=1, nprobe=1).probed is None
+    assert index.query(few, k=100, exact=True, exclude_self=True).probed is None
+    where = index.query(few, k=60, nprobe=1, where="label.fine = 3")  # all eligible rows are found
+    assert where.probed is None
+    asked = ["indexer", "query", "key:pic-007", "--index", tmp_path / "index", "-k", 60]
+    _, _, err = command(*asked, "--nprobe", 1)
+    assert err == (
+        "fewer than 60 hits were in the 1 of 20 inverted lists that were probed; see more with a larger --nprobe, or --exact\n"
+    )
+    assert command(*asked, "--exact")[2] == ""
 
 
 @pytest.mark.parametrize(

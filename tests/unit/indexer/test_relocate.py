@@ -88,6 +88,13 @@ def test_a_move_that_fits_no_shard_changes_nothing(collection):
     assert (collection / "index/CURRENT").read_bytes() == pointer
 
 
+def test_no_index_is_no_folder(tmp_path):
+    with pytest.raises(HashgrainError) as caught:
+        relocate(tmp_path / "none", [Move.parse("/a=/b")])
+    assert caught.value.reason is Reason.INDEX_MISSING
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_place_that_is_not_there_is_told(collection):
     report = relocate(collection / "index", [Move.parse(f"{collection}=/nowhere")])
     assert (report.moved, report.missing) == (2, ("/nowhere/photos", "/nowhere/some.tar"))
@@ -99,6 +106,8 @@ def test_a_place_that_is_not_there_is_told(collection):
         ("/a=/b", "/a", "/b"),
         ("/a=/b", "/a/x.tar", "/b/x.tar"),
         ("/a/=/b/", "/a/x.tar", "/b/x.tar"),
+        ("/=/b", "/a/x.tar", "/b/a/x.tar"),
+        ("/a=/", "/a/x.tar", "/x.tar"),
         ("/a=/b", "/ab/x.tar", "/ab/x.tar"),
         ("s3://old=https://new/set", "s3://old/x.tar", "https://new/set/x.tar"),
         ("/a=s3://b", "/a/x.tar", "s3://b/x.tar"),

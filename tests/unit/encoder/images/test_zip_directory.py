@@ -149,3 +149,11 @@ def test_members_are_listed_in_the_order_of_their_bytes():
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, nbytes, len(b"".join(bodies)), 0)
     data = b"".join(bodies) + moved + entries[0] + end
     assert listed(data) == ([("a.jpg", 0, 1), ("b.jpg", len(bodies[0]), 1)], None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "extra"), [(1 << 13, b""), (0, bytes(0xFFFF))], ids=["masked", "longest extra field"]
+)
+def test_headers_of_any_content_make_a_list(flags, extra):
+    header = struct.pack("<4s5H3L2H", b"PK\3\4", 20, flags, 0, 0, 0, 0, 4, 4, 1, len(extra)) + b"a" + extra + b"data"
+    assert listed(header)[0] == [("a", 0, 4)]

@@ -114,7 +114,7 @@ def test_columns_of_all_types_become_labels_or_are_named(tmp_path):
     [sample], reader = read(write(tmp_path / "a.parquet", {"image": images(PICTURES[:1])} | columns))
     assert sample.labels == {
         "text": "x", "number": 1.5, "big": str(2**64 - 1), "yes": True, "day": "2024-02-03",
-        "moment": "1970-01-01 00:00:00.000", "price": 1.5, "tags": ("a", "b"), "size.w": 1, "size.h": 2, "class": "cat",
+        "moment": "1970-01-01T00:00:00", "price": 1.5, "tags": ("a", "b"), "size.w": 1, "size.h": 2, "class": "cat",
     }  # fmt: skip
     assert [bad.name for bad in reader.bad_labels.first] == ["boxes"]
 

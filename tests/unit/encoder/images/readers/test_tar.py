@@ -3,6 +3,8 @@ import io
 import json
 import tarfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from encoder.errors import Reject
@@ -12,6 +14,7 @@ from encoder.images.limits import Limits
 from encoder.images.readers.formats import read_image, reader_for
 from encoder.images.readers.members import NO_IMAGE
 from encoder.images.samples import LateLabels, Sample
+from encoder.images.shards import ShardKind
 from encoder.images.sidecars import MAX_SIDECAR_BYTES
 from tests.support.archives import PACK
 from tests.support.pictures import encoded, write_tar
@@ -222,3 +225,51 @@ def test_any_compression_is_read_under_any_name_and_read_back(tmp_path, ending, 
     assert reader.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     for sample in samples:
         assert read_image(shard.kind, shard.path, sample.key, sample.offset, sample.size) == sample.data
+
+
+def test_the_output_of_img2dataset_is_read_as_it_is(tmp_path):
+    rows = [
+        {
+            "url": f"https://example.org/{n}",
+            "caption": f"caption {n}",
+            "key": f"{n:09d}",
+            "status": status,
+            "width": 256,
+        }
+        for n, status in enumerate(["success", "failed_to_download", "success"])
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "00000.parquet")
+    (tmp_path / "00000_stats.json").write_text('{"count": 3}')
+    files = []
+    for n in (0, 2):
+        files += [(f"{n:09d}.jpg", encoded(n)), (f"{n:09d}.txt", f"own {n}".encode())]
+    write_tar(tmp_path / "00000.tar", [*files, ("000000002.json", b'{"width": 99}')])
+    found = expand([str(tmp_path)])
+    assert [(shard.name, shard.kind) for shard in found] == [("00000", ShardKind.TAR)]
+    reader = reader_for(found[0])
+    assert [(sample.key, sample.labels) for sample in reader.images()] == [
+        (
+            f"{n:09d}",
+            {"url": f"https://example.org/{n}", "caption": f"own {n}", "status": "success", "width": width},
+        )
+        for n, width in ((0, 256), (2, 99))
+    ]
+    assert reader.bad_labels.count == 0
+    before = reader.stamp()
+    pq.write_table(pa.Table.from_pylist(rows[:1]), tmp_path / "00000.parquet")
+    assert reader.stamp() != before
+
+
+def test_a_broken_table_beside_a_tar_costs_its_labels_not_the_images(tmp_path):
+    write_tar(tmp_path / "00000.tar", [("a.jpg", encoded(0))])
+    (tmp_path / "00000.parquet").write_bytes(b"PAR1 and nothing else")
+    assert [shard.name for shard in expand([str(tmp_path)])] == ["00000"]
+    [sample], reader = read(tmp_path / "00000.tar")
+    assert (sample.labels, sample.data, reader.damage) == ({}, encoded(0), None)
+    assert reader.bad_labels.first[0].name == "00000.parquet"
+
+
+def test_an_archive_inside_an_archive_is_counted_with_what_to_do(tmp_path):
+    samples, reader = read(write_tar(tmp_path / "a.tar", [("inner.tar", b"x"), ("b.zip", b"x"), ("c.gz", b"x")]))
+    assert samples == []
+    assert reader.skipped == {".tar inside an archive: unpack it": 1, ".zip inside an archive: unpack it": 1, ".gz": 1}
