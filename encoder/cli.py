@@ -356,7 +356,9 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
     if report.left_out:
         result(f"  {counted(report.left_out)}")
     if report.dropped:
-        notice(f"{report.dropped:,} images are no longer in their shards, and their codes no longer in {out}")
+        notice(
+            f"{report.dropped:,} images had codes in {out} and have none now: they are gone, have another name, or are rejected"
+        )
     if report.removed:
         notice(f"removed {_named(report.removed)}: what was in them is in other code files, or gone")
     if report.gone:

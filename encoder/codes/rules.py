@@ -7,7 +7,8 @@ from typing import Any
 from encoder.errors import Reject
 from encoder.images.limits import Limits
 
-_CONTENT = frozenset({Reject.SAME_CONTENT, Reject.NEAR_CONTENT})
+CONTENT = frozenset({Reject.SAME_CONTENT, Reject.NEAR_CONTENT})
+"""Of images that were skipped since another one has nearly what is in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Rules:
             (self.decode, self.labels) == (wanted.decode, wanted.labels)
             and _holds(self.limits.max_bytes, wanted.limits.max_bytes, Reject.TOO_LARGE in rejects)
             and _holds(self.limits.max_pixels, wanted.limits.max_pixels, Reject.TOO_MANY_PIXELS in rejects)
-            and (self.skip == wanted.skip or (wanted.skip == "none" and _CONTENT.isdisjoint(rejects)))
+            and (self.skip == wanted.skip or (wanted.skip == "none" and CONTENT.isdisjoint(rejects)))
         )
 
     def codes_hold_for(self, wanted: "Rules") -> bool:

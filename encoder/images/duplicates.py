@@ -12,6 +12,8 @@ import numpy as np
 
 from encoder.bits import Codes, hamming
 
+AS_ONE_IN: Final = "as one in "
+"""Stands before the name of the shard with the earlier image, in the detail of one that is skipped."""
 MOST_PART_BITS: Final = 24
 """Of a code, that are looked up at once: 16 million places are enough to keep those who share one few."""
 

@@ -47,7 +47,8 @@ class Shard:
 
 def found_from(folder: Path, path: str, relative: str | None) -> str:
     """Return where a shard is: `relative` to a folder if that exists, else `path`."""
-    if relative is not None and (moved := Path(os.path.abspath(folder / relative))).exists():  # noqa: PTH100  links stay
+    # a folder may be opened through a link; links to shards stay
+    if relative is not None and (moved := Path(os.path.abspath(folder.resolve() / relative))).exists():  # noqa: PTH100
         return str(moved)
     return path
 

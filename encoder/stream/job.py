@@ -66,8 +66,8 @@ def encode(
         precision = resolve_precision(settings.precision, resolve_device(devices[0]))
         rules = settings.rules(table.digest if table else "")
         earlier = look_back(shards, Wanted(out, model.fingerprint, bits, settings, rules, precision))
-        before = image_names([*earlier.replaced, *earlier.superseded])
-        report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), []
+        before = set[bytes]().union(*map(image_names, [*earlier.replaced, *earlier.superseded]))
+        report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), list[Shard]()
         for shard in shards:
             if done := earlier.kept.get(shard.name):
                 report.skipped += 1
@@ -91,8 +91,11 @@ def encode(
         with closing(coded), watching(devices) as utilisation:
             _follow(coded, report, todo, settings.max_bad, progress, notify)
         report.seconds, report.gpu = time.monotonic() - started, utilisation.mean
-        if before:
-            report.dropped = len(before - image_names([out / f"{shard.name}{SUFFIX}" for shard in todo]))
+        # what a superseded file held may be in one that a run made which was ended before it came to this place
+        names = [shard.name for shard in todo] + list(earlier.kept if earlier.superseded else ())
+        for path in (out / f"{name}{SUFFIX}" for name in names if before):
+            before -= image_names(path)
+        report.dropped = len(before)
         _remove(earlier, report, out, prune=settings.prune)
         if settings.profile:
             report.telemetry.save_trace(settings.profile)

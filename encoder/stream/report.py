@@ -25,7 +25,7 @@ class EncodeReport:
     taken: int = 0
     """Images whose code an earlier run made."""
     dropped: int = 0
-    """Images whose codes were there before this run and are no longer, since their shards do not hold them any more."""
+    """Images whose codes were there before this run and are no longer, since they are gone or now rejected."""
     removed: list[str] = field(default_factory=list)
     """Names of code files that were removed."""
     gone: list[str] = field(default_factory=list)

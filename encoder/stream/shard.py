@@ -18,7 +18,7 @@ from encoder.codes.file import SUFFIX, CodeFileWriter, CodeHeader, Place, ShardR
 from encoder.codes.rules import Rules
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.decode import RejectedImage
-from encoder.images.duplicates import Seen, digest_of
+from encoder.images.duplicates import AS_ONE_IN, Seen, digest_of
 from encoder.images.label_table import LabelTable
 from encoder.images.labels import Labels
 from encoder.images.limits import Limits
@@ -197,7 +197,7 @@ def _skip_same(job: _Job, files: Seen) -> Iterator[Sample | LateLabels]:
             and entry.data
             and (earlier := files.in_shard(np.frombuffer(digest_of(entry.data), np.uint8), job.shard.name))
         ):
-            entry.rejected(Reject.SAME_CONTENT, f"as one in {earlier}")
+            entry.rejected(Reject.SAME_CONTENT, f"{AS_ONE_IN}{earlier}")
         yield entry
 
 
@@ -250,7 +250,7 @@ def _skip_near(batch: _Batch, codes: Seen) -> None:
     different = []
     for number, entry in enumerate(coded):
         if earlier := codes.in_shard(batch.codes[Level.FINE][number], batch.job.shard.name):
-            entry.rejected(Reject.NEAR_CONTENT, f"as one in {earlier}")
+            entry.rejected(Reject.NEAR_CONTENT, f"{AS_ONE_IN}{earlier}")
         else:
             different.append(number)
     batch.codes = {level: of_level[different] for level, of_level in batch.codes.items()}

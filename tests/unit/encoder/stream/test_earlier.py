@@ -199,3 +199,113 @@ def test_labels_that_change_are_taken_without_coding_again(run, photos, tmp_path
     assert (report.skipped, report.taken) == (0, 40)
     with open_codes(tmp_path / "codes/photos.h5") as file:
         assert list(file.label_fields()) == ["fine"]
+
+
+def test_single_images_do_not_replace_others_that_are_still_there(run, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    run("00.jpg")
+    with pytest.raises(HashgrainError, match=r"first 00\.jpg; name them, too") as caught:
+        run("01.jpg")
+    assert caught.value.reason is Reason.SHARD_CLASH
+    assert by_key(tmp_path / "codes").keys() == {"00.jpg"}
+    assert run("00.jpg", "01.jpg").rows == 2
+    (photos / "00.jpg").unlink()
+    report = run("01.jpg")
+    assert (report.rows, report.dropped) == (1, 1)
+    report = run("02.jpg", settings=replace(PLAIN, overwrite=True))
+    assert (report.rows, report.dropped) == (1, 1)
+
+
+def test_a_single_image_does_not_replace_the_codes_of_the_folder_it_is_in(run, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    run(".")
+    with pytest.raises(HashgrainError) as caught:
+        run("01.jpg")
+    assert caught.value.reason is Reason.SHARD_CLASH
+    assert len(by_key(tmp_path / "codes")) == 40
+    (photos / "below").mkdir()
+    (photos / "below/new.jpg").write_bytes(encoded(100))
+    assert run("below/new.jpg").removed == []
+    assert len(by_key(tmp_path / "codes")) == 41
+
+
+def test_all_images_of_a_folder_named_one_by_one_take_the_place_of_the_folder(run, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    run(".", files_per_shard=10)
+    report = run("*.jpg")
+    assert (report.rows, report.taken, report.dropped) == (40, 40, 0)
+    assert len(by_key(tmp_path / "codes")) == 40
+
+
+def test_a_single_image_takes_no_codes_of_a_tar_that_is_gone_along(run, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tar = write_tar(tmp_path / "old.tar", labelled_members(50, 5))
+    run(tar)
+    tar.unlink()
+    report = run("photos/00.jpg")
+    assert (report.removed, report.gone) == ([], ["old.h5"])
+
+
+def test_a_tar_that_gets_another_name_leaves_no_codes_under_the_first(run, tmp_path):
+    tars = [write_tar(tmp_path / f"{name}/x.tar", labelled_members(20 * (name == "b"), 5)) for name in "ab"]
+    run(tars[0])
+    report = run(*tars)
+    assert (report.rows, report.taken, report.removed, report.dropped) == (10, 5, ["x.h5"], 0)
+    assert len(by_key(tmp_path / "codes")) == 10
+
+
+def test_a_folder_of_codes_that_a_link_leads_to_is_known_again(run, photos, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    run(photos, out="link/codes")
+    assert run(photos, out="link/codes").skipped == 1
+    assert run(tmp_path / "link/photos").skipped == 1
+
+
+@pytest.mark.parametrize("skip", [SkipDuplicates.EXACT, SkipDuplicates.NEAR])
+def test_what_was_skipped_has_a_code_when_the_earlier_one_is_gone(run, tmp_path, skip):
+    settings = replace(PLAIN, skip=skip, near_radius=0)
+    members = {
+        "a": [("1.jpg", encoded(1)), ("2.jpg", encoded(2))],
+        "b": [("one.jpg", encoded(1)), ("5.jpg", encoded(5))],
+        "c": [("five.jpg", encoded(5)), ("3.jpg", encoded(3))],  # is made again since b is, and b since a is
+        "d": [("4.jpg", encoded(4)), ("4b.jpg", encoded(4))],
+    }
+    for name, of_tar in members.items():
+        write_tar(tmp_path / f"set/{name}.tar", of_tar)
+    assert run(tmp_path / "set", settings=settings).rows == 5
+    assert run(tmp_path / "set", settings=settings).skipped == 4
+    write_tar(tmp_path / "set/a.tar", members["a"][1:])
+    report = run(tmp_path / "set", settings=settings)
+    assert (report.rows, report.skipped, report.taken) == (5, 1, 4)
+    assert by_key(tmp_path / "codes").keys() == {"2", "one", "5", "3", "4"}
+    (tmp_path / "set/b.tar").unlink()
+    assert run(tmp_path / "set", settings=settings).rows == 4
+    assert by_key(tmp_path / "codes").keys() == {"2", "five", "3", "4"}
+    assert run(tmp_path / "set/c.tar", settings=settings).skipped == 1
+
+
+@pytest.mark.parametrize("levels", [(Level.MID,), (Level.MID, Level.FUSED)])
+def test_no_level_is_lost_unless_it_is_overwritten(run, photos, tmp_path, levels):
+    run(photos, files_per_shard=10, settings=replace(PLAIN, levels=(Level.FINE, Level.MID)))
+    for files_per_shard in (10, 1000):
+        with pytest.raises(HashgrainError) as caught:
+            run(photos, files_per_shard=files_per_shard, settings=replace(PLAIN, levels=levels))
+        assert caught.value.reason is Reason.EXISTS
+    run(photos, settings=replace(PLAIN, levels=levels, overwrite=True))
+    with open_codes(tmp_path / "codes/photos.h5") as file:
+        assert tuple(file.header.bits) == levels
+
+
+def test_what_a_run_that_was_ended_has_done_is_not_counted_as_dropped(run, photos, tmp_path):
+    run(photos, files_per_shard=10)
+    parts = sorted(path.name for path in (tmp_path / "codes").glob("*.h5"))
+    shutil.rmtree(tmp_path / "codes")
+    run(photos)
+    whole = tmp_path / "codes/photos.h5"
+    whole.rename(tmp_path / "whole")
+    run(photos, files_per_shard=10)
+    (tmp_path / "codes" / parts[-1]).unlink()
+    (tmp_path / "whole").rename(whole)  # as if the run had been ended before its last part
+    report = run(photos, files_per_shard=10)
+    assert (report.rows, report.dropped, report.removed) == (40, 0, ["photos.h5"])
+    assert len(by_key(tmp_path / "codes")) == 40
