@@ -15,7 +15,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.folder_walk import is_image, left_out, walk
 from encoder.images.names import NameKind, counted, kind_of_name
 from encoder.images.readers.formats import ARCHIVE_SUFFIXES, kind_of, suffix_of
-from encoder.images.readers.not_read import why_not_read
+from encoder.images.readers.not_read import TABLES, img2dataset, why_not_read
 from encoder.images.shards import Shard, ShardKind
 from encoder.images.sidecars import FolderSidecars
 from encoder.runtime.files import (
@@ -173,6 +173,14 @@ def _listed(path: str, found: Shards) -> Iterator[tuple[str, bool]]:
     if not specs:
         raise HashgrainError(
             Reason.SHARD_MISSING, f"the list {path} names nothing; give one tar, folder or image per line"
+        )
+    web = [spec for spec in specs if spec.startswith(("http://", "https://"))]
+    if path.lower().endswith(TABLES) or (web and not any(map(_is_archive, web))):
+        ending = path.rpartition(".")[2].lower() if path.lower().endswith(TABLES) else "txt"
+        raise HashgrainError(
+            Reason.SHARD_MISSING,
+            f"the list {path} should name a shard or image per line, and begins with {specs[0][:80]!r}; if it lists URLs of "
+            f"images, img2dataset makes shards of it: {img2dataset(path, ending)}",
         )
     for spec in specs:
         if spec.startswith("@"):

@@ -6,6 +6,7 @@ from typing import Final
 from encoder.images.signature import HEAD_BYTES
 from encoder.runtime.files import open_file, parts_of
 
+TABLES: Final = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _PICKLE: Final = (
     "a pickle, which can run code of whoever wrote it, so that it is never opened here; if you trust it, save each picture from "
     "Python: "
@@ -36,10 +37,7 @@ _RECORD: Final = (
     "MXNet's RecordIO; save each picture from Python: mxnet.recordio.unpack(record) returns its header and bytes"
 )
 _UNPACK: Final = "an archive that is not unpacked here; unpack it (7z x '{name}') and name the folder"
-_URLS: Final = (
-    "a table or a text without images in it; if it lists URLs, img2dataset makes shards of it: "
-    "img2dataset.download('{name}', input_format='{ending}', output_format='webdataset')"
-)
+_URLS: Final = "a table or a text without images in it; if it lists URLs, img2dataset makes shards of it: {img2dataset}"
 _VIDEO: Final = "a video; save its frames: ffmpeg -i '{name}' -vf fps=1 frames/%06d.jpg"
 _MODEL: Final = "a model or a checkpoint, not images"
 
@@ -50,7 +48,7 @@ NOT_READ: Final[Mapping[str, str]] = {
     **dict.fromkeys((".lmdb", ".mdb"), _LMDB),
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), _HDF5),
     **dict.fromkeys((".rar", ".7z", ".tar.lz4", ".tar.lz", ".tar.z", ".cab"), _UNPACK),
-    **dict.fromkeys((".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet"), _URLS),
+    **dict.fromkeys((*TABLES, ".txt"), _URLS),
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp"), _VIDEO),
     **dict.fromkeys((".idx", "-ubyte", "-ubyte.gz"), _IDX),
     ".rec": _RECORD,
@@ -93,4 +91,10 @@ def why_not_read(path: str) -> str | None:
     elif head[4:8] == b"ftyp":
         why = _VIDEO
     why = why or next((why for suffix, why in NOT_READ.items() if name.lower().endswith(suffix)), None)
-    return why and why.replace("{name}", name).replace("{ending}", name.rpartition(".")[2].lower())
+    command = img2dataset(name, name.rpartition(".")[2].lower())
+    return why and why.replace("{name}", name).replace("{img2dataset}", command)
+
+
+def img2dataset(name: str, ending: str) -> str:
+    """Return the line of Python that makes shards of a table or list of URLs."""
+    return f"img2dataset.download({name!r}, input_format={ending!r}, output_format='webdataset')"

@@ -187,3 +187,20 @@ def test_what_names_nothing_is_refused_in_one_line(here, spec):
         expand([spec])
     assert caught.value.reason is Reason.SHARD_MISSING
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("urls.csv", "url,caption\nhttps://x/1.jpg,a\n"),
+        ("urls.txt", "https://x/1.jpg\nhttps://x/2.jpg\n"),
+        ("urls.txt", "https://x/photo?id=1\n"),
+        ("rows.jsonl", '{"url": "https://x/1"}\n'),
+    ],
+)
+def test_a_list_of_pictures_at_urls_is_refused_with_what_makes_shards_of_it(here, name, text):
+    (here / name).write_text(text)
+    for spec in (f"@{name}", name):
+        with pytest.raises(HashgrainError, match=r"img2dataset\.download\('urls|rows") as caught:
+            expand([spec])
+        assert caught.value.reason is Reason.SHARD_MISSING
