@@ -1,6 +1,7 @@
 """Image files below a folder, a file each, with their sidecars beside them."""
 
 import hashlib
+import os
 import stat
 from collections.abc import Iterator
 from itertools import repeat
@@ -31,7 +32,7 @@ class FolderReader(ShardReader):
         self.sha256 = digest.hexdigest()
 
     def stamp(self) -> str:
-        """Return a digest of names, sizes and times of modification, the sidecars' with them."""
+        """Return a digest of names, sizes, times of modification and whether they may be read, the sidecars' with them."""
         digest = hashlib.sha256()
         for file, sidecars in self._files():
             for path in (Path(self.shard.path, name) for name in (file, *sidecars)):
@@ -39,7 +40,10 @@ class FolderReader(ShardReader):
                     status = path.stat()
                 except OSError:
                     continue
-                digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+                readable = "" if os.access(path, os.R_OK) else "not readable"
+                digest.update(
+                    f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}".encode(errors="surrogateescape")
+                )
             digest.update(file.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
