@@ -87,7 +87,7 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> Shar
     for path, by_pattern in (path for spec in specs for path in _paths(spec, found)):
         if is_url(path):
             shards[path], urls[path] = [], None  # its place; what it is takes a request, and many are asked for at once
-        elif Path(path).is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises where a folder on the way may not be entered
             root = Path(path).resolve()
             if str(root) not in shards:
                 shards[str(root)] = _folder_shards(root, files_per_shard, found, by_pattern=by_pattern)
