@@ -85,8 +85,14 @@ class LabelTable:
             bad.add(key, f"{self.path.name}: rows of {self._key(rows[0])!r} and {self._key(rows[1])!r} have its name")
             return {}
         self.matched.found += 1
-        labels, faults = flatten({name: plain(column[rows[0]].as_py()) for name, column in self.columns.items()})
-        for why in faults:
+        values, unread = dict[str, object](), list[str]()
+        for name, column in self.columns.items():
+            try:
+                values[name] = plain(column[rows[0]].as_py())
+            except (ValueError, OverflowError) as err:  # text that is not UTF-8, a year 10000
+                unread.append(f"left out, what column {name!r} holds here cannot be read ({err})")
+        labels, faults = flatten(values)
+        for why in [*unread, *faults]:
             bad.add(key, f"{self.path.name}: {why}")
         return labels
 

@@ -15,7 +15,7 @@ KEY_COLUMNS = ("key", "file_name")
 """Where keys stand if it is not said: as img2dataset and the folders of Hugging Face have it."""
 SHOWN = 20
 """Columns that an error names."""
-BYTES = "bytes are not labels"
+BYTES, NOT_UTF8 = "bytes are not labels", "its text is not UTF-8; save the table in UTF-8"
 
 Table: TypeAlias = Any
 """pyarrow.Table; pyarrow has no types of its own."""
@@ -88,9 +88,11 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise HashgrainError(Reason.BAD_VALUE, f"labels {path} could not be read: {err.strerror or err}") from err
-    except (pa.ArrowException, ValueError, KeyError) as err:
-        raise HashgrainError(Reason.BAD_VALUE, f"labels {path} could not be read: {err}") from err
+        raise HashgrainError(
+            Reason.BAD_VALUE, f"labels {path} could not be read: {err.strerror or err}; give a file that can be"
+        ) from err
+    except (pa.ArrowException, ValueError) as err:
+        raise HashgrainError(Reason.BAD_VALUE, f"labels {path} could not be read: {err}; mend them") from err
 
 
 def _read_csv(path: Path, key: str | None) -> tuple[Table, LeftOut]:
@@ -99,7 +101,13 @@ def _read_csv(path: Path, key: str | None) -> tuple[Table, LeftOut]:
     from pyarrow import csv
 
     with path.open("rb") as file:
-        utf16 = file.read(2) in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
+        head = file.readline()
+    utf16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if path.suffix.lower() == ".csv" and b";" in head and b"," not in head:
+        raise HashgrainError(
+            Reason.BAD_VALUE,
+            f"labels {path} have semicolons between their columns; save them with commas, and 3,99 as 3.99",
+        )
     table = csv.read_csv(
         path,
         csv.ReadOptions(encoding="utf-16" if utf16 else "utf-8"),
@@ -110,7 +118,9 @@ def _read_csv(path: Path, key: str | None) -> tuple[Table, LeftOut]:
         if pa.types.is_string(column.type):
             text = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
             table = table.set_column(number, table.field(number).name, text)
-    return table, {}
+    legible = [number for number, each in enumerate(table.schema) if not pa.types.is_binary(each.type)]
+    left_out = {each.name: NOT_UTF8 for each in table.schema if pa.types.is_binary(each.type)}
+    return table.select(legible), left_out
 
 
 def _read_json_lines(path: Path, _key: str | None) -> tuple[Table, LeftOut]:
@@ -149,6 +159,8 @@ def _table(path: Path, table: Table, key: str, left_out: LeftOut) -> LabelTable:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if table.column_names.count(key) > 1:
+        raise HashgrainError(Reason.BAD_VALUE, f"labels {path} have several columns {key}; keep one of them")
     keys = pc.cast(table.column(key), pa.string())
     for _ in range(MAX_DEPTH):
         table = table.flatten()
@@ -177,17 +189,28 @@ def why_not(kind: Any) -> str | None:
     if of.is_binary(kind) or of.is_large_binary(kind) or of.is_fixed_size_binary(kind):
         return BYTES
     known = (
-        of.is_null, of.is_boolean, of.is_integer, of.is_floating, of.is_decimal, of.is_string, of.is_large_string, of.is_date,
-        of.is_time, of.is_timestamp, of.is_struct,
+        of.is_null, of.is_boolean, of.is_integer, of.is_floating, of.is_decimal, of.is_string, of.is_large_string,
+        of.is_string_view, of.is_date, of.is_time, of.is_timestamp, of.is_struct,
     )  # fmt: skip
     return None if any(known_as(kind) for known_as in known) else f"values of type {str(kind).partition('<')[0]}"
 
 
 def coarse(column: Column) -> Column:
-    """Return a column with times of microseconds, which is what Python has."""
-    import pyarrow as pa
+    """Return a column with times of microseconds, which is what Python has, in lists too."""
     import pyarrow.compute as pc
 
-    if pa.types.is_timestamp(column.type):
-        return pc.cast(column, pa.timestamp("us", column.type.tz), safe=False)
-    return pc.cast(column, pa.time64("us"), safe=False) if pa.types.is_time64(column.type) else column
+    kind = _coarse_type(column.type)
+    return column if kind == column.type else pc.cast(column, kind, safe=False)
+
+
+def _coarse_type(kind: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz) if kind.unit == "ns" else kind
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        item = _coarse_type(kind.value_type)
+        return kind if item == kind.value_type else pa.list_(item)
+    return kind

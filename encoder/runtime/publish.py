@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -57,7 +58,21 @@ def check_place(path: Path) -> None:
 def _partial(path: Path) -> Path:
     if "\0" in str(path):
         raise HashgrainError(Reason.WRITE_FAILED, f"{str(path)!r} is not the name of a file; choose another")
+    if _is_special(path):
+        raise HashgrainError(
+            Reason.WRITE_FAILED,
+            f"{path} is a device or a pipe, which a file would take the place of; choose another name",
+        )
     return path.with_name(path.name + PARTIAL)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a name leads to what is neither a file nor a folder; whoever may write to `/dev` would else lose `/dev/null`."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def write_failed(what: Path | str, err: OSError) -> HashgrainError:

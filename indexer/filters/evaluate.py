@@ -1,4 +1,4 @@
-"""Which rows pass a filter: Arrow's functions over the mapped columns, a block of rows at a time. The only owner of pyarrow.
+"""Which rows pass a filter: Arrow's functions over the mapped columns, a block of rows at a time.
 
 Importing this loads pyarrow, which no other query needs: import it where a filter is asked for.
 """
@@ -130,7 +130,7 @@ class _Block:
             case values:
                 kind = pa.from_numpy_dtype(values.dtype)
                 numbers = pa.Array.from_buffers(kind, stop - start, [valid, pa.py_buffer(values[start:stop])])
-                return numbers if column.kind is LabelKind.INT else pc.add(numbers, 0.0)  # -0.0 is 0.0 to `in`, too
+                return _one_zero(numbers)
 
 
 class _Lists(NamedTuple):
@@ -152,8 +152,8 @@ def _test(test: Test, values: "Column | _Lists") -> Column:
             return _compare(order, values, value)
         case OneOf(_, options):
             exact = [comparable("=", option, _kind(values)) for option in options]
-            same = [one[1] for one in exact if not isinstance(one, bool)]
-            found = pc.is_in(values, value_set=pa.array(same, values.type))
+            same = pa.array([one[1] for one in exact if not isinstance(one, bool)], values.type)
+            found = pc.is_in(values, value_set=_one_zero(same))
             return pc.if_else(pc.is_valid(values), found, None)  # is_in says false of null
         case Like(_, pattern):
             return pc.match_substring_regex(values, to_re2(pattern))
@@ -180,6 +180,11 @@ def _compare(order: str, values: Column, value: LabelValue) -> Column:
     if isinstance(exact, bool):
         return pc.if_else(pc.is_valid(values), exact, None)
     return _ORDERS[exact[0]](values, pa.scalar(exact[1], values.type))
+
+
+def _one_zero(values: Column) -> Column:
+    """Return values with 0.0 in the place of -0.0, which equals it, but not to `is_in`."""
+    return pc.add(values, 0.0) if values.type == pa.float64() else values
 
 
 def _kind(values: Column) -> LabelKind:

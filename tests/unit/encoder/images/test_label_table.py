@@ -2,7 +2,9 @@
 
 import time
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from encoder.images.labels import BadLabels
 from encoder.images.table_files import read_table
@@ -78,6 +80,22 @@ def test_what_cannot_be_kept_of_a_row_is_counted(tmp_path):
     assert table.labels("a", bad) == {"text": "x" * 1024}
     assert [(one.name, one.why) for one in bad.first] == [
         ("a", "labels.jsonl: cut, texts of more than 1,024 characters: 1, first 'text'")
+    ]
+
+
+def test_what_python_cannot_read_is_left_out_and_counted(tmp_path):
+    path, far = tmp_path / "labels.parquet", 253402300800  # year 10000
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(bytes(4) + b"\1\0\0\0"), pa.py_buffer(b"\xff")])
+    columns = {
+        "key": ["a"], "day": pa.array([10**8], pa.date32()), "time": pa.array([1000 * far], pa.timestamp("ms")),
+        "times": pa.array([[far]], pa.list_(pa.timestamp("s"))), "text": broken, "zone": pa.array([1], pa.timestamp("us", "Nowhere")),
+        "n": [1],
+    }  # fmt: skip
+    parquet.write_table(pa.table(columns), path)
+    table, bad = read_table(path), BadLabels()
+    assert table.labels("a", bad) == {"n": 1}
+    assert [one.why.partition(" here cannot be read (")[0] for one in bad.first] == [
+        f"labels.parquet: left out, what column {name!r} holds" for name in ("day", "time", "times", "text", "zone")
     ]
 
 

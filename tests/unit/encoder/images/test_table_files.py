@@ -51,6 +51,13 @@ def test_keys_stay_text(tmp_path):
     assert labels_of(read_table(tmp_path / "a.csv", "id"), "0001", "1") == [{"n": 1}, {"n": 2}]
 
 
+def test_a_column_that_is_not_utf_8_is_left_out_and_said(tmp_path):
+    (tmp_path / "a.csv").write_bytes("key,street,street,n\na,Große Straße,groß,1\n".encode("windows-1252"))
+    table = read_table(tmp_path / "a.csv")
+    assert labels_of(table, "a") == [{"n": 1}]
+    assert table.notices() == ["a.csv: column 'street' left out, its text is not UTF-8; save the table in UTF-8"]
+
+
 def test_json_lines_are_nested_and_their_text_stays_text(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         '{"key": "a", "exif": {"iso": 400, "taken": "2021-01-01"}, "tags": ["red", "2021-01-01"], "day": "2021-01-01"}\n'
@@ -72,6 +79,8 @@ def test_a_parquet_has_what_arrow_has(tmp_path):
         "price": pa.array([Decimal("3.99"), None]),
         "day": pa.array([date(2024, 1, 2), None]),
         "nano": pa.array([1704164645000000001, None], pa.timestamp("ns")),
+        "nanos": pa.array([[1704164645000000001], None], pa.list_(pa.timestamp("ns"))),
+        "view": pa.array(["x", None], pa.string_view()),
         "zone": pa.array([datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC), None], pa.timestamp("us", "UTC")),
         "kind": pa.array(["x", None]).dictionary_encode(),
         "tags": pa.array([["red", None, "blue"], None]),
@@ -87,6 +96,7 @@ def test_a_parquet_has_what_arrow_has(tmp_path):
     assert labels_of(table, "a", "b") == [
         {
             "n": str(2**64 - 1), "f": 0.5, "price": 3.99, "day": "2024-01-02", "nano": "2024-01-02T03:04:05",
+            "nanos": ("2024-01-02T03:04:05",), "view": "x",
             "zone": "2024-01-02T03:04:05+00:00", "kind": "x", "tags": ("red", "blue"), "vec": ("0.5", "1"), "nested.a.b": 1,
             "n.dotted": 1,
         },
@@ -134,7 +144,8 @@ def test_the_table_of_img2dataset_stands_beside_its_tar(tmp_path):
         ("a.csv", b"a\n\xff\xfe\xfd\n", "a", "could not be read: "),
         ("a.csv", b"a,b\n1,2\n", "c", "have no column c to say which image a row is of; they have a, b"),
         ("a.csv", b"a,b\n1,2\n", None, "have no column key or file_name to say which image a row is of; they have a, b"),
-        ("a.csv", b"key,key\n1,2\n", None, "could not be read: "),
+        ("a.csv", b"key,key\n1,2\n", None, "have several columns key; keep one of them"),
+        ("a.csv", b"key;price\na;3,99\n", None, "have semicolons between their columns; save them with commas, and 3,99 as 3.99"),
         ("a.jsonl", b"{}{", None, "could not be read: JSON parse error"),
         ("a.jsonl", b'{"key": "a", "x": 1}\n{"key": "b", "x": "y"}\n', None, "Column(/x) changed from number to string in row 1"),
         ("a.parquet", b"PAR1", None, "could not be read: "),

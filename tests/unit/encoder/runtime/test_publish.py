@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from encoder.errors import HashgrainError, Reason
-from encoder.runtime.publish import PARTIAL, exclusive, in_use, make_folder, publish, remove_unused
+from encoder.runtime.publish import (
+    PARTIAL,
+    check_place,
+    exclusive,
+    in_use,
+    make_folder,
+    publish,
+    remove_unused,
+    write_bytes,
+)
 
 OTHER, GROUP = 65534, 54321
 """Somebody else, and the group in which they work with whoever runs the tests."""
@@ -24,6 +33,19 @@ def test_a_place_that_cannot_be_written_to_is_told(tmp_path, name):
         partial.write_text("page")
     assert caught.value.reason is Reason.WRITE_FAILED
     assert "free space" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["pipe", "link"])
+def test_a_device_or_a_pipe_stays_what_it_is(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for write in (lambda path: write_bytes(path, b"page"), check_place):
+        with pytest.raises(
+            HashgrainError, match=f"/{name} is a device or a pipe, which .*; choose another name$"
+        ) as caught:
+            write(tmp_path / name)
+        assert caught.value.reason is Reason.WRITE_FAILED
+    assert (tmp_path / name).is_fifo()
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "x" * 256, "null\0"])
