@@ -1,5 +1,6 @@
 """An index whose shards have moved: a new generation that says where they are now; all else is taken over."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ class Move:
             raise HashgrainError(
                 Reason.BAD_VALUE, f"move {text!r} is not OLD=NEW; give for example /old/photos=/new/photos"
             )
-        return cls(*(each if is_url(each) else str(Path(each).absolute()) for each in (old, new)))
+        return cls(*(each if is_url(each) else os.path.abspath(each) for each in (old, new)))  # noqa: PTH100  links stay
 
     def of(self, path: str) -> str:
         """Return where a shard is now."""

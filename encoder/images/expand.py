@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import overload
@@ -74,34 +75,46 @@ def expand(specs: Sequence[str], files_per_shard: int = FILES_PER_SHARD) -> Shar
     """
     found = Shards()
     shards: dict[str, list[Shard]] = {}
-    loose: dict[str, None] = {}
+    loose: dict[Path, str] = {}
+    others = set[str]()
     urls: dict[str, None] = {}
+
+    @cache
+    def real(folder: Path) -> Path:
+        return folder.resolve()
+
+    def place(path: Path) -> Path:
+        """Return what tells a file from others, however it is spelled; a link to a file is one of its own, as in a folder."""
+        return real(path.parent) / path.name
+
     for path, by_pattern in (path for spec in specs for path in _paths(spec, found)):
         if is_url(path):
             shards[path], urls[path] = [], None  # its place; what it is takes a request, and many are asked for at once
-        elif Path(path).is_dir():
+        elif os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises where a folder on the way may not be entered
             root = Path(path).resolve()
             if str(root) not in shards:
-                shards[str(root)] = _folder_shards(root, files_per_shard, found)
+                shards[str(root)] = _folder_shards(root, files_per_shard, found, by_pattern=by_pattern)
         elif shard := _archive_at(path, by_pattern=by_pattern):
             shards.setdefault(shard.path, [shard])
         elif is_image(Path(), path):
-            loose[Path(path).as_posix()] = None
+            loose.setdefault(place(Path(path)), Path(path).as_posix())
         elif by_pattern:
-            found.skipped += left_out([path])
+            others.add(Path(path).as_posix())
         else:
             raise _not_a_shard(path)
     for url, remote in zip(urls, _remote_shards(urls), strict=True):
         shards[url] = [remote]
     # an archive may be named beside its folder, and an image, too
     known = {(shard.path, shard.files): shard for group in shards.values() for shard in group}
-    held = {Path(shard.path, file) for shard in known.values() for file in shard.files} if loose else set()
-    images = [image for image in loose if Path(image).resolve() not in held]
-    if images:
-        beside = FolderSidecars(name for folder in {Path(image).parent for image in images} for name in _names(folder))
-        files = {image: beside.of(image) for image in images}
-        shards["loose"] = _parts("images", Path.cwd(), files, files_per_shard)
-        known |= {(shard.path, shard.files): shard for shard in shards["loose"]}
+    if loose:
+        held = {place(Path(shard.path, file)) for shard in known.values() for file in shard.files}
+        folders = {Path(image).parent for image in loose.values()}
+        beside = FolderSidecars(name for folder in folders for name in _names(folder))
+        sidecars = {image: beside.of(image) for image in loose.values()}
+        others.difference_update(*sidecars.values())
+        files = {image: sidecars[image] for at, image in loose.items() if at not in held}
+        known |= {(shard.path, shard.files): shard for shard in _parts("images", Path.cwd(), files, files_per_shard)}
+    found.skipped += left_out(others)
     if not known:
         raise HashgrainError(
             Reason.SHARD_MISSING, f"{' '.join(specs)} names no image and no archive ({counted(found.skipped)})"
@@ -282,10 +295,14 @@ def _archive_shard(path: str) -> Shard | None:
     return Shard(name.removesuffix(suffix_of(name)), kind, path, status=status)
 
 
-def _folder_shards(root: Path, files_per_shard: int, found: Shards) -> list[Shard]:
-    """Return the shards of a folder: each archive below it is one, and its image files are split into some."""
+def _folder_shards(root: Path, files_per_shard: int, found: Shards, *, by_pattern: bool) -> list[Shard]:
+    """Return the shards of a folder: each archive below it is one, and its image files are split into some.
+
+    Raises:
+        HashgrainError: `shard-missing` where there are none, unless a pattern matched the folder.
+    """
     below = walk(root)
-    if str(root) in below.unread:
+    if str(root) in below.unread and not by_pattern:
         raise HashgrainError(
             Reason.SHARD_MISSING,
             f"folder {root} could not be read ({below.unread[str(root)]}); give one that can be read",
@@ -303,7 +320,7 @@ def _folder_shards(root: Path, files_per_shard: int, found: Shards) -> list[Shar
     skipped = below.skipped + left_out(set(others).difference(tables, *files.values()))
     found.skipped += skipped
     found.unread |= below.unread
-    if not archives and not images:
+    if not archives and not images and not by_pattern:
         what = f"; {counted(skipped)}" if skipped else ""
         known = ((name, why) for name in others[:LOOKED_AT] if (why := _known_as(root / name)))
         what += next((f"; {name} is {why}" for name, why in known), "")

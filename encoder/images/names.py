@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 IMAGE_SUFFIXES = frozenset(
     """.jpg .jpeg .jpe .jfif .jif .jpg_large .jpg_orig .png .apng .webp .bmp .dib .tif .tiff .gif .heic .heif .hif .avif .jxl
     .jp2 .j2k .jpx .jpf .psd .svg .ico .tga .pcx .ppm .pgm .pbm .pnm .exr .hdr .eps
-    .dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .pef .srw""".split()  # noqa: SIM905  a line per name says no more  # noqa: SIM905  a line per name says no more
+    .dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .pef .srw""".split()  # noqa: SIM905  a line per name says no more
 )
 """Endings of what a person calls an image. Those that no decoder here reads become rejects: nothing is left out in silence."""
 LABEL_SUFFIXES = frozenset({".json", ".cls", ".txt"})

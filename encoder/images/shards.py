@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from encoder.runtime.files import FileStatus, is_url
+from encoder.runtime.files import FileStatus, exists, is_url
 
 
 class ShardKind(StrEnum):
@@ -48,8 +48,8 @@ class Shard:
 def found_from(folder: Path, path: str, relative: str | None) -> str:
     """Return where a shard is: `relative` to a folder if that exists, else `path`."""
     # a folder may be opened through a link; links to shards stay
-    if relative is not None and (moved := Path(os.path.abspath(folder.resolve() / relative))).exists():  # noqa: PTH100
-        return str(moved)
+    if relative is not None and exists(moved := os.path.abspath(folder.resolve() / relative)):  # noqa: PTH100
+        return moved
     return path
 
 

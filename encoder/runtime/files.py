@@ -121,6 +121,17 @@ def absence(path: str | Path) -> str | None:
     return None
 
 
+def is_missing(path: str | Path) -> bool:
+    """Whether there is nothing at a path of this machine for certain: what is out of reach is not gone."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def exists(path: str | Path) -> bool:
     """Whether there is such a file or folder; any text may be asked for.
 

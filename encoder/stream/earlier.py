@@ -15,7 +15,7 @@ from encoder.images.readers.formats import reader_for
 from encoder.images.shards import Shard, ShardKind
 from encoder.levels import Level
 from encoder.model.spec import Precision
-from encoder.runtime.files import exists, is_url
+from encoder.runtime.files import exists, is_missing, is_url
 from encoder.stream.settings import EncodeSettings
 
 
@@ -159,7 +159,7 @@ def _of_another(path: Path, named: _Named, wanted: Wanted, earlier: Earlier) -> 
         superseded = was_at in named.roots or (was_at in named.single and _is_superseded(path, was_at, named, wanted))
     else:
         superseded = was_at in named.archives
-    if not superseded and (is_url(was_at) or exists(was_at)):
+    if not superseded and (is_url(was_at) or not is_missing(was_at)):
         return
     if superseded or any(Path(was_at).is_relative_to(root) for root in named.roots):
         _check_levels(path, header, wanted)

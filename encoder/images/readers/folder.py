@@ -1,8 +1,10 @@
 """Image files below a folder, a file each, with their sidecars beside them."""
 
 import hashlib
+import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import repeat
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from encoder.images.names import escaped, folders_of, from_escaped
 from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
 from encoder.images.sidecars import MAX_SIDECAR_BYTES
+from encoder.runtime.files import exists
 
 
 class FolderReader(ShardReader):
@@ -31,7 +34,7 @@ class FolderReader(ShardReader):
         self.sha256 = digest.hexdigest()
 
     def stamp(self) -> str:
-        """Return a digest of names, sizes and times of modification, the sidecars' with them."""
+        """Return a digest of names, sizes, times of modification and whether they may be read, the sidecars' with them."""
         digest = hashlib.sha256()
         for file, sidecars in self._files():
             for path in (Path(self.shard.path, name) for name in (file, *sidecars)):
@@ -39,21 +42,27 @@ class FolderReader(ShardReader):
                     status = path.stat()
                 except OSError:
                     continue
-                digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode(errors="surrogateescape"))
+                readable = "" if os.access(path, os.R_OK) else "not readable"
+                digest.update(
+                    f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}".encode(errors="surrogateescape")
+                )
             digest.update(file.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def nbytes(self) -> int:
         """Return the bytes of the image files that are there."""
-        files = [Path(self.shard.path, name) for name in self.shard.files]
-        return sum(file.stat().st_size for file in files if file.exists())
+        total = 0
+        for name in self.shard.files:
+            with suppress(OSError):
+                total += Path(self.shard.path, name).stat().st_size
+        return total
 
     @staticmethod
     def read_image(path: str, member: str, _offset: int, _size: int, /) -> bytes:
         """Read a file below the folder."""
         file = Path(path, member)
         try:
-            return (file if file.exists() else Path(path, from_escaped(member))).read_bytes()
+            return (file if exists(file) else Path(path, from_escaped(member))).read_bytes()
         except (OSError, ValueError) as err:  # ValueError: a null character, which no file has in its name
             raise HashgrainError(
                 Reason.SHARD_MISSING, f"image {file} could not be read: {getattr(err, 'strerror', None) or err}"
@@ -92,10 +101,10 @@ class FolderReader(ShardReader):
 
     def _labels_in(self, sidecar: Path) -> Labels:
         """Return the labels in a file; one that cannot be read costs them, not the image."""
-        if not sidecar.is_file():  # a FIFO would be waited for without end
-            self.bad_labels.add(sidecar.name, "not a file")
-            return {}
         try:
+            if not sidecar.is_file():  # a FIFO would be waited for without end
+                self.bad_labels.add(sidecar.name, "not a file")
+                return {}
             data = sidecar.read_bytes() if sidecar.stat().st_size <= MAX_SIDECAR_BYTES else None
         except OSError as err:
             self.bad_labels.add(sidecar.name, why(err))

@@ -137,3 +137,11 @@ def test_the_limits_of_encoding_are_those_of_queries(collection):
     assert indexer.open(collection / "index", limits=Limits(5, 6)).limits == Limits(5, 6)
     manifest = json.loads((index.folder / "manifest.json").read_text())
     assert manifest["limits"] == {"max_bytes": 1 << 30, "max_pixels": 200_000_000}
+
+
+def test_a_move_may_be_told_with_dots(collection, monkeypatch):
+    old, new = collection / "photos", collection / "now/photos"
+    new.parent.mkdir()
+    (collection / "sub").mkdir()
+    monkeypatch.chdir(collection / "sub")
+    assert Move.parse("../photos=../now/photos") == Move(str(old), str(new))

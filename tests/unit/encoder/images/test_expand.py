@@ -112,6 +112,35 @@ def test_a_pattern_passes_over_what_is_not_an_image_and_a_name_does_not(here):
         expand(["set/*.txt"])
 
 
+def test_a_pattern_passes_over_folders_without_images(here):
+    put(here / "set", "a.jpg", "deep/b.jpg", "empty/notes.md")
+    (here / "set/bare").mkdir()
+    found = expand(["set/*"])
+    assert sorted(file for shard in found for file in shard.files) == ["b.jpg", "set/a.jpg"]
+    assert found.skipped == {".md": 1}
+    with pytest.raises(HashgrainError, match="names no image and no archive"):
+        expand(["set/[be]*"])
+
+
+@pytest.mark.parametrize("specs", [["set/*"], ["set/**"], ["set", "set/*"]])
+def test_labels_of_images_that_a_pattern_matches_are_not_skipped(here, specs):
+    put(here / "set", "a.jpg", "a.json", "a.txt", "b.jpg", "b.jpg.json", "c.json")
+    found = expand(specs)
+    assert [len(sidecars) for shard in found for sidecars in shard.sidecars] == [2, 1]
+    assert found.skipped == {".json without an image": len(specs)}
+
+
+def test_an_image_comes_once_however_it_is_spelled(here):
+    put(here / "set", "a.jpg", "deep/b.jpg")
+    (here / "link").symlink_to("set")
+    [shard] = expand(["set/a.jpg", "./set/deep/../a.jpg", str(here / "set/a.jpg"), "link/a.jpg"])
+    assert shard.files == ("set/a.jpg",)
+    (here / "set/to-deep").symlink_to(here / "other")
+    put(here / "other", "c.jpg")
+    [shard] = expand(["set", "set/to-deep/c.jpg", "other/c.jpg"])
+    assert shard.files == ("a.jpg", "deep/b.jpg", "to-deep/c.jpg")
+
+
 def test_a_folder_that_cannot_be_read_is_told(here):
     put(here / "set", "a.jpg")
     folder = os.open(here / "set", os.O_RDONLY)

@@ -2,7 +2,11 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import pytest
@@ -309,3 +313,47 @@ def test_what_a_run_that_was_ended_has_done_is_not_counted_as_dropped(run, photo
     report = run(photos, files_per_shard=10)
     assert (report.rows, report.dropped, report.removed) == (40, 0, ["photos.h5"])
     assert len(by_key(tmp_path / "codes")) == 40
+
+
+AS_SOMEBODY_ELSE = """
+import os, sys
+from pathlib import Path
+from encoder.codes.file import open_codes
+from encoder.images.expand import expand
+from encoder.model.spec import Precision
+from encoder.stream.earlier import Wanted, look_back
+from encoder.stream.settings import EncodeSettings
+
+out, settings = Path(sys.argv[2]), EncodeSettings()
+with open_codes(out / "b.h5") as file:
+    header = file.header
+wanted = Wanted(out, header.fingerprint, header.bits, settings, settings.rules(), Precision(header.precision))
+expand([str(out.parent / "set/b.tar")])  # loads what somebody else may not read
+os.setgid(65534), os.setuid(65534)
+earlier = look_back(expand([sys.argv[1]]), wanted)
+print(sorted(earlier.kept), [path.name for path in (*earlier.replaced, *earlier.superseded, *earlier.gone)])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as somebody else")
+def test_what_may_not_be_read_is_not_gone_and_is_read_when_it_may(run):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        write_tar(folder / "set/deep/a.tar", labelled_members(0, 3))
+        write_tar(folder / "set/b.tar", labelled_members(10, 3))
+        (folder / "set/1.jpg").write_bytes(encoded(1))
+        run(folder / "set", out=folder / "codes")
+
+        def look_back():
+            args = [sys.executable, "-c", AS_SOMEBODY_ELSE, str(folder / "set"), str(folder / "codes")]
+            done = subprocess.run(args, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip()
+
+        assert look_back() == "['a', 'b', 'set'] []"
+        (folder / "set/1.jpg").chmod(0o600)
+        assert look_back() == "['a', 'b'] ['set.h5']"
+        (folder / "set/1.jpg").chmod(0o644)
+        (folder / "set/deep").chmod(0o700)
+        assert look_back() == "['b', 'set'] []"

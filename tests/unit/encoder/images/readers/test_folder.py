@@ -1,4 +1,10 @@
 import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
 
 from encoder.errors import Reject
 from encoder.images.expand import expand
@@ -86,3 +92,34 @@ def test_each_level_of_a_tree_is_a_label(tmp_path):
     (folder / "1.json").write_text('{"folder": "own"}')
     [sample] = reader_of(tmp_path)
     assert sample.labels == {"folder": "own", "folder_1": "animals", "folder_2": "cats"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as somebody else")
+def test_photos_in_a_folder_that_may_only_be_listed_are_rejects():
+    code = """
+import os, sys
+from encoder.images.expand import expand
+from encoder.images.readers.formats import reader_for
+os.chdir(sys.argv[1])
+reader_for(expand(["set/1.jpg"])[0])  # loads what somebody else may not read
+os.setgid(65534), os.setuid(65534)
+for specs in (["set"], ["set/*", "set/deep/*.jpg"]):
+    for shard in expand(specs):
+        reader = reader_for(shard)
+        print([(sample.key, sample.reject) for sample in reader], reader.nbytes())
+"""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "set/deep").mkdir(parents=True)
+        for photo in ("1.jpg", "deep/2.jpg", "deep/unknown"):
+            (folder / "set" / photo).write_bytes(b"123")
+        (folder / "set/deep/2.json").write_text("{}")
+        folder.chmod(0o755)
+        (folder / "set/deep").chmod(0o744)
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "[('1.jpg', None), ('deep/2.jpg', <Reject.UNREADABLE: 'unreadable'>)] 3",
+        "[('2.jpg', <Reject.UNREADABLE: 'unreadable'>)] 0",
+        "[('set/1.jpg', None)] 3",
+    ]
