@@ -7,7 +7,7 @@ UV      = $(shell uv --version >/dev/null 2>&1 && echo uv)
 # On machines with many cores BLAS and OpenMP pools of every test process would fight for them.
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2)
 # The tests of `make test-fast`, as arguments of pytest.
-FAST   ?= tests/contract tests/unit $(addprefix --ignore tests/,contract/test_commands.py $(addprefix unit/encoder/,training/test_job.py model stream))
+FAST   ?= tests/contract tests/unit $(addprefix --ignore tests/,contract/test_commands.py contract/test_inputs.py $(addprefix unit/encoder/,training/test_job.py model stream))
 
 OUT    ?= codes
 INDEX  ?= index
@@ -79,8 +79,9 @@ test-slow: $(READY) ## the tests that take minutes: kill -9 at random moments, l
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-docs: $(READY) ## write docs/CLI.md from the commands, and draw docs/speed.svg from docs/BENCHMARKS.md
+docs: $(READY) ## write docs/CLI.md from the commands and docs/INPUTS.md from runs, and draw docs/speed.svg from docs/BENCHMARKS.md
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python -m docs.generate_inputs
 	$(BIN)/python benchmarks/chart.py
 
 page-picture: $(READY) ## take docs/page.png, the README's picture, from the demo's page (needs chromium or chrome)

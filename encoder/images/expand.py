@@ -14,11 +14,12 @@ from typing import overload
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.folder_walk import is_image, left_out, walk
-from encoder.images.names import NameKind, counted, kind_of_name
+from encoder.images.names import NameKind, counted, escaped, kind_of_name
 from encoder.images.readers.formats import ARCHIVE_SUFFIXES, kind_of, suffix_of
 from encoder.images.readers.not_read import TABLES, img2dataset, why_not_read
 from encoder.images.shards import Shard, ShardKind
 from encoder.images.sidecars import FolderSidecars
+from encoder.images.table_files import shard_table_path
 from encoder.runtime.files import (
     AHEAD,
     absence,
@@ -35,6 +36,8 @@ from encoder.runtime.files import (
 FILES_PER_SHARD = 10_000
 PROBES = 16
 """URLs requested at a time: an answer takes tens of milliseconds, and a collection has thousands."""
+LOOKED_AT = 100
+"""Files of a folder without an image that are asked what they are."""
 _BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 
 
@@ -200,7 +203,11 @@ def _listed(path: str, found: Shards) -> Iterator[tuple[str, bool]]:
             raise HashgrainError(
                 Reason.SHARD_MISSING, f"the list {path} names another, {spec}; give both on the command line"
             )
-        yield from _paths(spec, found)
+        try:
+            named = list(_paths(spec, found))
+        except HashgrainError as err:
+            raise HashgrainError(err.reason, f"the list {path}: {err}") from err
+        yield from named
 
 
 def _urls(url: str) -> Iterator[str]:
@@ -309,13 +316,27 @@ def _folder_shards(root: Path, files_per_shard: int, found: Shards, *, by_patter
             (images if is_image(root, name) else others).append(name)
     beside = FolderSidecars(others)
     files = {image: beside.of(image) for image in images}
-    skipped = below.skipped + left_out(set(others).difference(*files.values()))
+    tables = {table.relative_to(root).as_posix() for shard in archives if (table := _table_of(shard, root))}
+    skipped = below.skipped + left_out(set(others).difference(tables, *files.values()))
     found.skipped += skipped
     found.unread |= below.unread
     if not archives and not images and not by_pattern:
         what = f"; {counted(skipped)}" if skipped else ""
+        known = ((name, why) for name in others[:LOOKED_AT] if (why := _known_as(root / name)))
+        what += next((f"; {name} is {why}" for name, why in known), "")
         raise HashgrainError(Reason.SHARD_MISSING, f"folder {root} holds no image and no archive of images{what}")
     return [*archives, *(replace(shard, root=str(root)) for shard in _parts(root.name, root, files, files_per_shard))]
+
+
+def _table_of(shard: Shard, root: Path) -> Path | None:
+    """Return the table beside a shard that has labels for it, if it lies below a folder."""
+    table = shard_table_path(shard.path)
+    return table if table and table.is_relative_to(root) else None
+
+
+def _known_as(path: Path) -> str | None:
+    """Return what a file is that holds images and is not read; None of what cannot be looked into, too."""
+    return why_not_read(str(path)) if path.is_file() and os.access(path, os.R_OK) else None
 
 
 def _names(folder: Path) -> list[str]:
@@ -358,7 +379,8 @@ def _digest(name: str) -> int:
 
 
 def _with_unique_names(shards: list[Shard]) -> list[Shard]:
-    """Prefix the names that several shards share with as many parent folders as tell them apart."""
+    """Prefix the names that several shards share with as many parent folders as tell them apart; all can be stored as text."""
+    shards = [replace(shard, name=escaped(shard.name)) for shard in shards]
     depth = 0
     while True:
         by_name: defaultdict[str, list[int]] = defaultdict(list)
@@ -373,6 +395,6 @@ def _with_unique_names(shards: list[Shard]) -> list[Shard]:
             name = shards[clashes[0]].name
             raise HashgrainError(Reason.SHARD_CLASH, f"two shards are called {name}; encode them into separate folders")
         for position in deeper:
-            name = f"{parents[position][-1 - depth].strip(os.sep)}-{shards[position].name}"
+            name = f"{escaped(parents[position][-1 - depth].strip(os.sep))}-{shards[position].name}"
             shards[position] = replace(shards[position], name=name)
         depth += 1

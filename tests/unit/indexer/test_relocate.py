@@ -43,6 +43,14 @@ def test_an_index_that_moves_together_with_its_shards_finds_them(collection):
     assert pictures_of(there / "index") == before
 
 
+def test_an_index_that_moved_with_its_shards_finds_them_through_a_link(collection, tmp_path):
+    before = pictures_of(collection / "index")
+    there = collection.rename(collection.with_name("there"))
+    (tmp_path / "links/deep").mkdir(parents=True)
+    (tmp_path / "links/deep/current").symlink_to(there / "index")
+    assert pictures_of(tmp_path / "links/deep/current") == before
+
+
 def test_codes_that_move_together_with_their_shards_build_an_index_that_finds_them(collection):
     before = pictures_of(collection / "index")
     there = collection.rename(collection.with_name("there"))

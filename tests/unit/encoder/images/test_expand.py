@@ -1,7 +1,9 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.expand import expand
@@ -185,6 +187,35 @@ def test_a_file_whose_name_looks_like_a_pattern_is_itself(here):
     write_tar(here / "a[1].tar", [])
     write_tar(here / "{0..1}.tar", [])
     assert names(["a[1].tar", "{0..1}.tar"]) == ["a[1]", "{0..1}"]
+
+
+def test_a_name_that_is_not_text_makes_a_shard_whose_name_is(here):
+    for path in (b"caf\xe9.tar", b"caf\xe9/0.tar", b"b/0.tar", b"new\nline.tar"):
+        write_tar(here / os.fsdecode(path), [])
+    put(here / os.fsdecode(b"\xff"), "1.jpg")
+    specs = [os.fsdecode(path) for path in (b"caf\xe9.tar", b"caf\xe9", b"b", b"\xff", b"new\nline.tar")]
+    assert names(specs) == ["caf\\xe9", "caf\\xe9-0", "b-0", "\\xff", "new\\x0aline"]
+
+
+def test_a_list_that_names_what_is_not_there_is_named(here):
+    (here / "list.txt").write_text("gone.jpg\n")
+    with pytest.raises(HashgrainError, match=r"the list list.txt: gone.jpg cannot be read"):
+        expand(["@list.txt"])
+
+
+def test_a_folder_of_files_that_are_not_read_says_what_they_are(here):
+    put(here / "cifar", "data_batch_1", data=b"\x80\2}q\0")
+    (here / "cifar/readme.html").write_text("<html>")
+    os.mkfifo(here / "cifar/a-fifo")
+    with pytest.raises(HashgrainError, match=r"holds no image .*; data_batch_1 is a pickle"):
+        expand(["cifar"])
+
+
+def test_the_table_of_a_tar_is_not_left_out(here):
+    write_tar(here / "set/00000.tar", [])
+    for name in ("00000", "other"):
+        parquet.write_table(pa.table({"key": ["a"], "price": [3]}), here / f"set/{name}.parquet")
+    assert expand(["set"]).skipped == {".parquet": 1}
 
 
 @pytest.mark.parametrize(
