@@ -123,7 +123,7 @@ TESTS = "expected = != < <= > >= ~ !~, in (...), not in (...), has, is null or i
         ("label.fine. = 3", f"filter 'label.fine' at character 11, '. = 3': {TESTS}"),
         (
             "label.fine.x = 3",
-            f"filter '' at character 1, 'label.fine.x = 3': no image has a label 'fine.x'; expected one of the fields {FIELDS}",
+            f"filter at character 1, 'label.fine.x = 3': no image has a label 'fine.x'; expected one of the fields {FIELDS}",
         ),
         ("key 'and' key", f"filter 'key ' at character 5, \"'and' key\": {TESTS}"),
         ("label.fine =", "filter 'label.fine =' at its end: expected a number"),
