@@ -1,6 +1,6 @@
 """Settings take names in the place of members of enums: `SearchSettings(engine="scan")` is what it looks like, or an error."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import cache
 from types import UnionType
@@ -22,8 +22,7 @@ def named(kind: type[Name], value: Any, what: str) -> Name:
     try:
         return kind(value)
     except ValueError:
-        given = value if isinstance(value, str) else shown(value)
-        raise HashgrainError(Reason.BAD_VALUE, f"{what}: {given}; expected one of {', '.join(kind)}") from None
+        raise HashgrainError(Reason.BAD_VALUE, f"{what}: {_given(value)}; expected one of {', '.join(kind)}") from None
 
 
 def take_names(settings: Any) -> None:
@@ -53,14 +52,26 @@ def _taker(hint: Any) -> Taken | None:
         return lambda value, what: tuple(each(one, what) for one in _several(value, what))
     if origin is Mapping and any(parts):
         key, item = (part or _as_it_is for part in parts)
-        return lambda value, what: {key(name, what): item(of, what) for name, of in value.items()}
+        return lambda value, what: {key(name, what): item(of, what) for name, of in _pairs(value, what)}
     return None
 
 
 def _several(values: Any, what: str) -> Any:
-    if isinstance(values, str):
-        raise HashgrainError(Reason.BAD_VALUE, f"{what}: {values}; expected several names, ({values!r},) for one")
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise HashgrainError(
+            Reason.BAD_VALUE, f"{what}: {_given(values)}; expected several names, ({shown(values)},) for one"
+        )
     return values
+
+
+def _given(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def _pairs(values: Any, what: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise HashgrainError(Reason.BAD_VALUE, f"{what}: {shown(values)}; expected values by name, as a dict has them")
+    return values.items()
 
 
 def _as_it_is(value: Any, _: str) -> Any:

@@ -90,8 +90,10 @@ def _decoded(data: bytes) -> str:
 
 
 def _one_value(name: str, text: str) -> dict[str, object]:
+    if not text:
+        return {}
     if name.lower().endswith(".txt"):
-        return {"caption": text} if text else {}
+        return {"caption": text}
     return {"cls": int(text) if _INTEGER.fullmatch(text) else text}
 
 

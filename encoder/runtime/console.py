@@ -205,13 +205,13 @@ def _bar(title: str) -> Iterator[Advance]:
         BarColumn(),
         TaskProgressColumn(),
         TimeLeft(elapsed_when_finished=True),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None, detail="", left=None)
 
         def advance(done: float, total: float, detail: str, left: float | None = None) -> None:
-            bar.update(task, completed=done, total=total, detail=detail, left=left)
+            bar.update(task, completed=done, total=total, detail=_harmless(detail), left=left)
 
         yield advance
         if (total := bar.tasks[0].total) is None:

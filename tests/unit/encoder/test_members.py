@@ -76,6 +76,8 @@ def test_names_become_members_in_every_public_settings_class(settings):
         (lambda: make(BuildSettings, on_duplicate="last"), "on_duplicate: last; expected one of error, first"),
         (lambda: make(BuildSettings, levels=("fine", "finest")), "levels: finest; expected one of fine, mid"),
         (lambda: make(BuildSettings, levels="fine"), "levels: fine; expected several names, \\('fine',\\) for one"),
+        (lambda: make(BuildSettings, levels=3), "levels: 3; expected several names, \\(3,\\) for one"),
+        (lambda: make(FitSettings, bits=64), "bits: 64; expected values by name, as a dict has them"),
         (lambda: make(CombineSettings, how="mean", levels=("fine",)), "how: mean; expected one of cascade, sum, rrf"),
         (lambda: make(EncodeSettings, precision="int8"), "precision: int8; expected one of auto, fp32, bf16"),
         (lambda: make(EncodeSettings, skip="all"), "skip: all; expected one of none, exact, near"),

@@ -155,6 +155,7 @@ def test_a_byte_order_mark_is_read_past(text, mark, encoding):
         ("a.cls", "٣".encode(), {"cls": "٣"}),
         ("a.txt", b" a red cup\non a table \n", {"caption": "a red cup\non a table"}),
         ("a.txt", b"\n", {}),
+        ("a.cls", b"\n", {}),
         ("a.JSON", b'{"a": {"b": [1, 2]}, "c": true, "d": null, "e": NaN}', {"a.b": ("1", "2"), "c": True}),
         ("a.json", b'{"far": -Infinity, "over": 1e999}', {"far": -float("inf"), "over": float("inf")}),
         ("a.json", b'{"n": ' + b"9" * 5000 + b"}", {"n": "9" * 1024}),

@@ -135,3 +135,11 @@ def test_a_pipe_gets_each_line_when_it_is_written():
         assert select.select([process.stdout], [], [], 30)[0]  # while the command still runs
         assert process.stdout.readline() == b"first\n"
         process.communicate()
+
+
+def test_a_stranger_s_name_beside_a_bar_is_neither_markup_nor_a_control(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    with console.progress("verifying") as advance:
+        advance(1, 2, "[red]a[/b]\x1b[2J")
+    assert r"[red]a[/b]\x1b[2J" in capsys.readouterr().err
