@@ -19,7 +19,7 @@ from encoder.images.readers.formats import ARCHIVE_SUFFIXES, kind_of, suffix_of
 from encoder.images.readers.not_read import TABLES, img2dataset, why_not_read
 from encoder.images.shards import Shard, ShardKind
 from encoder.images.sidecars import FolderSidecars
-from encoder.images.table_files import shard_table_path
+from encoder.images.table_files import has_keys, shard_table_path
 from encoder.runtime.files import (
     AHEAD,
     absence,
@@ -331,7 +331,7 @@ def _folder_shards(root: Path, files_per_shard: int, found: Shards, *, by_patter
 def _table_of(shard: Shard, root: Path) -> Path | None:
     """Return the table beside a shard that has labels for it, if it lies below a folder."""
     table = shard_table_path(shard.path)
-    return table if table and table.is_relative_to(root) else None
+    return table if table and table.is_relative_to(root) and has_keys(table) else None
 
 
 def _known_as(path: Path) -> str | None:

@@ -58,6 +58,17 @@ def shard_table_path(shard: str) -> Path | None:
     return table if ".tar" in path.name and table.is_file() else None
 
 
+def has_keys(table: Path) -> bool:
+    """Whether a Parquet file says which image each row is of; one that does not, or is broken, gives no labels."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return "key" in parquet.read_schema(table).names
+    except (OSError, ValueError, pa.ArrowException):
+        return False
+
+
 def table_of_shard(shard: str, bad: BadLabels) -> LabelTable | None:
     """Open the table that img2dataset leaves beside a tar: all its columns but bytes are labels.
 

@@ -211,11 +211,11 @@ def test_a_folder_of_files_that_are_not_read_says_what_they_are(here):
         expand(["cifar"])
 
 
-def test_the_table_of_a_tar_is_not_left_out(here):
-    write_tar(here / "set/00000.tar", [])
-    for name in ("00000", "other"):
-        parquet.write_table(pa.table({"key": ["a"], "price": [3]}), here / f"set/{name}.parquet")
-    assert expand(["set"]).skipped == {".parquet": 1}
+def test_the_table_of_a_tar_is_not_left_out_and_any_other_is(here):
+    for name, column in (("00000", "key"), ("00001", "url"), ("other", "key")):
+        write_tar(here / f"set/{name.replace('other', '00002')}.tar", [])
+        parquet.write_table(pa.table({column: ["a"], "price": [3]}), here / f"set/{name}.parquet")
+    assert expand(["set"]).skipped == {".parquet": 2}
 
 
 @pytest.mark.parametrize(
