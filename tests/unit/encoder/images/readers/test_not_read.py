@@ -83,7 +83,7 @@ def test_in_a_folder_they_are_left_out_and_counted(tmp_path):
     (tmp_path / "b.pkl").write_bytes(b"x")
     found = expand([str(tmp_path)])
     assert [shard.name for shard in found] == ["a"]
-    assert found.skipped == {".parquet": 1, ".pkl": 1}
+    assert found.skipped == {".pkl": 1}
 
 
 def test_nothing_is_both_read_and_not_read():
