@@ -24,9 +24,9 @@ from PIL import Image, ImageCms
 from benchmarks.encode.photos import photos_of
 from encoder.bits import hamming
 from encoder.hashing.fit_model import FitSettings, fit
-from encoder.images.decode import decode
+from encoder.images.decoding.decode import decode
+from encoder.images.decoding.profiles import ADOBE_RGB, DISPLAY_P3, PROPHOTO, SRGB, ColourSpace, rgb_profile
 from encoder.images.expand import expand
-from encoder.images.profiles import ADOBE_RGB, DISPLAY_P3, PROPHOTO, SRGB, ColourSpace, rgb_profile
 from encoder.levels import Level
 from encoder.model.builtin import BUILTIN
 from encoder.model.image_encoder import ImageEncoder

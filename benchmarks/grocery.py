@@ -21,7 +21,7 @@ import torch
 from encoder.bits import Codes, hamming
 from encoder.codes.file import open_codes
 from encoder.hashing.fit_model import FitSettings, fit
-from encoder.images.decode import decode_readable
+from encoder.images.decoding.decode import decode_readable
 from encoder.images.expand import expand
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import batches

@@ -32,7 +32,7 @@ from encoder.hashing.methods import fit_layer
 from encoder.hashing.names import HashKind
 from encoder.images.classes import class_indices, parse_label_map
 from encoder.images.expand import expand
-from encoder.images.labels import LabelValue
+from encoder.images.labels.values import LabelValue
 from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.model.model_file import Model, load_model

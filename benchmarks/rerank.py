@@ -18,7 +18,7 @@ from encoder.bits import binarize, hamming, unpack
 from encoder.evaluation.metrics import average_precision
 from encoder.images.classes import class_indices
 from encoder.images.expand import expand
-from encoder.images.labels import LabelValue
+from encoder.images.labels.values import LabelValue
 from encoder.levels import Level, parse_level
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import text_of
+from encoder.images.labels.values import text_of
 from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
 from indexer.options import K, QueryOptions

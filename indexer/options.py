@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypedDict, cast
 
+from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, level_list, parse_level
-from encoder.members import named
 from indexer.settings import Combine, CombineSettings, Engine, LevelSettings, SearchSettings, whole
 
 K = 10

@@ -10,7 +10,7 @@ import numpy as np
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, shown
-from encoder.images.labels import Labels, as_json
+from encoder.images.labels.values import Labels, as_json
 from encoder.levels import Level
 
 if TYPE_CHECKING:

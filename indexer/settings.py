@@ -6,9 +6,9 @@ from enum import StrEnum
 from operator import index
 from typing import SupportsIndex
 
+from encoder.enum_names import take_names
 from encoder.errors import HashgrainError, Reason, shown
 from encoder.levels import Level
-from encoder.members import take_names
 
 
 class IndexKind(StrEnum):

@@ -10,7 +10,7 @@ import numpy as np
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, shown
-from encoder.images.labels import Labels
+from encoder.images.labels.values import Labels
 from encoder.images.readers.formats import read_image
 from encoder.images.shards import found_from
 from encoder.levels import Level

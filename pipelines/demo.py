@@ -20,7 +20,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.hashing.fit_model import FitSettings, fit
 from encoder.images.classes import class_indices
 from encoder.images.expand import expand
-from encoder.images.labels import Labels
+from encoder.images.labels.values import Labels
 from encoder.levels import Level, parse_bits
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.encode.photos import photos_of
-from encoder.images.decode import decode_square
+from encoder.images.decoding.decode import decode_square
 from encoder.images.limits import Limits
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from encoder.images.decode import decode
+from encoder.images.decoding.decode import decode
 from encoder.images.expand import expand
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import Sample

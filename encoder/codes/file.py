@@ -25,7 +25,7 @@ from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason, Reject, why
 from encoder.images.duplicates import DIGEST_BYTES
-from encoder.images.labels import BadLabel, BadLabels, LabelKind, Labels
+from encoder.images.labels.values import BadLabel, BadLabels, LabelKind, Labels
 from encoder.images.shards import ShardKind, found_from
 from encoder.levels import Level
 from encoder.runtime.files import exists

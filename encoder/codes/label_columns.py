@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.codes.strings import TextColumn, TextsColumn
-from encoder.images.labels import LabelKind, LabelValue, as_kind, text_of
+from encoder.images.labels.values import LabelKind, LabelValue, as_kind, text_of
 
 Values: TypeAlias = "npt.NDArray[np.bool_] | npt.NDArray[np.int64] | npt.NDArray[np.float64] | TextColumn | TextsColumn"
 """By kind of the label; meaningless where a row lacks it."""

@@ -15,7 +15,7 @@ import numpy as np
 from encoder.codes.label_columns import DTYPES, LabelColumn
 from encoder.codes.spool import Spool
 from encoder.codes.strings import TextColumn, TextsColumn
-from encoder.images.labels import MAX_FIELDS, BadLabels, LabelKind, Labels, LabelValue, kind_of
+from encoder.images.labels.values import MAX_FIELDS, BadLabels, LabelKind, Labels, LabelValue, kind_of
 
 MEMORY = 128 << 20
 """Bytes of labels that are brought into columns at a time, about; those of more fields take another pass."""

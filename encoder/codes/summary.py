@@ -10,7 +10,7 @@ import numpy as np
 from encoder.bits import unpack
 from encoder.codes.file import open_codes
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.labels import LabelKind
+from encoder.images.labels.values import LabelKind
 from encoder.images.readers.formats import READERS
 from encoder.levels import Level
 

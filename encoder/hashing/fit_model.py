@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from encoder.enum_names import take_names
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.checks import check_classes
 from encoder.hashing.layer import HashLayer
 from encoder.hashing.methods import fit_layer
 from encoder.hashing.names import HashKind
 from encoder.images.classes import classes_of, field_of, fields_for
-from encoder.images.decode import decode_readable
-from encoder.images.labels import Labels
+from encoder.images.decoding.decode import decode_readable
+from encoder.images.labels.values import Labels
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import LateLabels, Sample, ShardReader, batches
 from encoder.images.shards import Shard
 from encoder.levels import DEFAULT_BITS, STAGE_LEVELS, Level
-from encoder.members import take_names
 from encoder.model.device import fast_dtype
 from encoder.model.model_file import save_model
 from encoder.model.network import HashNetwork

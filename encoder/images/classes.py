@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import Labels, LabelValue, kind_of, text_of
+from encoder.images.labels.values import Labels, LabelValue, kind_of, text_of
 from encoder.images.readers.formats import reader_for
 from encoder.images.shards import Shard
 from encoder.levels import DEFAULT_LABELS, Level, parse_level

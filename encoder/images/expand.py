@@ -14,12 +14,12 @@ from typing import overload
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.folder_walk import is_image, left_out, walk
+from encoder.images.labels.sidecars import FolderSidecars
+from encoder.images.labels.table_files import has_keys, shard_table_path
 from encoder.images.names import NameKind, counted, escaped, kind_of_name
 from encoder.images.readers.formats import ARCHIVE_SUFFIXES, kind_of, suffix_of
 from encoder.images.readers.not_read import TABLES, img2dataset, why_not_read
 from encoder.images.shards import Shard, ShardKind
-from encoder.images.sidecars import FolderSidecars
-from encoder.images.table_files import has_keys, shard_table_path
 from encoder.runtime.files import (
     AHEAD,
     absence,

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from encoder.errors import HashgrainError, Reason, shown
-from encoder.images.decode import RejectedImage, decode, render, square
+from encoder.images.decoding.decode import RejectedImage, decode, render, square
 from encoder.images.limits import Limits
 
 ImageLike: TypeAlias = Path | bytes | Image.Image | npt.NDArray[np.uint8]

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from encoder.errors import Reject
-from encoder.images.labels import BadLabels, Labels
+from encoder.images.labels.sidecars import read_sidecar
+from encoder.images.labels.values import BadLabels, Labels
 from encoder.images.limits import Limits
 from encoder.images.shards import Shard, ShardKind
-from encoder.images.sidecars import read_sidecar
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from encoder.bits import Codes, Logits, binarize
 from encoder.errors import HashgrainError, Reason
-from encoder.images.decode import RejectedImage, square_or_reject
+from encoder.images.decoding.decode import RejectedImage, square_or_reject
 from encoder.images.inputs import ImageLike, square_of
 from encoder.images.limits import Limits
 from encoder.levels import Level, level_list
@@ -134,7 +134,7 @@ class ImageEncoder:
         size = self.model.config.image_size
         if self.device.type == "cpu":
             return [square_or_reject(data, size, limits) for data in files]
-        from encoder.images.gpu_decode import decode_squares
+        from encoder.images.decoding.gpu_decode import decode_squares
 
         with self._own_stream():
             return list(decode_squares(files, size, limits, self.device))

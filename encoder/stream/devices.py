@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.label_table import Matched
+from encoder.images.labels.table import Matched
 from encoder.images.shards import Shard
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model

@@ -10,7 +10,7 @@ from pathlib import Path
 from encoder.codes.file import SUFFIX, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.images.duplicates import Seen, SeenCodes, seen_files
-from encoder.images.label_table import Matched
+from encoder.images.labels.table import Matched
 from encoder.images.readers.formats import reader_for
 from encoder.images.shards import Shard
 from encoder.levels import Level

@@ -5,10 +5,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from encoder.codes.rules import Rules
+from encoder.enum_names import take_names
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import DECODE_VERSION, Limits
 from encoder.levels import Level
-from encoder.members import take_names
 from encoder.model.spec import Precision
 
 SHARE_NEEDS = 1000
@@ -78,7 +78,7 @@ class EncodeSettings:
     limits: Limits = field(default_factory=Limits)
     max_bad: MaxBad = field(default_factory=MaxBad)
     labels_table: Path | None = None
-    """A table of labels, see `encoder.images.table_files`."""
+    """A table of labels, see `encoder.images.labels.table_files`."""
     labels_key: str | None = None
     """Its column of keys; None: `key`, else `file_name`."""
     prefix_keys: bool = False

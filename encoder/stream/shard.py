@@ -17,10 +17,10 @@ from encoder.bits import Codes
 from encoder.codes.file import SUFFIX, CodeFileWriter, CodeHeader, Place, ShardRecord
 from encoder.codes.rules import Rules
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.decode import RejectedImage
+from encoder.images.decoding.decode import RejectedImage
 from encoder.images.duplicates import AS_ONE_IN, Seen, digest_of
-from encoder.images.label_table import LabelTable
-from encoder.images.labels import Labels
+from encoder.images.labels.table import LabelTable
+from encoder.images.labels.values import Labels
 from encoder.images.limits import Limits
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import LateLabels, Sample, ShardReader, batches
@@ -161,7 +161,7 @@ def labels_table(settings: EncodeSettings) -> LabelTable | None:
     """
     if settings.labels_table is None:
         return None
-    from encoder.images.table_files import read_table
+    from encoder.images.labels.table_files import read_table
 
     return read_table(settings.labels_table, settings.labels_key)
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.decode import decode_readable
-from encoder.images.labels import Labels, LabelValue
+from encoder.images.decoding.decode import decode_readable
+from encoder.images.labels.values import Labels, LabelValue
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard

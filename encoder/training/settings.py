@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from encoder.enum_names import take_names
 from encoder.levels import Level
-from encoder.members import take_names
 from encoder.model.spec import BackboneSpec, Pooling
 from encoder.training.losses.names import LossKind
 

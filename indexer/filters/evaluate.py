@@ -17,7 +17,7 @@ from encoder.bits import Bits, pack
 from encoder.codes.label_columns import LabelColumn
 from encoder.codes.strings import TextColumn, TextsColumn
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import LabelKind, LabelValue
+from encoder.images.labels.values import LabelKind, LabelValue
 from indexer.filters.expression import (
     AllOf,
     AnyOf,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from encoder.images.labels import LabelKind, LabelValue
+from encoder.images.labels.values import LabelKind, LabelValue
 from indexer.storage.manifest import SegmentRecord
 
 LabelFields: TypeAlias = Mapping[str, LabelKind]

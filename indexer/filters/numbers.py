@@ -2,7 +2,7 @@
 
 import math
 
-from encoder.images.labels import LabelKind, LabelValue
+from encoder.images.labels.values import LabelKind, LabelValue
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 

@@ -29,7 +29,7 @@ import re
 from dataclasses import dataclass
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import LabelKind, LabelValue
+from encoder.images.labels.values import LabelKind, LabelValue
 from indexer.filters.expression import (
     AllOf,
     AnyOf,

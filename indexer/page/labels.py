@@ -9,7 +9,7 @@ import numpy as np
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.expand import expand
-from encoder.images.labels import Labels, LabelValue, text_of
+from encoder.images.labels.values import Labels, LabelValue, text_of
 from encoder.images.readers.formats import reader_for
 from indexer.filters.expression import label_fields
 from indexer.index import Index

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from encoder.errors import HashgrainError
-from encoder.images.labels import Labels
+from encoder.images.labels.values import Labels
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.runtime.publish import write_bytes

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from encoder.codes.label_columns import DTYPES, LabelColumn
 from encoder.codes.strings import TextColumn, TextsColumn
-from encoder.images.labels import LabelKind, Labels
+from encoder.images.labels.values import LabelKind, Labels
 from indexer.storage.columns import ColumnWriter, MatrixWriter, map_column, map_text
 
 PRESENT, TEXT_OFFSETS, TEXT = "labels.present.npy", "labels.text.offsets.npy", "labels.text.npy"

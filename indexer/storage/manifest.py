@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from encoder.errors import HashgrainError, Reason, why
-from encoder.images.labels import LabelKind
+from encoder.images.labels.values import LabelKind
 from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level

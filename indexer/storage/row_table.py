@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.codes.label_columns import LabelColumn
-from encoder.images.labels import Labels
+from encoder.images.labels.values import Labels
 from indexer.storage.columns import map_column, map_text
 from indexer.storage.labels import LabelField, LabelStore
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from encoder.codes.file import CodeFile, open_codes
 from encoder.codes.label_columns import LabelColumn
 from encoder.codes.strings import TextColumn
-from encoder.images.labels import MAX_FIELDS, LabelKind
+from encoder.images.labels.values import MAX_FIELDS, LabelKind
 from indexer.storage.columns import ColumnWriter, write_column, write_text
 from indexer.storage.labels import LabelField, LabelWriter
 from indexer.storage.row_table import KeyHashes

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from encoder.images.labels import Labels
+from encoder.images.labels.values import Labels
 from encoder.runtime.publish import publish
 from pipelines.drawn.drawing import CANVAS, KINDS, draw_thing, hsv
 

@@ -22,7 +22,7 @@ from encoder.bits import Codes, binarize, pack
 from encoder.errors import HashgrainError, Reason
 from encoder.hashing.methods import fit_layer
 from encoder.hashing.names import HashKind
-from encoder.images.decode import decode_readable
+from encoder.images.decoding.decode import decode_readable
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import Sample, batches
 from encoder.images.shards import Shard

@@ -15,7 +15,7 @@ from encoder.codes.file import SUFFIX, list_code_files, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.images.classes import fields_in
 from encoder.images.expand import expand
-from encoder.images.labels import LabelValue
+from encoder.images.labels.values import LabelValue
 from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.runtime.console import Advance

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from encoder.errors import HashgrainError, Reject
-from encoder.images.compression import Compression
+from encoder.images.archives.compression import Compression
 from encoder.images.expand import expand
 from encoder.images.readers.formats import read_image, reader_for
 from encoder.images.readers.members import NO_IMAGE, MembersReader

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
-from encoder.images.compression import Compression
+from encoder.images.archives.compression import Compression
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -3,7 +3,7 @@
 import struct
 from itertools import product
 
-from encoder.images.profiles import profile
+from encoder.images.decoding.profiles import profile
 
 
 def grey_profile(gamma: float) -> bytes:

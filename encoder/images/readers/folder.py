@@ -9,11 +9,11 @@ from itertools import repeat
 from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason, Reject, why
-from encoder.images.labels import Labels
+from encoder.images.labels.sidecars import MAX_SIDECAR_BYTES
+from encoder.images.labels.values import Labels
 from encoder.images.names import escaped, folders_of, from_escaped
 from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
-from encoder.images.sidecars import MAX_SIDECAR_BYTES
 from encoder.runtime.files import exists
 
 

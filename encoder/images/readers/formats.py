@@ -4,7 +4,9 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from encoder.images.compression import Compression, Unpacked, compression_of
+from encoder.images.archives.compression import Compression, Unpacked, compression_of
+from encoder.images.archives.tar_walk import BLOCK, is_header
+from encoder.images.archives.zip_directory import STARTS
 from encoder.images.limits import Limits
 from encoder.images.readers.folder import FolderReader
 from encoder.images.readers.not_read import NOT_READ
@@ -13,8 +15,6 @@ from encoder.images.readers.tar import Bzip2TarReader, GzipTarReader, TarReader,
 from encoder.images.readers.zip import ZipReader
 from encoder.images.samples import ShardReader
 from encoder.images.shards import Shard, ShardKind
-from encoder.images.tar_walk import BLOCK, is_header
-from encoder.images.zip_directory import STARTS
 from encoder.runtime.files import open_file, parts_of
 
 READERS: Final[Mapping[ShardKind, type[ShardReader]]] = {

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.archive import ArchiveWalk, Member, MemberKind, UnreadableMemberError
-from encoder.images.label_table import LabelTable
-from encoder.images.labels import Labels
+from encoder.images.archives.archive import ArchiveWalk, Member, MemberKind, UnreadableMemberError
+from encoder.images.labels.sidecars import MAX_SIDECAR_BYTES, ArchiveSidecars
+from encoder.images.labels.table import LabelTable
+from encoder.images.labels.values import Labels
 from encoder.images.names import NameKind, folders_of, key_of, kind_of_name, skipped_as
 from encoder.images.samples import LateLabels, Sample, ShardReader
-from encoder.images.sidecars import MAX_SIDECAR_BYTES, ArchiveSidecars
 from encoder.images.signature import HEAD_BYTES, image_format
 from encoder.runtime.files import FileStatus, status_of
 

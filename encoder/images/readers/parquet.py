@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images.labels import flatten
+from encoder.images.archives.source import CHUNK
+from encoder.images.labels.values import flatten
 from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
-from encoder.images.source import CHUNK
 from encoder.runtime.files import AHEAD, FileStatus, open_file, status_of
 
 if TYPE_CHECKING:
-    from encoder.images.image_table import ImageTable, Row
+    from encoder.images.archives.image_table import ImageTable, Row
 
 
 class ParquetReader(ShardReader):
@@ -30,7 +30,7 @@ class ParquetReader(ShardReader):
         Raises:
             HashgrainError: `shard-missing`.
         """
-        from encoder.images.image_table import TableError, open_table
+        from encoder.images.archives.image_table import TableError, open_table
 
         try:
             with open_table(self.shard.path) as table:
@@ -55,7 +55,7 @@ class ParquetReader(ShardReader):
     @staticmethod
     def read_image(path: str, _member: str, offset: int, size: int, /) -> bytes:
         """Read the row whose number is the offset; its row group is read up to it."""
-        from encoder.images.image_table import TableError, open_table
+        from encoder.images.archives.image_table import TableError, open_table
 
         try:
             with open_table(path) as table:
@@ -70,7 +70,7 @@ class ParquetReader(ShardReader):
         return self.shard.status or status_of(self.shard.path)
 
     def _group(self, table: "ImageTable", group: int, key: str | None) -> Iterator[Sample]:
-        from encoder.images.image_table import TableError
+        from encoder.images.archives.image_table import TableError
 
         first = self.seen - table.groups[group].start  # not 0 behind a broken row group
         wanted = self.wanted
@@ -116,7 +116,7 @@ def has_images(path: str) -> bool:
     Raises:
         HashgrainError: `shard-missing` if it cannot be opened, or at a URL not be read.
     """
-    from encoder.images.image_table import TableError, open_table
+    from encoder.images.archives.image_table import TableError, open_table
 
     try:
         with open_table(path) as table:

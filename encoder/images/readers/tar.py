@@ -6,11 +6,11 @@ Beside one may lie the table that img2dataset leaves, `00000.parquet` beside `00
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
-from encoder.images.label_table import LabelTable
+from encoder.images.archives.tar_walk import TarWalk, open_tar, read_member
+from encoder.images.labels.table import LabelTable
+from encoder.images.labels.table_files import shard_table_path, table_of_shard
 from encoder.images.readers.members import MembersReader
 from encoder.images.shards import ShardKind
-from encoder.images.table_files import shard_table_path, table_of_shard
-from encoder.images.tar_walk import TarWalk, open_tar, read_member
 from encoder.runtime.files import status_of
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from encoder.images.archives.zip_walk import ZipWalk, open_zip, read_zipped
 from encoder.images.readers.members import MembersReader
 from encoder.images.shards import ShardKind
-from encoder.images.zip_walk import ZipWalk, open_zip, read_zipped
 
 if TYPE_CHECKING:
     from hashlib import _Hash

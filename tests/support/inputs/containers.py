@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from encoder.errors import Reject
-from encoder.images.compression import Compression
+from encoder.images.archives.compression import Compression
 from tests.support.archives import PACK, streamed, zipped
 from tests.support.inputs.case import Group, Steps, put
 from tests.support.pictures import encoded, labelled_members, write_tar

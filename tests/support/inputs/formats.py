@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms, features
 
 from encoder.errors import Reject
-from encoder.images.profiles import ADOBE_RGB, DISPLAY_P3, PROPHOTO, SRGB, ColourSpace, rgb_profile
+from encoder.images.decoding.profiles import ADOBE_RGB, DISPLAY_P3, PROPHOTO, SRGB, ColourSpace, rgb_profile
 from tests.support import phone_images
 from tests.support.inputs.case import Group, Steps, put
 from tests.support.odd_images import chunk, png, saved

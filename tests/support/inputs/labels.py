@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from encoder.errors import Reject
-from encoder.images.labels import Labels
+from encoder.images.labels.values import Labels
 from tests.support.archives import zipped
 from tests.support.inputs.case import Group, Steps, put
 from tests.support.pictures import encoded, write_tar

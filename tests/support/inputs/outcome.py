@@ -10,7 +10,7 @@ from typing import Any
 import indexer
 from encoder.codes.file import CodeFile, open_codes
 from encoder.errors import HashgrainError, Reject
-from encoder.images.labels import BadLabel, Labels, text_of
+from encoder.images.labels.values import BadLabel, Labels, text_of
 from encoder.levels import Level
 
 NAMED = 4

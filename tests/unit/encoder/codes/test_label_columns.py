@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoder.codes.label_columns import LabelColumn
-from encoder.images.labels import LabelKind, as_kind
+from encoder.images.labels.values import LabelKind, as_kind
 
 VALUES = {
     LabelKind.BOOL: st.booleans(),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from encoder.codes import labels as module
 from encoder.codes.file import _seal, open_codes
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import MAX_FIELDS, MAX_NAMED, LabelKind, as_kind, flatten
-from encoder.images.sidecars import read_sidecar
+from encoder.images.labels.sidecars import read_sidecar
+from encoder.images.labels.values import MAX_FIELDS, MAX_NAMED, LabelKind, as_kind, flatten
 from encoder.levels import Level
 
 CODES = {Level.FINE: np.zeros((3, 1), np.uint8)}

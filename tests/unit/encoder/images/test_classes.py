@@ -10,7 +10,7 @@ from encoder.hashing.fit_model import FitSettings, fit
 from encoder.hashing.names import HashKind
 from encoder.images.classes import class_indices, classes_of, field_of, fields_for, fields_in, parse_label_map
 from encoder.images.expand import expand
-from encoder.images.labels import Labels
+from encoder.images.labels.values import Labels
 from encoder.levels import DEFAULT_LABELS, Level
 from encoder.model.model_file import load_model
 from encoder.model.network import HashNetwork

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.decode import decode_square
+from encoder.images.decoding.decode import decode_square
 from encoder.images.inputs import square_of
 from encoder.images.limits import Limits
 from tests.support.pictures import encoded

@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounter
 import encoder as encoder_package
 from encoder.bits import binarize
 from encoder.errors import HashgrainError
-from encoder.images.decode import RejectedImage, decode_square
+from encoder.images.decoding.decode import RejectedImage, decode_square
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.device import resolve_device
@@ -146,7 +146,7 @@ def test_bf16_and_fp32_nearly_agree(model_path):
 
 
 def test_both_decodes_nearly_agree_in_codes(encoder):
-    from encoder.images.gpu_decode import decode_squares
+    from encoder.images.decoding.gpu_decode import decode_squares
 
     files = []
     for seed in range(64):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from encoder.codes.label_columns import LabelColumn
 from encoder.codes.strings import TextColumn, TextsColumn
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import LabelKind, as_kind, kind_of
+from encoder.images.labels.values import LabelKind, as_kind, kind_of
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
 from indexer.build import build

@@ -4,7 +4,7 @@ import operator
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from encoder.images.labels import LabelKind, LabelValue, kind_of
+from encoder.images.labels.values import LabelKind, LabelValue, kind_of
 from indexer.filters.numbers import comparable
 
 ORDERS = {"=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}

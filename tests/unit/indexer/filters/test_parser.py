@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import LabelKind
+from encoder.images.labels.values import LabelKind
 from encoder.levels import Level
 from indexer.filters.expression import (
     AllOf,

@@ -6,7 +6,7 @@ import pytest
 
 from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels import Labels
+from encoder.images.labels.values import Labels
 from encoder.levels import Level
 from indexer.build import build
 from indexer.index import Index

@@ -6,7 +6,7 @@ import torch
 
 from encoder.bits import binarize, hamming, unpack
 from encoder.hashing.names import HashKind
-from encoder.images.decode import decode_square
+from encoder.images.decoding.decode import decode_square
 from encoder.images.expand import expand
 from encoder.images.limits import Limits
 from encoder.levels import Level

@@ -3,7 +3,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from encoder.images.decode import decode_square
+from encoder.images.decoding.decode import decode_square
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.image_encoder import ImageEncoder

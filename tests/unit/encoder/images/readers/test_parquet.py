@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from encoder.errors import HashgrainError, Reason, Reject
-from encoder.images import image_table
+from encoder.images.archives import image_table
 from encoder.images.expand import expand
 from encoder.images.limits import Limits
 from encoder.images.readers.formats import kind_of, read_image, reader_for

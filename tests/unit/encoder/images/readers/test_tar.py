@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from encoder.errors import Reject
-from encoder.images import sidecars
 from encoder.images.expand import expand
+from encoder.images.labels import sidecars
+from encoder.images.labels.sidecars import MAX_SIDECAR_BYTES
 from encoder.images.limits import Limits
 from encoder.images.readers.formats import read_image, reader_for
 from encoder.images.readers.members import NO_IMAGE
 from encoder.images.samples import LateLabels, Sample
 from encoder.images.shards import ShardKind
-from encoder.images.sidecars import MAX_SIDECAR_BYTES
 from tests.support.archives import PACK
 from tests.support.pictures import encoded, write_tar
 

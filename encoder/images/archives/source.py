@@ -1,0 +1,97 @@
+"""The bytes of a shard's file in order: unpacked if it is compressed, hashed if that is wanted, skipped where they are not."""
+
+import io
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO
+
+from encoder.images.archives.compression import Compression, Unpacked
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+    from _typeshed import WriteableBuffer
+
+CHUNK = 1 << 20
+"""Bytes one read asks for at most, so that a size nobody wrote costs no memory."""
+
+
+class Source:
+    """The bytes of a file, in order. Where reading breaks they end, and `broken` says why.
+
+    Args:
+        file: at its start.
+        compression: of the file; the bytes are then what it unpacks to.
+        whole: read every byte, so that `drain` ends at the very end of the file. Otherwise what nobody asks for is skipped by
+            seeking if the file is not compressed, and it must be seekable.
+    """
+
+    def __init__(self, file: BinaryIO, *, compression: Compression | None = None, whole: bool) -> None:
+        self.broken: str | None = None
+        self.compression = compression
+        self.position = 0
+        self._file = file
+        self._whole = whole
+        self._unpacked = Unpacked(file, compression) if compression else None
+        self._stream = io.BufferedReader(self._unpacked, CHUNK) if self._unpacked else file
+        self.length = None if compression or whole else file.seek(0, os.SEEK_END)
+        if self.length is not None:
+            file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes; fewer where the file ends or breaks."""
+        chunk = self._read_chunk(min(size, CHUNK))
+        if len(chunk) in {size, 0}:
+            return chunk
+        chunks = [chunk]
+        size -= len(chunk)
+        while size > 0 and (chunk := self._read_chunk(min(size, CHUNK))):
+            chunks.append(chunk)
+            size -= len(chunk)
+        return b"".join(chunks)
+
+    def skip_to(self, end: int) -> None:
+        """Go on to a position, or to the end if that comes before; never back."""
+        if self.length is not None:
+            if end > self.position:
+                self.position = self._stream.seek(min(end, self.length))
+            return
+        while self.position < end and self._read_chunk(min(end - self.position, CHUNK)):
+            pass
+
+    def drain(self) -> None:
+        """Read the rest of a file of which every byte is to be read."""
+        with suppress(OSError):  # whoever cannot read on here has damage to report already
+            while self._whole and self._file.read(CHUNK):
+                pass
+
+    def _read_chunk(self, size: int) -> bytes:
+        if self.broken or size <= 0:
+            return b""
+        try:
+            chunk = self._stream.read(size)
+        except OSError as err:
+            self.broken = f"cannot be read at byte {self.position}: {err}"
+            return b""
+        self.position += len(chunk)
+        if self._unpacked and self._unpacked.broken and len(chunk) < size:
+            self.broken = f"{self.compression} stream is broken at byte {self.position}: {self._unpacked.broken}"
+        return chunk
+
+
+class HashedFile(io.RawIOBase):
+    """A file hashed as it is read: once and in order, since it cannot seek."""
+
+    def __init__(self, raw: io.RawIOBase, hasher: "_Hash") -> None:
+        super().__init__()
+        self._raw, self._hasher = raw, hasher
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Fill a buffer with what comes next."""
+        count = self._raw.readinto(buffer) or 0
+        self._hasher.update(memoryview(buffer)[:count])
+        return count

@@ -1,0 +1,1 @@
+"""Labels as people bring them: values and their kinds, sidecars, and tables of labels."""
