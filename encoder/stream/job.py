@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from encoder.codes.file import SUFFIX, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.images.duplicates import Seen, SeenCodes, seen_files
@@ -66,7 +68,7 @@ def encode(
         precision = resolve_precision(settings.precision, resolve_device(devices[0]))
         rules = settings.rules(table.digest if table else "")
         earlier = look_back(shards, Wanted(out, model.fingerprint, bits, settings, rules, precision))
-        before = set[bytes]().union(*map(image_names, [*earlier.replaced, *earlier.superseded]))
+        before = image_names([*earlier.replaced, *earlier.superseded])
         report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), list[Shard]()
         for shard in shards:
             if done := earlier.kept.get(shard.name):
@@ -93,8 +95,8 @@ def encode(
         report.seconds, report.gpu = time.monotonic() - started, utilisation.mean
         # what a superseded file held may be in one that a run made which was ended before it came to this place
         names = [shard.name for shard in todo] + list(earlier.kept if earlier.superseded else ())
-        for path in (out / f"{name}{SUFFIX}" for name in names if before):
-            before -= image_names(path)
+        for path in (out / f"{name}{SUFFIX}" for name in names if len(before)):
+            before = np.setdiff1d(before, image_names([path]), assume_unique=True)
         report.dropped = len(before)
         _remove(earlier, report, out, prune=settings.prune)
         if settings.profile:
