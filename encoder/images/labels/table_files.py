@@ -84,8 +84,12 @@ def table_of_shard(shard: str, bad: BadLabels) -> LabelTable | None:
         return None
     try:
         with _told(path):
+            from pyarrow import parquet
+
+            if "key" not in parquet.read_schema(path).names:  # before its columns are read
+                return None
             table, left_out = _read_parquet(path, None)
-            return _table(path, table, "key", left_out) if "key" in table.column_names else None
+            return _table(path, table, "key", left_out)
     except HashgrainError as err:
         bad.add(path.name, str(err))
         return None
@@ -160,9 +164,20 @@ def _read_parquet(path: Path, _key: str | None) -> tuple[Table, LeftOut]:
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path)
-    schema = file.schema_arrow
-    left_out = {each.name: BYTES for each in schema if why_not(each.type) == BYTES}  # not read: pictures, perhaps
-    return file.read(columns=[name for name in schema.names if name not in left_out]), left_out
+    leaves = [leaf for each in file.schema_arrow for leaf in _leaves(each.name, each.type)]
+    left_out = {name: BYTES for name, kind in leaves if why_not(kind) == BYTES}  # not read: pictures, perhaps
+    return file.read(columns=[name for name, _ in leaves if name not in left_out]), left_out
+
+
+def _leaves(name: str, kind: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the columns that a column of structs is made of, as Parquet calls them, or the column itself."""
+    import pyarrow as pa
+
+    if not pa.types.is_struct(kind):
+        yield name, kind
+        return
+    for each in kind:
+        yield from _leaves(f"{name}.{each.name}", each.type)
 
 
 def _table(path: Path, table: Table, key: str, left_out: LeftOut) -> LabelTable:

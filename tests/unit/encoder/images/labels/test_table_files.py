@@ -103,8 +103,8 @@ def test_a_parquet_has_what_arrow_has(tmp_path):
         {"n.dotted": 2},
     ]  # fmt: skip
     assert table.notices() == [
-        "a.parquet: column 'raw' left out, bytes are not labels",
         "a.parquet: column 'nested.raw' left out, bytes are not labels",
+        "a.parquet: column 'raw' left out, bytes are not labels",
         "a.parquet: column 'map' left out, values of type map",
     ]
 
@@ -170,3 +170,22 @@ def test_many_columns_are_named_up_to_a_number(tmp_path):
 def test_pyarrow_is_loaded_when_a_table_is_opened():
     script = "import sys, encoder.cli, encoder.images.labels.table_files; sys.exit('pyarrow' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_pictures_in_a_table_of_labels_are_not_read(tmp_path):
+    """A picture inside a struct, as Hugging Face has it: its path is a label, its bytes are left out unread."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"key": "a", "image": {"bytes": b"x" * 1000, "path": "p/a.jpg"}, "price": 3}]
+    parquet.write_table(
+        pa.Table.from_pylist(rows, pa.schema([("key", pa.string()), ("image", kind), ("price", pa.int64())])),
+        tmp_path / "t.parquet",
+    )
+    table = read_table(tmp_path / "t.parquet", "key")
+    assert table.labels("a", BadLabels()) == {"image.path": "p/a.jpg", "price": 3}
+    assert list(table.left_out) == ["image.bytes"]
+
+
+def test_a_parquet_file_without_keys_beside_a_tar_is_not_read(tmp_path, monkeypatch):
+    parquet.write_table(pa.table({"number": [1]}), tmp_path / "a.parquet")
+    monkeypatch.setattr(parquet.ParquetFile, "read", None)
+    assert table_of_shard(str(tmp_path / "a.tar"), BadLabels()) is None
