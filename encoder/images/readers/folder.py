@@ -1,6 +1,7 @@
 """Image files below a folder, a file each, with their sidecars beside them."""
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -37,15 +38,16 @@ class FolderReader(ShardReader):
         """Return a digest of names, sizes, times of modification and whether they may be read, the sidecars' with them."""
         digest = hashlib.sha256()
         for file, sidecars in self._files():
-            for path in (Path(self.shard.path, name) for name in (file, *sidecars)):
+            for name in (file, *sidecars):
+                path = self._path(name)
                 try:
-                    status = path.stat()
+                    status = os.stat(path)  # noqa: PTH116  see `_path`
                 except OSError:
                     continue
                 readable = "" if os.access(path, os.R_OK) else "not readable"
-                digest.update(
-                    f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}".encode(errors="surrogateescape")
-                )
+                base = name.rpartition("/")[2]
+                stamp = f"{base}\0{status.st_size}\0{status.st_mtime_ns}\0{readable}"
+                digest.update(stamp.encode(errors="surrogateescape"))
             digest.update(file.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
@@ -54,7 +56,7 @@ class FolderReader(ShardReader):
         total = 0
         for name in self.shard.files:
             with suppress(OSError):
-                total += Path(self.shard.path, name).stat().st_size
+                total += os.stat(self._path(name)).st_size  # noqa: PTH116  see `_path`
         return total
 
     @staticmethod
@@ -68,25 +70,29 @@ class FolderReader(ShardReader):
                 Reason.SHARD_MISSING, f"image {file} could not be read: {getattr(err, 'strerror', None) or err}"
             ) from err
 
+    def _path(self, name: str) -> str:
+        return os.path.join(self.shard.path, name)  # noqa: PTH118  a `Path` takes longer to make than the file to open
+
     def _files(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield each image with its sidecars."""
         return zip(self.shard.files, self.shard.sidecars or repeat(()), strict=False)
 
     def _sample(self, name: str, sidecars: tuple[str, ...]) -> Sample:
-        path = Path(self.shard.path, name)
         sample = Sample(self.seen, escaped(name))
         self.seen += 1
         if self.wanted is not None and not self.wanted(sample.ordinal):
             sample.labels = self._labels(name, sidecars) if self.labelled else {}
             return sample
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                return sample.rejected(Reject.NOT_A_FILE, "a device or FIFO would be waited for without end")
-            sample.size = status.st_size
-            if sample.size > self.limits.max_bytes:
-                return sample.rejected(Reject.TOO_LARGE, f"{sample.size:,} bytes, limit {self.limits.max_bytes:,}")
-            sample.data = path.read_bytes()
+            # not blocking: a FIFO would be waited for without end
+            with io.FileIO(os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
+                    return sample.rejected(Reject.NOT_A_FILE, "a device or FIFO")
+                sample.size = status.st_size
+                if sample.size > self.limits.max_bytes:
+                    return sample.rejected(Reject.TOO_LARGE, f"{sample.size:,} bytes, limit {self.limits.max_bytes:,}")
+                sample.data = file.readall()
         except OSError as err:
             return sample.rejected(Reject.UNREADABLE, err.strerror or str(err))
         sample.labels = self._labels(name, sidecars)

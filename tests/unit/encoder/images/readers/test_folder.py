@@ -123,3 +123,15 @@ for specs in (["set"], ["set/*", "set/deep/*.jpg"]):
         "[('2.jpg', <Reject.UNREADABLE: 'unreadable'>)] 0",
         "[('set/1.jpg', None)] 3",
     ]
+
+
+def test_an_image_named_by_its_whole_path_is_read_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(encoded(1))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for spec in (str(tmp_path / "a.jpg"), "../a.jpg"):
+        [shard] = expand([spec])
+        reader = reader_for(shard)
+        [sample] = reader
+        assert (sample.data, sample.reject, reader.nbytes()) == (encoded(1), None, len(encoded(1)))
+        assert read_image(reader.kind, shard.path, sample.key, 0, sample.size) == encoded(1)
