@@ -132,6 +132,6 @@ def test_an_image_named_by_its_whole_path_is_read_from_anywhere(tmp_path, monkey
     for spec in (str(tmp_path / "a.jpg"), "../a.jpg"):
         [shard] = expand([spec])
         reader = reader_for(shard)
-        [sample] = reader
+        [sample] = reader.images()
         assert (sample.data, sample.reject, reader.nbytes()) == (encoded(1), None, len(encoded(1)))
         assert read_image(reader.kind, shard.path, sample.key, 0, sample.size) == encoded(1)
