@@ -1,4 +1,4 @@
-"""The `indexer` command: build, query, tune, info, verify, warm. Arguments in, one function call, lines out."""
+"""The `indexer` command: build, query, tune, info, relocate, verify, warm. Arguments in, one function call, lines out."""
 
 import json
 from dataclasses import asdict
