@@ -2,7 +2,8 @@
 
 A process asks one query at a time, at set moments, as requests come to a service: first of FAISS for some seconds, then of `auto`, until
 the scan has answered for some seconds. An answer takes from the moment it was asked for. Three caches: one that cannot be written, one
-that is empty, and one that has the kernels. The packages are copied, so that the kernels beside their sources are not found.
+that is empty, and one that has the kernels. The packages are copied, so that the kernels beside their sources are not found; the
+bytecode is there, as `pip` leaves it.
 """
 
 import json
@@ -43,6 +44,11 @@ def main(
         for package in ("encoder", "indexer", "benchmarks"):
             shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "indexer/engines/scan/__pycache__").touch()  # where numba would have a folder
+        bytecode = {"PYTHONPATH": name, "PYTHONPYCACHEPREFIX": str(folder / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
+        everything = (
+            "import benchmarks.service_loop, indexer.engines.scan.weighted as last, numba; numba.njit(lambda: 0)()"
+        )
+        subprocess.run([sys.executable, "-c", everything], env=os.environ | bytecode, cwd=name, check=True)
         print(f"{rows:,} codes of {bits} bits, {rate:g} queries per second, {os.cpu_count()} cores")
         print("cache              engine  answers   median  99.9 %      max  over 1.5 x  scan after")
         caches = {
@@ -51,12 +57,7 @@ def main(
             "has the kernels": str(folder / "kernels"),
         }
         for cache, path in caches.items():
-            environment = os.environ | {
-                "PYTHONPATH": name,
-                "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
-                "NUMBA_CACHE_DIR": path,
-                "HOME": NOWHERE,
-            }
+            environment = os.environ | bytecode | {"NUMBA_CACHE_DIR": path, "HOME": NOWHERE}
             options = ["--rows", rows, "--bits", bits, "--rate", rate, "--seconds", seconds, "--loop-in", name]
             command = [sys.executable, "-m", "benchmarks.service_loop", *map(str, options)]
             done = subprocess.run(command, env=environment, cwd=name, stdout=subprocess.PIPE, text=True, check=True)

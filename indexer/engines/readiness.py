@@ -26,17 +26,21 @@ from typing import Final
 
 from encoder.runtime.locks import ForkLock
 from indexer.engines.kit import Kind, Kit
+from indexer.engines.turns import Turns
 
 WORTH: Final = 0.4
 """Seconds of FAISS's answers that loading the scan is worth: it takes about as long."""
 SLICE: Final = 0.0002
 """Seconds that the loading thread keeps the interpreter; a quick answer of FAISS takes as long."""
-BREATH: Final = 0.0001
-"""Seconds that it lets go, so that whoever waits for the interpreter has it."""
-PATIENCE: Final = 0.005
-"""Seconds that it lets go at most while there are answers under way, which would have to wait for it at their end."""
-LONG: Final = 0.02
-"""Seconds from which on an answer does not mind a slice."""
+LIBRARIES: Final = (
+    ("llvmlite", "binding/*.so"),
+    ("numba", "*.so"),
+    ("numba", "core/**/*.so"),
+    ("scipy", "linalg/_f*.so"),
+    ("scipy", "linalg/_[!f]*.so"),
+    ("scipy", "linalg/cython_*.so"),
+)
+"""Of packages: what an import of numba maps; scipy, if it is there, for its linear algebra."""
 COMPILING: Final = "indexer.engines.scan.compiling"
 _LOG: Final = logging.getLogger(__name__)
 
@@ -57,7 +61,7 @@ class Readiness:
         self._thread: Thread | None = None
         self._loading = ForkLock()
         """Held while numba works: a fork then would leave its locks held for ever."""
-        self._answering, self._began = 0, 0.0
+        self._turns = Turns()
         self._temporary: Path | None = None
         self._until, self._stops, self._hurries, self._loads, self._told = 0.0, False, False, False, False
         if hasattr(os, "register_at_fork"):
@@ -71,15 +75,10 @@ class Readiness:
 
     @contextmanager
     def counted(self, kit: Kit, counts: bool = True) -> Iterator[None]:
-        """Measure what is answered without the scan, see `spent`; meanwhile the loading thread stands back."""
-        began = self._began = time.perf_counter()
-        with self._lock:
-            self._answering += 1
-        try:
+        """Measure what is answered without the scan, see `spent`; meanwhile what gets the scan stands back."""
+        began = time.perf_counter()
+        with self._turns.answering():
             yield
-        finally:
-            with self._lock:
-                self._answering -= 1
         if counts:
             self.spent(kit, time.perf_counter() - began)
 
@@ -122,7 +121,7 @@ class Readiness:
                     "compiled kernels cannot be kept on disk, so each process compiles them again in the background; name a "
                     "folder that can be written in NUMBA_CACHE_DIR"
                 )
-            if (fault := _compile_elsewhere(kit, folder)) is not None:
+            if (fault := self._compile(kit, folder)) is not None:
                 self._tell_once(f"FAISS goes on to answer, the scan's kernels could not be compiled: {fault}")
             elif not self._load(kit, folder):
                 self._tell_once("FAISS goes on to answer, the scan's kernels were compiled but cannot be found again")
@@ -142,6 +141,39 @@ class Readiness:
         if loaded:
             self._ready |= {kit, Kit(Kind.FLAT, kit.words)} if kit.kind is Kind.LISTS else {kit}
         return loaded
+
+    def _compile(self, kit: Kit, folder: Path | None) -> str | None:
+        """Compile a kit in another process, which ends with this one.
+
+        Args:
+            kit: what to compile.
+            folder: where to keep it; None: where numba does.
+
+        Returns:
+            None, or what went wrong.
+        """
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+        if folder is not None:
+            environment["NUMBA_CACHE_DIR"] = str(folder)
+        try:
+            reads, writes = os.pipe()  # whose end this process holds open as long as it lives
+            with (
+                os.fdopen(reads) as never_written,
+                os.fdopen(writes),
+                subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+                    [sys.executable, "-P", "-m", COMPILING, str(kit)],
+                    stdin=never_written,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env=environment,
+                ) as process,
+                self._turns.behind(process),
+            ):
+                _, errors = process.communicate()
+        except OSError as err:
+            return str(err)
+        said = errors.decode(errors="replace").strip().splitlines()
+        return None if process.returncode == 0 else said[-1] if said else f"exit code {process.returncode}"
 
     def _folder(self) -> Path | None:
         from indexer.engines.scan.kits import folder_of_kernels
@@ -181,10 +213,7 @@ class Readiness:
         if self._stops:
             raise _StoppedError
         if not self._hurries:
-            time.sleep(BREATH)
-        stays = time.perf_counter() + PATIENCE
-        while self._answering and not self._hurries and time.perf_counter() < min(stays, self._began + LONG):
-            time.sleep(BREATH)
+            self._turns.wait()
         self._until = time.perf_counter() + SLICE
 
     def _before_fork(self) -> None:
@@ -197,7 +226,8 @@ class Readiness:
 
     def _in_child(self) -> None:
         """The thread is not there; what it had not got yet is asked for again."""
-        self._thread, self._hurries, self._loads, self._answering = None, False, False, 0
+        self._thread, self._hurries, self._loads = None, False, False
+        self._turns.in_child()
         self._waiting, self._asked, self._temporary = [], set(self._ready), None
 
     def _stop(self) -> None:
@@ -216,40 +246,11 @@ class Readiness:
 def _map_libraries() -> None:
     """Map numba's libraries into memory without the interpreter, which an import keeps for the 10 milliseconds that this takes."""
     dlopen = ctypes.CDLL(None).dlopen
-    for package, pattern in (("llvmlite", "binding/*.so"), ("numba", "*.so"), ("numba", "core/**/*.so")):
+    for package, pattern in LIBRARIES:
         spec = find_spec(package)
         for folder in (spec and spec.submodule_search_locations) or ():
             for library in Path(folder).glob(pattern):
                 dlopen(os.fsencode(library), os.RTLD_NOW)
-
-
-def _compile_elsewhere(kit: Kit, folder: Path | None) -> str | None:
-    """Compile a kit in another process, which ends with this one.
-
-    Args:
-        kit: what to compile.
-        folder: where to keep it; None: where numba does.
-
-    Returns:
-        None, or what went wrong.
-    """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-    if folder is not None:
-        environment["NUMBA_CACHE_DIR"] = str(folder)
-    try:
-        reads, writes = os.pipe()  # whose end this process holds open as long as it lives
-        with os.fdopen(reads) as never_written, os.fdopen(writes):
-            done = subprocess.run(  # noqa: S603 - the interpreter that runs this
-                [sys.executable, "-P", "-m", COMPILING, str(kit)],
-                stdin=never_written,
-                capture_output=True,
-                env=environment,
-                check=False,
-            )
-    except OSError as err:
-        return str(err)
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    return None if done.returncode == 0 else said[-1] if said else f"exit code {done.returncode}"
 
 
 READINESS: Final = Readiness()
