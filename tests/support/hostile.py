@@ -190,9 +190,7 @@ HOSTILE_CODES: dict[str, Harm] = {
     "signed": lambda file: put(file, "codes/fine", data=np.zeros((10, 8), np.int8)),
     "text for codes": lambda file: put(file, "codes/fine", data=np.zeros((10, 8), "S1")),
     "record for codes": lambda file: put(file, "codes/fine", data=np.zeros((10, 8), [("a", "u1")])),
-    "group for codes": lambda file: (
-        file.move("labels", "codes/coarse") or link(file, "codes/fine", file["codes/coarse"])
-    ),
+    "group for codes": lambda file: link(file, "codes/fine", file["labels"]),
     "no places": lambda file: file.__delitem__("places"),
     "no keys": lambda file: file.__delitem__("keys"),
     "no rejects": lambda file: file.__delitem__("rejects"),
