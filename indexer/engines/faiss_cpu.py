@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +17,7 @@ from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime.locks import ForkLock
 from indexer.engines.faiss_file import ListsWriter, flat_layout, lists_layout
+from indexer.engines.faiss_library import faiss
 from indexer.matches import Bounds, Matches, complete_ties, merge
 from indexer.row_mask import RowSet, in_set
 
@@ -65,7 +65,8 @@ def assign(
     quantizer = faiss.IndexBinaryFlat(8 * centroids.shape[1])
     quantizer.add(np.ascontiguousarray(centroids))
     lists, block = np.empty(len(codes), dtype=np.int32), max(1, WRITE_BLOCK // codes.shape[1])
-    quantizer.query_batch_size = block  # its threads meet after each batch: on busy cores, batches of 32 take four times as long
+    # its threads meet after each batch: on busy cores, the usual batches of 32 take four times as long
+    quantizer.query_batch_size = block
     for start in range(0, len(codes), block):
         _, nearest = quantizer.search(np.ascontiguousarray(codes[start : start + block]), 1)
         lists[start : start + block] = nearest[:, 0]
