@@ -16,12 +16,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from indexer.options import QueryOptions
 from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, Query
-from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
+from indexer.settings import Combine, CombineSettings, Engine, SearchSettings, Verify
 
 if TYPE_CHECKING:
     from indexer.index import Index
@@ -42,6 +43,7 @@ __all__ = [
     "QueryOptions",
     "Reason",
     "SearchSettings",
+    "Verify",
     "open",
 ]
 
@@ -51,6 +53,7 @@ def open(  # noqa: A001 - reads as indexer.open, like io.open
     model: str | PathLike[str] | None = None,
     limits: Limits | None = None,
     notify: Callable[[str], None] = lambda _: None,
+    verify: Verify | str = Verify.QUICK,
 ) -> "Index":
     """Open the current generation of an index for search.
 
@@ -59,10 +62,17 @@ def open(  # noqa: A001 - reads as indexer.open, like io.open
         model: model file for query images, in place of the copy in the index.
         limits: what a query image may be, and an image that is shown; None: what was encoded might be.
         notify: called with a line for a person when a GPU hands over to the scan.
+        verify: which files are proven by their digests before they are used: `quick` (up to 32 MiB), `full` or `off`.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
     from indexer.index import Index
 
-    return Index(Path(path), None if model is None else Path(model), limits, notify=notify)
+    return Index(
+        Path(path),
+        None if model is None else Path(model),
+        limits,
+        notify=notify,
+        verify=named(Verify, verify, "verify"),
+    )

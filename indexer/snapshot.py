@@ -22,10 +22,13 @@ from indexer.matches import Matches, Rows
 from indexer.row_mask import RowSet, mask_of, row_set
 from indexer.search.combine import MultiLevelQuery, Ranked, combine
 from indexer.search.level_index import LevelIndex
-from indexer.settings import CombineSettings, SearchSettings
+from indexer.settings import CombineSettings, SearchSettings, Verify
+from indexer.storage.digests import Digests
 from indexer.storage.manifest import POINTER, POINTER_BYTES, Manifest, ShardSpan, check_sizes, read_current
 from indexer.storage.segment import Segment
 
+ATTEMPTS = 10
+"""Generations in a row that may each be gone before they are opened."""
 FILTERS = 16
 """Filters whose rows are remembered: the next page of an answer, or the next query of a session, asks with the same one."""
 
@@ -40,6 +43,8 @@ class Snapshot:
         locked: the caller holds the folder, so that nobody else removes a generation; the caller may.
         pointer: of the generation that is to be opened, as another process had it open; None: the current one.
         notify: called with a line for a person when a GPU hands over to the scan.
+        verify: which files are proven before they are mapped first.
+        earlier: an earlier generation, opened; what it has open of the same files is used again.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
@@ -52,6 +57,8 @@ class Snapshot:
         locked: bool = False,
         pointer: bytes | None = None,
         notify: Callable[[str], None] = lambda _: None,
+        verify: Verify = Verify.QUICK,
+        earlier: "Snapshot | None" = None,
     ) -> None:
         self.path = path
         with ExitStack() as stack:
@@ -60,14 +67,41 @@ class Snapshot:
             )
             if not locked:
                 weakref.finalize(self, stack.pop_all().close)
-        self.segments = [Segment(self.folder, record) for record in self.manifest.segments]
+        self._digests = Digests(self.folder, self.manifest.files, verify)
+        before: dict[str, Segment] = (
+            {} if earlier is None else {segment.record.name: segment for segment in earlier.segments}
+        )
+        self.segments: list[Segment] = [
+            Segment(self.folder, record, self._digests, before.get(record.name)) for record in self.manifest.segments
+        ]
         # not by a method of this object: in a cycle, a dropped index would hold its generation until the next collection
         self._filtered = lru_cache(FILTERS)(partial(_filter, self.segments))
         self._bases: list[int] = np.cumsum([0, *(record.rows for record in self.manifest.segments)]).tolist()
-        self._levels = {
-            level: LevelIndex([segment.levels[level] for segment in self.segments], self._bases, notify)
+        self._levels: dict[Level, LevelIndex] = {
+            level: LevelIndex(
+                [segment.levels[level] for segment in self.segments],
+                self._bases,
+                notify,
+                live=[record.rows - record.removed for record in self.manifest.segments],
+                earlier=None if earlier is None else earlier._levels.get(level),
+            )
             for level in self.manifest.bits
         }
+
+    @property
+    def generation(self) -> str:
+        """Name of the generation."""
+        return self.folder.name
+
+    @property
+    def pointer(self) -> bytes:
+        """What the pointer held when the generation was the current one."""
+        return self._pointer
+
+    @property
+    def unverified(self) -> dict[str, int]:
+        """Files that are in use and were checked by their size only, with their bytes."""
+        return self._digests.unverified
 
     @property
     def is_current(self) -> bool:
@@ -169,18 +203,18 @@ class Snapshot:
         return np.ascontiguousarray(queries)
 
     def find(self, key: str) -> int:
-        """Return the row of a key.
+        """Return the row of a key that has not been removed; the newest segment is asked first.
 
         Raises:
             HashgrainError: `key-unknown`.
         """
-        for segment, base in zip(self.segments, self._bases, strict=False):
+        for segment, base in reversed(list(zip(self.segments, self._bases, strict=False))):
             row = segment.table.find(key)
             if row is not None and (segment.live is None or segment.live[row]):
                 return base + row
         raise HashgrainError(
             Reason.KEY_UNKNOWN,
-            f"key {key!r} is not among the {self.ntotal:,} of {self.path}; keys are spelled as in the shards",
+            f"key {key!r} is not among the {self.manifest.live:,} of {self.path}; keys are spelled as in the shards",
         )
 
     def codes(self, level: Level, rows: Rows) -> Codes:
@@ -249,18 +283,20 @@ def _filter(segments: Sequence[Segment], where: str) -> RowSet:
 
 
 def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest, bytes]:
-    """Read the current generation and its pointer, in use until the stack ends; once more if a new one took its place meanwhile."""
-    for attempt in (1, 2):
+    """Read the current generation and its pointer, in use until the stack ends; again while new ones take its place."""
+    for left in reversed(range(ATTEMPTS)):
         pointer = _bytes_of(path / POINTER)
-        try:
-            folder, manifest = read_current(path)
-            stack.enter_context(in_use(folder))
-            check_sizes(folder, manifest.files)
-        except HashgrainError:
-            if attempt == 2 or _bytes_of(path / POINTER) == pointer:
-                raise
-        else:
-            return folder, manifest, pointer
+        with ExitStack() as held:
+            try:
+                folder, manifest = read_current(path, pointer or None)
+                held.enter_context(in_use(folder))
+                check_sizes(folder, manifest.files)
+            except HashgrainError:
+                if not left or _bytes_of(path / POINTER) == pointer:
+                    raise
+            else:
+                stack.push(held.pop_all())
+                return folder, manifest, pointer
     raise AssertionError  # the loop returns or raises
 
 

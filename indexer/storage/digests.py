@@ -32,6 +32,10 @@ class Digests:
         """Files that are in use and were checked by their size only, with their bytes."""
         return dict(self._by_size)
 
+    def digest_of(self, name: str) -> str | None:
+        """Return the SHA-256 of a file of the generation, as its manifest has it; None where it has no such file."""
+        return self._files[name][1] if name in self._files else None
+
     def check(self, name: str) -> None:
         """Prove a file.
 
