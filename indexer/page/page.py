@@ -183,7 +183,7 @@ def save_page(
     from jinja2 import Environment, StrictUndefined
 
     def shown(value: object) -> object:
-        """Keep controls out of the page: keys, labels and paths may be a stranger's, and whoever prints the page's text prints them."""
+        """Keep controls out of the page: keys, labels and paths may be a stranger's."""
         markup = hasattr(value, "__html__")  # the page's own
         return printable(value.replace("\n", " ")) if isinstance(value, str) and not markup else value
 
