@@ -11,6 +11,7 @@
 Any number of threads may share an index. Importing this loads neither FAISS nor numba nor torch.
 """
 
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +47,10 @@ __all__ = [
 
 
 def open(  # noqa: A001 - reads as indexer.open, like io.open
-    path: str | PathLike[str], model: str | PathLike[str] | None = None, limits: Limits | None = None
+    path: str | PathLike[str],
+    model: str | PathLike[str] | None = None,
+    limits: Limits | None = None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> "Index":
     """Open the current generation of an index for search.
 
@@ -54,10 +58,11 @@ def open(  # noqa: A001 - reads as indexer.open, like io.open
         path: folder of the index.
         model: model file for query images, in place of the copy in the index.
         limits: what a query image may be, and an image that is shown; None: what was encoded might be.
+        notify: called with a line for a person when a GPU hands over to the scan.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
     from indexer.index import Index
 
-    return Index(Path(path), None if model is None else Path(model), limits)
+    return Index(Path(path), None if model is None else Path(model), limits, notify=notify)

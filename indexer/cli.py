@@ -190,7 +190,7 @@ def query(
     else:
         _refuse({"--rerank": rerank}, "orders the hits of one level; leave --levels out")
     cap = k or (K if radius is None else rerank or RADIUS_CAP)
-    opened = Index(index, model)
+    opened = Index(index, model, notify=notice)
     options: QueryOptions = {
         "k": cap,
         "radius": radius,

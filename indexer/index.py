@@ -1,6 +1,6 @@
 """An index as programs use it: opened once, searched from any number of threads, with the model that codes query images."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -30,18 +30,24 @@ class Index(Snapshot):
         model: model file for query images, in place of the copy in the index; has to be the one that made the codes.
         limits: what a query image may be, and an image that is shown; None: what was encoded might be.
         pointer: as in `Snapshot`.
+        notify: called with a line for a person when a GPU hands over to the scan; a pickled copy has none.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
 
     def __init__(
-        self, path: Path, model: Path | None = None, limits: Limits | None = None, pointer: bytes | None = None
+        self,
+        path: Path,
+        model: Path | None = None,
+        limits: Limits | None = None,
+        pointer: bytes | None = None,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        super().__init__(path, pointer=pointer)
+        super().__init__(path, pointer=pointer, notify=notify)
         self.limits = limits or self.manifest.limits
         self._limits = limits
-        self._model = model
+        self._model, self._notify = model, notify
         self._encoder: ImageEncoder | None = None
         self._loading = ForkLock()
 
@@ -93,7 +99,7 @@ class Index(Snapshot):
         """Return this index while it is the current generation, else the one that took its place, opened."""
         if self.is_current:
             return self
-        newer = Index(self.path, self._model, self._limits)
+        newer = Index(self.path, self._model, self._limits, notify=self._notify)
         same = (newer.manifest.fingerprint, newer.manifest.precision)
         if same == (self.manifest.fingerprint, self.manifest.precision):
             newer._encoder = self._encoder

@@ -32,7 +32,7 @@ class Engine(StrEnum):
     FAISS = "faiss"
     """FAISS's own search."""
     GPU = "gpu"
-    """FAISS's flat search on a GPU, for the k nearest of all rows; what it cannot answer, the scan does."""
+    """FAISS's flat search on a GPU, for the k nearest of all rows to many queries; what it cannot answer, the scan does."""
 
 
 class Dedupe(StrEnum):

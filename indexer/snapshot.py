@@ -38,12 +38,20 @@ class Snapshot:
         path: folder of the index.
         locked: the caller holds the folder, so that nobody else removes a generation; the caller may.
         pointer: of the generation that is to be opened, as another process had it open; None: the current one.
+        notify: called with a line for a person when a GPU hands over to the scan.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
 
-    def __init__(self, path: Path, *, locked: bool = False, pointer: bytes | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        locked: bool = False,
+        pointer: bytes | None = None,
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.path = path
         with ExitStack() as stack:
             self.folder, self.manifest, self._pointer = (
@@ -56,7 +64,7 @@ class Snapshot:
         self._filtered = lru_cache(FILTERS)(partial(_filter, self.segments))
         self._bases: list[int] = np.cumsum([0, *(record.rows for record in self.manifest.segments)]).tolist()
         self._levels = {
-            level: LevelIndex([segment.levels[level] for segment in self.segments], self._bases)
+            level: LevelIndex([segment.levels[level] for segment in self.segments], self._bases, notify)
             for level in self.manifest.bits
         }
 

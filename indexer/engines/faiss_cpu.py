@@ -1,4 +1,4 @@
-"""FAISS's binary indexes, written durably, mapped from disk and searched. The only owner of faiss.
+"""FAISS's binary indexes, written durably, mapped from disk and searched.
 
 Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS ids.
 """
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime.locks import ForkLock
+from indexer.engines.faiss_library import faiss
 from indexer.matches import Bounds, Matches, complete_ties, merge
 from indexer.row_mask import RowSet, in_set
 
