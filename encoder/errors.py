@@ -63,6 +63,10 @@ class Reason(StrEnum):
     """The disk did not take what was written."""
     EXISTS = "exists"
     """Something exists already that may not be overwritten."""
+    NO_RESOURCES = "no-resources"
+    """The system has no memory or no handle left to give."""
+    GENERATION_MISSING = "generation-missing"
+    """A generation of an index that is not on the disk, or no longer."""
 
 
 class HashgrainError(Exception):

@@ -111,7 +111,8 @@ def build(
     result(f"built {out} ({report.generation}): {report.rows:,} rows, {report.bytes / 1e6:,.1f} MB")
     _print_levels(report.levels)
     if report.duplicates:
-        notice(f"{report.duplicates:,} rows left out: an earlier row has their key")
+        other = "a later" if on_duplicate is OnDuplicate.REPLACE else "an earlier"
+        notice(f"{report.duplicates:,} rows left out: {other} row has their key")
     for line in report.notices[:NOTICES]:
         notice(line)
     if (more := len(report.notices) - NOTICES) > 0:

@@ -14,6 +14,7 @@ from encoder.images.labels.values import Labels
 from encoder.images.readers.formats import read_image
 from encoder.images.shards import found_from
 from encoder.levels import Level
+from encoder.runtime.files import read_regular
 from encoder.runtime.publish import in_use
 from indexer.filters.expression import label_fields
 from indexer.filters.parser import parse
@@ -22,7 +23,7 @@ from indexer.row_mask import RowSet, mask_of, row_set
 from indexer.search.combine import MultiLevelQuery, Ranked, combine
 from indexer.search.level_index import LevelIndex
 from indexer.settings import CombineSettings, SearchSettings
-from indexer.storage.manifest import POINTER, Manifest, ShardSpan, check_sizes, read_current
+from indexer.storage.manifest import POINTER, POINTER_BYTES, Manifest, ShardSpan, check_sizes, read_current
 from indexer.storage.segment import Segment
 
 FILTERS = 16
@@ -281,6 +282,6 @@ def _earlier(path: Path, stack: ExitStack, pointer: bytes) -> tuple[Path, Manife
 
 def _bytes_of(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, POINTER_BYTES, links=False)
     except (OSError, ValueError):
         return b""

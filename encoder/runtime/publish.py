@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason, why
+from encoder.runtime import durable
 from encoder.runtime.claims import claimed, refuse_claims
 
 PARTIAL = ".hashgrain.partial"
@@ -34,15 +35,16 @@ def publish(path: Path) -> Iterator[Path]:
     """
     partial = _partial(path)
     try:
+        durable.remove_file(partial)  # of a writer that was killed
         yield partial
-        sync_file(partial)
-        partial.replace(path)
-        sync_folder(path.parent)
+        durable.sync_file(partial)
+        durable.rename(partial, path)
+        durable.sync_folder(path.parent)
     except OSError as err:
         raise write_failed(path, err) from err
     finally:
         with suppress(OSError):  # what kept it from being made
-            partial.unlink(missing_ok=True)
+            durable.remove_file(partial)
 
 
 def check_place(path: Path) -> None:
@@ -83,23 +85,8 @@ def write_failed(what: Path | str, err: OSError) -> HashgrainError:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Publish `data` as `path`."""
-    with publish(path) as partial:
-        partial.write_bytes(data)
-
-
-def sync_file(path: Path) -> None:
-    """Force a file's data to the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries (names, renames) to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with publish(path) as partial, durable.create(partial) as file:
+        file.write(data)
 
 
 def sha256_of(path: Path, start: int = 0) -> str:

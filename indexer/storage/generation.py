@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason
-from encoder.runtime.publish import PARTIAL, remove_unused, sha256_of, sync_file, sync_folder, write_failed
+from encoder.runtime.durable import sync_file, sync_folder
+from encoder.runtime.publish import PARTIAL, remove_unused, sha256_of, write_failed
 from indexer.storage.manifest import (
     Manifest,
     check_sizes,

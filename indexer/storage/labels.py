@@ -55,6 +55,26 @@ def _places(fields: Sequence[LabelField]) -> dict[str, _Place]:
     return places
 
 
+def packed_files(fields: Sequence[LabelField]) -> list[str]:
+    """Return the names of the files that hold the labels of a segment."""
+    kinds = {field.kind for field in fields}
+    return [
+        *([PRESENT] if fields else []),
+        *(f"labels.{kind}.npy" for kind in DTYPES if kind in kinds),
+        *((TEXT_OFFSETS, TEXT) if LabelKind.TEXT in kinds else ()),
+        *((STARTS, ITEM_OFFSETS, ITEMS) if LabelKind.TEXTS in kinds else ()),
+    ]
+
+
+def own_files(fields: Sequence[LabelField]) -> list[str]:
+    """Return the names of the files that hold the labels of a segment of format version 2."""
+    names = []
+    for number, field in enumerate(fields):
+        values = (".text.npy", ".offsets.npy") if field.kind is LabelKind.TEXT else (".npy",)
+        names += [f"label.{number:03d}{part}" for part in (".present.npy", *values)]
+    return names
+
+
 class LabelStore:
     """The labels of a segment's rows, mapped when they are asked for.
 

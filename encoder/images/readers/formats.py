@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from encoder.errors import HashgrainError, Reason
 from encoder.images.archives.compression import Compression, Unpacked, compression_of
 from encoder.images.archives.tar_walk import BLOCK, is_header
 from encoder.images.archives.zip_directory import STARTS
@@ -97,6 +98,10 @@ def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) 
     Raises:
         HashgrainError: `shard-missing` or `shard-damaged`.
     """
+    if kind is ShardKind.NONE:
+        raise HashgrainError(
+            Reason.SHARD_MISSING, f"{member!r} has no picture: its code was imported from {path}; take another row"
+        )
     return READERS[kind].read_image(path, member, offset, size)
 
 
