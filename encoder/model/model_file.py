@@ -24,6 +24,7 @@ from encoder.model.backbone import Backbone
 from encoder.model.cost import check_cost
 from encoder.model.network import HashNetwork
 from encoder.model.spec import Activation, BackboneSpec, HeadSpec, KernelSpec, ModelConfig, Normalisation, Pooling
+from encoder.runtime.files import open_regular
 from encoder.runtime.publish import publish, sha256_of
 
 FORMAT, VERSION = "hashgrain-model", 1
@@ -104,7 +105,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]
     Raises:
         One of `_UNREADABLE`: it is not a safetensors file of the types that a model has.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER:
             raise ValueError(f"not a safetensors file, or a header of {length:,} bytes, the most are {MAX_HEADER:,}")
