@@ -1,5 +1,6 @@
 """The index on disk: immutable generations, each with a manifest, and one pointer that names the current one."""
 
+import errno
 import hashlib
 import json
 import re
@@ -236,6 +237,8 @@ def read_current(index: Path, pointer: bytes | None = None) -> tuple[Path, Manif
     try:
         pointed = read_regular(index / POINTER, POINTER_BYTES, links=False) if pointer is None else pointer
     except (OSError, ValueError) as err:
+        if isinstance(err, OSError) and err.errno in {errno.EFBIG, errno.EINVAL}:
+            raise _damaged(index / POINTER, f"it is not a pointer ({why(err)})") from err
         raise _missing(index, err) from err
     try:
         content = json.loads(pointed)

@@ -13,7 +13,8 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive, sha256_of
 from indexer.build import build
-from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_flat, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_ivf
+from indexer.engines.faiss_file import write_flat
 from indexer.index import Index
 from indexer.settings import (
     BuildSettings,
