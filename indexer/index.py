@@ -14,7 +14,7 @@ from encoder.runtime.publish import sha256_of
 from indexer.answer import answer_queries
 from indexer.options import QueryOptions, plan
 from indexer.query import Answer, Query, as_query
-from indexer.settings import Verify
+from indexer.settings import Trust
 from indexer.snapshot import Snapshot
 from indexer.storage.manifest import Manifest
 from indexer.storage.segment import Segment
@@ -50,7 +50,7 @@ class Index:
         limits: what a query image may be, and an image that is shown; None: what was encoded might be.
         pointer: as in `Snapshot`.
         notify: called with a line for a person when a GPU hands over to the scan; a pickled copy has none.
-        verify: as in `Snapshot`.
+        trust: what of the index is believed.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
@@ -63,17 +63,15 @@ class Index:
         limits: Limits | None = None,
         pointer: bytes | None = None,
         notify: Callable[[str], None] = lambda _: None,
-        verify: Verify = Verify.QUICK,
+        trust: Trust = Trust(),
     ) -> None:
-        self.path, self._model, self._limits = path, model, limits
-        self._open = partial(Snapshot, path, notify=notify, verify=verify)
-        self._verify, self._notify = verify, notify
-        self._opened = self._open(pointer=pointer)
+        self.path, self.trust, self._model, self._limits, self._notify = path, trust, model, limits, notify
+        self._opened = Snapshot(path, pointer=pointer, notify=notify, trust=trust, limits=limits)
         self._encoder: tuple[tuple[str, str], ImageEncoder] | None = None
         self._loading, self._refreshing = ForkLock(), ForkLock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _again, (self.path, self._model, self._limits, self._opened.pointer, self._verify)
+        return partial(Index, trust=self.trust), (self.path, self._model, self._limits, self._opened.pointer)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -112,7 +110,7 @@ class Index:
 
     @property
     def unverified(self) -> dict[str, int]:
-        """Files that are in use and were checked by their size only, with their bytes."""
+        """Files in use that were checked by their size alone, with their bytes."""
         return self._opened.unverified
 
     @property
@@ -194,14 +192,14 @@ class Index:
         with self._refreshing:
             if self._opened.is_current:
                 return False
-            self._opened = self._open(earlier=self._opened)
+            self._opened = self._opened.newest()
             return True
 
     def reopen(self) -> "Index":
         """Return this index while it is the current generation, else the one that took its place, opened."""
         if self.is_current:
             return self
-        newer = Index(self.path, self._model, self._limits, notify=self._notify, verify=self._verify)
+        newer = Index(self.path, self._model, self._limits, notify=self._notify, trust=self.trust)
         newer._encoder = self._encoder
         return newer
 
@@ -232,10 +230,3 @@ class Index:
                 f"{opened.manifest.fingerprint[:12]}; give that one, or none where the index has its own",
             )
         return path
-
-
-def _again(
-    path: Path, model: Path | None, limits: Limits | None, pointer: bytes, verify: Verify = Verify.QUICK
-) -> Index:
-    """Open the generation that another process had open."""
-    return Index(path, model, limits, pointer, verify=verify)

@@ -57,7 +57,6 @@ class LevelIndex:
         first_rows: of each segment, and the number of rows.
         notify: called with a line for a person when a GPU hands over to the scan.
         live: rows of each segment that have not been removed; None: all.
-        earlier: the level in the generation before, whose copy on a GPU is used again.
     """
 
     def __init__(
@@ -67,12 +66,15 @@ class LevelIndex:
         notify: Callable[[str], None] = lambda _: None,
         *,
         live: Sequence[int] | None = None,
-        earlier: "LevelIndex | None" = None,
     ) -> None:
         self.parts, self._first_rows, self._notify = parts, first_rows, notify
         self._live: Sequence[int] = np.diff(first_rows).tolist() if live is None else live
-        self._earlier_gpu: GpuLevel | None = None if earlier is None else earlier.__dict__.get("_gpu")
+        self._earlier_gpu: GpuLevel | None = None
         self._known: _Eligible | None = None
+
+    def take_over(self, earlier: "LevelIndex") -> None:
+        """Use again what an earlier generation has copied to a GPU."""
+        self._earlier_gpu = earlier.__dict__.get("_gpu")
 
     @cached_property
     def _first_entries(self) -> list[int]:

@@ -1,7 +1,7 @@
 """What a row of an index is: its key, its place in a shard and its labels; and the way back from a key to its row."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.values import Labels
 from indexer.matches import Rows
 from indexer.storage.columns import map_column, map_text
-from indexer.storage.labels import LabelField, LabelStore, packed_files
+from indexer.storage.digests import Prove
+from indexer.storage.labels import LabelField, LabelStore
 
 KeyHashes = npt.NDArray[np.uint64]
 """uint64[n], see `hash_keys`."""
@@ -35,12 +36,10 @@ class RowTable:
         folder: of the segment.
         rows: how many there must be.
         fields: labels, as `write_rows` returned them.
-        prove: called with the name of a file before it is mapped first.
+        prove: see `Prove`.
     """
 
-    def __init__(
-        self, folder: Path, rows: int, fields: Sequence[LabelField], prove: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, folder: Path, rows: int, fields: Sequence[LabelField], prove: Prove = lambda _: None) -> None:
         self.rows, self._folder, self._fields, self._prove = rows, folder, fields, prove
 
     @cached_property
@@ -68,10 +67,7 @@ class RowTable:
     @cached_property
     def label_store(self) -> LabelStore:
         """The labels of all rows."""
-        for name in packed_files(self._fields):
-            if (self._folder / name).exists():  # an index of version 2 has other files
-                self._prove(name)
-        return LabelStore(self._folder, self.rows, self._fields)
+        return LabelStore(self._folder, self.rows, self._fields, self._prove)
 
     def _column(self, name: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
         self._prove(name)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from encoder.bits import Bits, Codes, unpack
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import HashgrainError, Reason
 from indexer.engines.faiss_cpu import FlatIndex, IvfIndex
 from indexer.matches import Rows
 from indexer.storage.columns import map_column
-from indexer.storage.digests import Digests
+from indexer.storage.digests import Prove
 from indexer.storage.manifest import POSTINGS, LevelRecord, SegmentRecord, ShardSpan
 from indexer.storage.row_table import RowTable
 from indexer.storage.shared_codes import Postings
@@ -27,12 +27,10 @@ class LevelPart:
         folder: of the segment.
         record: what the manifest says of the level.
         rows: of the segment.
-        prove: called with the name of a file before it is mapped first.
+        prove: see `Prove`; takes names in the segment.
     """
 
-    def __init__(
-        self, folder: Path, record: LevelRecord, rows: int, prove: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, folder: Path, record: LevelRecord, rows: int, prove: Prove = lambda _: None) -> None:
         self.record, self._folder, self._rows, self._prove = record, folder, rows, prove
 
     def take_over(self, earlier: "LevelPart", same: Callable[[str], bool]) -> None:
@@ -45,7 +43,7 @@ class LevelPart:
         if self.record.files() == earlier.record.files() and all(map(same, self.record.files())):
             self.__dict__ |= {part: earlier.__dict__[part] for part in OPENED if part in earlier.__dict__}
         elif self.record.flat == earlier.record.flat and same(self.record.flat) and "flat" in earlier.__dict__:
-            self.__dict__["flat"] = earlier.flat
+            self.__dict__["flat"] = earlier.flat  # the lists are others
 
     @property
     def path(self) -> Path:
@@ -58,7 +56,7 @@ class LevelPart:
         self._prove(self.record.flat)
         flat = FlatIndex(self._folder / self.record.flat)
         entries = self._rows if self.record.postings is None else min(flat.ntotal, self._rows)
-        self._compare(self.record.flat, (flat.nbits, flat.ntotal), (self.record.nbits, entries))
+        self._check(self.record.flat, (flat.nbits, flat.ntotal), (self.record.nbits, entries))
         return flat
 
     @cached_property
@@ -69,7 +67,7 @@ class LevelPart:
         self._prove(self.record.ivf)
         ivf = IvfIndex(self._folder / self.record.ivf)
         expected = (self.record.nbits, self.flat.ntotal, self.record.nlist)
-        self._compare(self.record.ivf, (ivf.nbits, ivf.ntotal, ivf.nlist), expected)
+        self._check(self.record.ivf, (ivf.nbits, ivf.ntotal, ivf.nlist), expected)
         return ivf
 
     @cached_property
@@ -92,7 +90,7 @@ class LevelPart:
             )
         return postings
 
-    def _compare(self, name: str, found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> None:
+    def _check(self, name: str, found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> None:
         """Compare bits, codes and lists with what the manifest says, before any memory is read by it."""
         if found != expected:
             of = ("bits", "codes", "lists")
@@ -117,50 +115,48 @@ class Segment:
     Args:
         generation: folder of the generation.
         record: what the manifest says of the segment.
-        digests: of the generation's files, asked before one is mapped first; None: their sizes have to do.
-        earlier: the segment of that name in an earlier generation; what it has open of the same files is used again.
+        prove: see `Prove`.
     """
 
-    def __init__(
-        self, generation: Path, record: SegmentRecord, digests: Digests | None = None, earlier: "Segment | None" = None
-    ) -> None:
-        self.record, self._generation, self._digests = record, generation, digests
-        # nothing below refers to this object: in a cycle, a dropped index would hold its files until the next collection
-        self._prove = partial(_prove, digests, generation)
-        self._prove_mine = partial(_prove, digests, generation, folder=f"{record.name}/")
+    def __init__(self, generation: Path, record: SegmentRecord, prove: Prove = lambda _: None) -> None:
+        self.record, self._generation, self._prove = record, generation, prove
+        folder = generation / record.name
+        # not by a method of this object: in a cycle, a dropped segment would keep its maps until the next collection
+        self._prove_own = partial(_prove_in, record.name, prove)
         self.levels = {
-            level: LevelPart(generation / record.name, of_level, record.rows, self._prove_mine)
+            level: LevelPart(folder, of_level, record.rows, self._prove_own)
             for level, of_level in record.levels.items()
         }
         self._first_rows = [span.first_row for span in record.shards]
-        if earlier is not None and earlier.record.rows == record.rows:
-            self._take_over(earlier)
 
-    def _take_over(self, earlier: "Segment") -> None:
-        def same(path: str) -> bool:
-            digests = (self._digests, earlier._digests)
-            first, second = (None if each is None else each.digest_of(path) for each in digests)
-            return first is not None and first == second
+    def take_over(self, earlier: "Segment", same: Callable[[str], bool]) -> None:
+        """Use again what an earlier generation has open of the same files.
 
+        Args:
+            earlier: the segment of that name there.
+            same: whether a path stands for the same bytes there.
+        """
+        if earlier.record.rows != self.record.rows:
+            return
         for level in self.levels.keys() & earlier.levels.keys():
             self.levels[level].take_over(earlier.levels[level], lambda name: same(f"{self.record.name}/{name}"))
-        if (live := self.record.live) is not None and live == earlier.record.live and same(live):
-            self.__dict__ |= {part: earlier.__dict__[part] for part in ("live",) if part in earlier.__dict__}
+        live = self.record.live
+        if live is not None and live == earlier.record.live and same(live) and "live" in earlier.__dict__:
+            self.__dict__["live"] = earlier.live
 
     @cached_property
     def table(self) -> RowTable:
         """Keys, places and labels."""
-        folder = self._generation / self.record.name
-        return RowTable(folder, self.record.rows, self.record.labels, self._prove_mine)
+        return RowTable(self._generation / self.record.name, self.record.rows, self.record.labels, self._prove_own)
 
     @cached_property
     def live(self) -> Bits | None:
         """bool[rows], the rows that have not been removed; None: all."""
         if self.record.live is None:
             return None
-        rows, path = self.record.rows, self.record.live
-        self._prove(path)
-        return unpack(map_column(self._generation / path, np.uint8, ((rows + 7) // 8,)))[:rows]
+        rows = self.record.rows
+        self._prove(self.record.live)
+        return unpack(map_column(self._generation / self.record.live, np.uint8, ((rows + 7) // 8,)))[:rows]
 
     def open_all(self) -> None:
         """Open every file: each begins as the manifest says.
@@ -178,13 +174,6 @@ class Segment:
         return self.record.shards[int(np.searchsorted(self._first_rows, row, side="right")) - 1]
 
 
-def _prove(digests: Digests | None, generation: Path, name: str, folder: str = "") -> None:
-    """Prove a file to be what was written."""
-    if digests is None:
-        return
-    try:
-        digests.check(folder + name)
-    except OSError as err:
-        raise HashgrainError(
-            Reason.INDEX_DAMAGED, f"{generation / folder / name} cannot be read ({why(err)}); build the index again"
-        ) from err
+def _prove_in(folder: str, prove: Prove, name: str) -> None:
+    """Prove a file of a segment."""
+    prove(f"{folder}/{name}")
