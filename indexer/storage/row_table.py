@@ -40,7 +40,7 @@ class RowTable:
         self.keys = map_text(folder, "keys", rows)
         self.places: npt.NDArray[np.uint64] = map_column(folder / "places.npy", np.uint64, (rows, 2))
         self.sorted_hashes = map_column(folder / "keys.hashes.npy", np.uint64, (rows,))
-        self._order = map_column(folder / "keys.order.npy", np.int64, (rows,))
+        self.order = map_column(folder / "keys.order.npy", np.int64, (rows,))
         self.label_store = LabelStore(folder, rows, fields)
 
     def find(self, key: str) -> int | None:
@@ -65,7 +65,7 @@ class RowTable:
             asking, places = asking[there], places[there]
             there = self.sorted_hashes[places] == hashes[asking]
             asking, places = asking[there], places[there]
-            candidates = self._order[places]
+            candidates = self.order[places]
             if (candidates.view(np.uint64) >= self.rows).any():
                 raise HashgrainError(
                     Reason.INDEX_DAMAGED,

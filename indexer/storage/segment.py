@@ -92,7 +92,7 @@ class Segment:
 
     def __init__(self, generation: Path, record: SegmentRecord) -> None:
         self.record, self._generation = record, generation
-        folder = generation / record.name
+        self.folder = folder = generation / record.name
         self.levels = {level: LevelPart(folder, of_level, record.rows) for level, of_level in record.levels.items()}
         self._first_rows = [span.first_row for span in record.shards]
 
