@@ -13,6 +13,8 @@ def sub_index(folder, segments, builds, level=Level.FINE):
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for number, (codes, build) in enumerate(zip(segments, builds, strict=True)):
+        for left in folder.glob(f"{level}-{number}.*"):  # of an example before
+            left.unlink()
         rows = LevelRows(len(codes), 8 * codes.shape[1], [codes])
         record = write_level(folder / f"{level}-{number}", rows, build, lambda *_: None)
         parts.append(LevelPart(folder, record, len(codes)))
