@@ -1,13 +1,15 @@
 """Settings of building and searching, in plain data. No numpy, no faiss: `--help` is quick."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import index
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
-from encoder.enum_names import take_names
+from encoder.enum_names import named, take_names
 from encoder.errors import HashgrainError, Reason, shown
+from encoder.images.roots import Roots
 from encoder.levels import Level
 
 
@@ -141,6 +143,32 @@ class SyncSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", whole("keep", self.keep, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What of an index is believed, which may be a stranger's."""
+
+    verify: Verify = Verify.QUICK
+    images_under: Sequence[str | os.PathLike[str]] | None = None
+    """Folders that pictures may be read from; None: those of the shards, where this user built the index, else none."""
+    allow_url: Sequence[str] = ()
+    """Schemes (`https`) at which pictures may be read."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verify", named(Verify, self.verify, "verify"))
+        for name in ("images_under", "allow_url"):
+            given: object = getattr(self, name)
+            if isinstance(given, str | os.PathLike):
+                raise _bad(name, given, "a list of them")
+            object.__setattr__(self, name, None if given is None else tuple(cast("Sequence[str]", given)))
+
+    @property
+    def roots(self) -> Roots | None:
+        """Return the places that the user named; None where none was."""
+        if self.images_under is None and not self.allow_url:
+            return None
+        return Roots.named(self.images_under or (), self.allow_url)
 
 
 @dataclass(frozen=True, slots=True)

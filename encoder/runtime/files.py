@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from encoder.errors import HashgrainError, Reason, why
 
@@ -71,7 +71,7 @@ def open_file(path: str, *, ahead: int = 0) -> io.RawIOBase:
     """
     if not is_url(path):
         try:
-            return io.FileIO(path)
+            return open_regular(Path(path)).detach()
         except (OSError, ValueError) as err:
             raise HashgrainError(
                 Reason.SHARD_MISSING, f"cannot open {path}: {why(err)}; give a file that can be read"
@@ -91,7 +91,7 @@ def open_file(path: str, *, ahead: int = 0) -> io.RawIOBase:
     return _RemoteFile(path, file, size)
 
 
-def open_regular(path: Path, most: int | None = None, *, links: bool = True) -> BinaryIO:
+def open_regular(path: Path, most: int | None = None, *, links: bool = True) -> io.BufferedReader:
     """Open a file of this machine for reading if it is one: no device, no pipe (neither of which is waited for), no folder.
 
     Args:

@@ -18,6 +18,7 @@ from pathlib import Path
 from encoder.errors import HashgrainError, Reason, why
 from encoder.runtime import durable
 from encoder.runtime.claims import claimed, refuse_claims
+from encoder.runtime.files import open_regular
 
 PARTIAL = ".hashgrain.partial"
 """Suffix of a file that is being written; one that is left behind by a killed process is swept by the next run, so it is a name
@@ -92,7 +93,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def sha256_of(path: Path, start: int = 0) -> str:
     """Return the hex SHA-256 of a file's bytes from `start` on."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(start)
         while block := file.read(BLOCK):
             digest.update(block)

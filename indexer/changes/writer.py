@@ -22,6 +22,7 @@ from indexer.matches import Rows
 from indexer.settings import KEEP, BuildSettings, IndexKind, OnDuplicate
 from indexer.storage.code_file_rows import CodeFileRows
 from indexer.storage.columns import write_column
+from indexer.storage.digests import Digests
 from indexer.storage.generation import NextGeneration, next_generation
 from indexer.storage.labels import LabelField
 from indexer.storage.level_writer import SharedLists, digest_of
@@ -95,7 +96,8 @@ class Writer:
     def __init__(self, index: Path, base: tuple[Path, Manifest], new: NextGeneration) -> None:
         self.folder, self._index, self._new = new.folder, index, new
         generation, self.manifest = base
-        segments = [Segment(generation, record) for record in self.manifest.segments]
+        prove = Digests(generation, self.manifest.files).check
+        segments = [Segment(generation, record, prove) for record in self.manifest.segments]
         self._parts = [_Part(segment, segment.live) for segment in segments]
         self._before, self._lists = self.segments, dict[Level, SharedLists]()
         self.report = WriterReport(generation.name, self.manifest.live)

@@ -1,13 +1,15 @@
 """Proof that a file is what the manifest says, when it is first touched: by its SHA-256, or said aloud that by its size alone."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime.publish import sha256_of
 from indexer.settings import Verify
 
+Prove: TypeAlias = Callable[[str], None]
+"""Proves a file to be what its builder wrote, by its name: `Digests.check`."""
 QUICK_BYTES: Final = 32 << 20
 """Largest file that `quick` reads: about 20 ms of SHA-256."""
 _proven: set[tuple[object, ...]] = set()

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.roots import is_remembered, remember
 from encoder.runtime import durable
 from encoder.runtime.publish import PARTIAL, remove_unused, sha256_of, write_failed
 from indexer.settings import KEEP
 from indexer.storage.manifest import (
     HISTORY,
+    MANIFEST,
     Change,
     Manifest,
     check_sizes,
@@ -129,8 +131,14 @@ class NextGeneration:
         durable.sync_folder(self._index)
         durable.step("pointer", self._index)
         write_pointer(self._index, self.name)
+        if self._is_own():
+            remember(sha256_of(self._index / self.name / MANIFEST))
         gc(self._index, keep)
         return manifest
+
+    def _is_own(self) -> bool:
+        """Whether this user made all of it: then its pictures are read from the shards that it names."""
+        return self._base is None or is_remembered(sha256_of(self._base[0] / MANIFEST))
 
     def _read_back(self, new: set[str]) -> None:
         """Raise `write-failed` where what was written cannot be opened."""

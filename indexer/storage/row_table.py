@@ -14,7 +14,9 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.values import Labels
 from indexer.matches import Rows
 from indexer.storage.columns import map_column, map_text
+from indexer.storage.digests import Prove
 from indexer.storage.labels import LabelField, LabelStore
+from indexer.storage.manifest import COLUMNS
 
 KeyHashes = npt.NDArray[np.uint64]
 """uint64[n], see `hash_keys`."""
@@ -33,15 +35,18 @@ class RowTable:
         folder: of the segment.
         rows: how many there must be.
         fields: labels, as `write_rows` returned them.
+        prove: see `Prove`.
     """
 
-    def __init__(self, folder: Path, rows: int, fields: Sequence[LabelField]) -> None:
+    def __init__(self, folder: Path, rows: int, fields: Sequence[LabelField], prove: Prove = lambda _: None) -> None:
         self.rows, self._folder = rows, folder
+        for name in COLUMNS:
+            prove(name)
         self.keys = map_text(folder, "keys", rows)
         self.places: npt.NDArray[np.uint64] = map_column(folder / "places.npy", np.uint64, (rows, 2))
         self.sorted_hashes = map_column(folder / "keys.hashes.npy", np.uint64, (rows,))
         self.order = map_column(folder / "keys.order.npy", np.int64, (rows,))
-        self.label_store = LabelStore(folder, rows, fields)
+        self.label_store = LabelStore(folder, rows, fields, prove)
 
     def find(self, key: str) -> int | None:
         """Return the row of a key; None when it is not there."""

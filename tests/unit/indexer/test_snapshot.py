@@ -28,6 +28,7 @@ from indexer.settings import (
 )
 from indexer.storage.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
 from indexer.verify import verify
+from tests.support.hostile import reseal_index
 from tests.support.oracles import nearest
 
 
@@ -487,6 +488,7 @@ def test_postings_that_lead_out_of_the_rows_are_not_followed(tmp_path, write_cod
     content = bytearray(file.read_bytes())
     content[-5 if name == "starts" else -1] ^= 64
     file.write_bytes(content)
+    reseal_index(path)
     with pytest.raises(HashgrainError, match="lead out of the 300 rows") as caught:
         Index(path).search(Level.FINE, np.zeros((1, 1), np.uint8), SearchSettings(1))
     assert caught.value.reason is Reason.INDEX_DAMAGED
