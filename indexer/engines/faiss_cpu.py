@@ -194,6 +194,8 @@ class IvfIndex:
             nprobe: lists to probe.
         """
         nprobe = min(nprobe, self.nlist)
+        if not self.ntotal:
+            return [merge([], None) for _ in queries]
         with _threads_for(queries, self.nlist + self.ntotal * nprobe // self.nlist):
             queries = np.ascontiguousarray(queries)
             if bounds.rows is None:
