@@ -193,6 +193,8 @@ class IvfIndex:
             bounds: k, radius and the rows that are eligible.
             nprobe: lists to probe.
         """
+        if not self.ntotal:
+            return [merge([], None) for _ in queries]
         nprobe = min(nprobe, self.nlist)
         if not self.ntotal:
             return [merge([], None) for _ in queries]
