@@ -20,6 +20,8 @@ class Stage(StrEnum):
     """What a thread can be busy with; else it waits."""
 
     READ = "read"
+    HASH = "hash"
+    """In a thread of its own; where there is none, it is part of READ."""
     DECODE = "decode"
     FORWARD = "forward"
     WRITE = "write"

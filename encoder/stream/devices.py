@@ -23,9 +23,10 @@ from encoder.images.shards import Shard
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.runtime.telemetry import Interval, Stage, Telemetry
+from encoder.stream.batch import BatchDone
 from encoder.stream.known import KnownCodes
 from encoder.stream.settings import EncodeSettings
-from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards, labels_table
+from encoder.stream.shard import Contents, ShardDone, bits_of, code_shards, labels_table
 
 PR_SET_PDEATHSIG: Final = 1
 """Source: prctl(2)."""

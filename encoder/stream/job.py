@@ -24,12 +24,13 @@ from encoder.runtime.cores import worker_count
 from encoder.runtime.gpu_usage import watching
 from encoder.runtime.publish import exclusive, publish, sha256_of, sync_folder
 from encoder.runtime.telemetry import Telemetry
+from encoder.stream.batch import BatchDone
 from encoder.stream.devices import Notice, Work, code_on
 from encoder.stream.earlier import Earlier, Wanted, image_names, look_back
 from encoder.stream.known import KnownCodes
 from encoder.stream.report import EncodeProgress, EncodeReport
 from encoder.stream.settings import EncodeSettings, MaxBad, SkipDuplicates
-from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards, labels_table
+from encoder.stream.shard import Contents, ShardDone, bits_of, code_shards, labels_table
 
 
 def encode(

@@ -5,7 +5,7 @@ are coded beside it. A batch never spans two shards for that reason. Codes that 
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -14,44 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
-from encoder.codes.file import SUFFIX, CodeFileWriter, CodeHeader, Place, ShardRecord
+from encoder.codes.file import SUFFIX, CodeFileWriter, CodeHeader, ShardRecord
 from encoder.codes.rules import Rules
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.decoding.decode import RejectedImage
 from encoder.images.duplicates import AS_ONE_IN, Seen, digest_of
 from encoder.images.labels.table import LabelTable
-from encoder.images.labels.values import Labels
 from encoder.images.limits import Limits
 from encoder.images.readers.formats import reader_for
-from encoder.images.samples import LateLabels, Sample, ShardReader, batches
+from encoder.images.samples import LateLabels, Sample, batches
 from encoder.images.shards import Shard, relative_to
 from encoder.levels import Level
 from encoder.model.image_encoder import ImageEncoder, Picture
 from encoder.model.spec import ModelConfig
 from encoder.runtime.parallel import ordered_map
 from encoder.runtime.telemetry import Stage, Telemetry
+from encoder.stream.batch import Batch, BatchDone, Job
 from encoder.stream.earlier import prefix_of
 from encoder.stream.known import KnownCodes
 from encoder.stream.settings import EncodeSettings
 
 BATCH_BYTES = 64 << 20
 """A batch is closed early at this many bytes of image files, so that memory stays bounded for large pictures."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchDone:
-    """A batch has its codes."""
-
-    images: int
-    """Seen, rejects included."""
-    bad: int
-    """Rejects, without those that are skipped for their content."""
-    bytes: int
-    """Of the image files."""
-    passed: int
-    """Bytes of the shard that are dealt with: a tar of small images has as many between them."""
-    taken: int = 0
-    """Images whose code an earlier run made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,41 +58,6 @@ class Contents:
     """Codes that earlier runs made."""
     table: LabelTable | None = None
     """Labels that win over those in the shard."""
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """A shard on its way to its code file."""
-
-    shard: Shard
-    reader: ShardReader
-    stamp: str
-    """Taken before the shard was read, so that the next run notices a change meanwhile."""
-    key_prefix: str
-
-
-@dataclass(slots=True)
-class _Batch:
-    """Consecutive entries of one shard; its last batch is empty."""
-
-    job: _Job
-    entries: list[Sample | LateLabels] = field(default_factory=list)
-    codes: Mapping[Level, Codes] = field(default_factory=dict)
-    """Codes of the entries that are images without a reject, in order; filled in by a worker."""
-    digests: list[bytes] = field(default_factory=list)
-    """`digest_of` these images; filled in by a worker."""
-    taken: int = 0
-    """How many of the codes were there before; filled in by a worker."""
-
-    def done(self) -> BatchDone:
-        """Return what it counts for."""
-        samples = [entry for entry in self.entries if isinstance(entry, Sample)]
-        bad = sum(sample.reject is not None and sample.reject.bad for sample in samples)
-        size = sum(sample.size for sample in samples)
-        span = samples[-1].offset + samples[-1].size - samples[0].offset if samples else 0
-        # offsets in a compressed tar are not of its own bytes, those of a folder's files are 0
-        passed = size if self.job.reader.sequential else max(size, span)
-        return BatchDone(len(samples), bad, size, passed, self.taken)
 
 
 def code_shards(
@@ -180,16 +129,16 @@ def bits_of(config: ModelConfig, settings: EncodeSettings) -> dict[Level, int]:
     return {level: bits[level] for level in settings.levels or bits}
 
 
-def _batches(shards: Iterable[Shard], settings: EncodeSettings, count: int, files: Seen | None) -> Iterator[_Batch]:
+def _batches(shards: Iterable[Shard], settings: EncodeSettings, count: int, files: Seen | None) -> Iterator[Batch]:
     for shard in shards:
         reader = reader_for(shard, settings.limits)
-        job = _Job(shard, reader, reader.stamp(), prefix_of(shard.name, settings))
+        job = Job(shard, reader, reader.stamp(), prefix_of(shard.name, settings))
         for entries in batches(_skip_same(job, files) if files else reader, count, BATCH_BYTES):
-            yield _Batch(job, entries)
-        yield _Batch(job)  # so that a shard without an image has a batch, too
+            yield Batch(job, entries)
+        yield Batch(job)  # so that a shard without an image has a batch, too
 
 
-def _skip_same(job: _Job, files: Seen) -> Iterator[Sample | LateLabels]:
+def _skip_same(job: Job, files: Seen) -> Iterator[Sample | LateLabels]:
     """Reject the images of a shard whose bytes came before."""
     for entry in job.reader:
         if (
@@ -203,11 +152,11 @@ def _skip_same(job: _Job, files: Seen) -> Iterator[Sample | LateLabels]:
 
 def _coder(
     encoder: ImageEncoder, levels: Sequence[Level], limits: Limits, telemetry: Telemetry, known: KnownCodes
-) -> Callable[[_Batch], _Batch]:
+) -> Callable[[Batch], Batch]:
     """Return the work of one batch: take the codes that are known, decode the other images and code them, drop the bytes."""
 
-    def code(batch: _Batch) -> _Batch:
-        images = [entry for entry in batch.entries if isinstance(entry, Sample) and entry.reject is None]
+    def code(batch: Batch) -> Batch:
+        images = batch.images()
         digests = [digest_of(entry.data) for entry in images]
         numbers = known.find(digests)
         pictures: list[Picture] = []
@@ -244,11 +193,10 @@ def _merged(new: Codes | None, known: Codes, numbers: npt.NDArray[np.int64]) -> 
     return codes
 
 
-def _skip_near(batch: _Batch, codes: Seen) -> None:
+def _skip_near(batch: Batch, codes: Seen) -> None:
     """Reject the images of a batch whose fine code is near an earlier one's."""
-    coded = [entry for entry in batch.entries if isinstance(entry, Sample) and entry.reject is None]
     different = []
-    for number, entry in enumerate(coded):
+    for number, entry in enumerate(batch.images()):
         if earlier := codes.in_shard(batch.codes[Level.FINE][number], batch.job.shard.name):
             entry.rejected(Reject.NEAR_CONTENT, f"{AS_ONE_IN}{earlier}")
         else:
@@ -257,28 +205,31 @@ def _skip_near(batch: _Batch, codes: Seen) -> None:
     batch.digests = [batch.digests[number] for number in different]
 
 
-def _write(writer: CodeFileWriter, batch: _Batch, rows: dict[int, int], table: LabelTable | None) -> None:
+def _write(writer: CodeFileWriter, batch: Batch, rows: dict[int, int], table: LabelTable | None) -> None:
     """Write a batch in order; `rows` remembers where each key went, for labels that come late."""
-    prefix, coded = batch.job.key_prefix, 0
+    prefix, images = batch.job.key_prefix, batch.images()
+    places = np.array([(image.offset, image.size) for image in images], dtype=np.uint64).reshape(len(images), 2)
+    keys = [prefix + image.key for image in images]
+    row = writer.add_rows(keys, places, b"".join(batch.digests), batch.codes)
 
-    def labels_of(key: str) -> Labels:
-        return table.labels(key, writer.bad_labels) if table else {}
+    def label(row: int, entry: Sample | LateLabels) -> None:
+        labels = entry.labels | table.labels(entry.key, writer.bad_labels) if table else entry.labels
+        if labels:
+            writer.label(row, labels, prefix + entry.key)
 
     for entry in batch.entries:
         if isinstance(entry, LateLabels):
-            if (row := rows.get(hash(entry.key))) is not None:
-                writer.label(row, entry.labels | labels_of(entry.key), prefix + entry.key)
+            if (of_image := rows.get(hash(entry.key))) is not None:
+                label(of_image, entry)
         elif entry.reject is not None:
             writer.reject(prefix + entry.key, entry.reject, entry.detail)
         else:
-            bits = {level: codes[coded].tobytes() for level, codes in batch.codes.items()}
-            place = Place(entry.offset, entry.size, batch.digests[coded])
-            labels = entry.labels | labels_of(entry.key)
-            rows[hash(entry.key)] = writer.add(prefix + entry.key, place, labels, bits)
-            coded += 1
+            rows[hash(entry.key)] = row
+            label(row, entry)
+            row += 1
 
 
-def _header(job: _Job, encoder: ImageEncoder, out: Path, rules: Rules) -> CodeHeader:
+def _header(job: Job, encoder: ImageEncoder, out: Path, rules: Rules) -> CodeHeader:
     """Describe a shard that has been read; the writer fills counts and levels in."""
     shard, reader = job.shard, job.reader
     return CodeHeader(
