@@ -23,6 +23,8 @@ class Stage(StrEnum):
     HASH = "hash"
     """In a thread of its own; where there is none, it is part of READ."""
     DECODE = "decode"
+    NVJPEG = "nvJPEG"
+    """On a GPU; DECODE is then what the worker threads do."""
     FORWARD = "forward"
     WRITE = "write"
 
