@@ -74,7 +74,7 @@ class _Turn:
     done: Future[Batch] = field(default_factory=Future)
 
 
-_Queue: TypeAlias = "SimpleQueue[_Turn | None]"
+_Queue: TypeAlias = SimpleQueue[_Turn | None]
 
 
 class GpuPipeline:
