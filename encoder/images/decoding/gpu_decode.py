@@ -132,16 +132,17 @@ class GpuDecoder:
         with self._on_device():
             while parts:
                 start, stop = parts.popleft()
-                count, total = stop - start, pixels[stop] - pixels[start]
+                count, total, tried = stop - start, pixels[stop] - pixels[start], self.hardware
                 small = count <= MOST_FILES and (total <= self._most_pixels or count == 1)
-                if self.hardware and small and self._decode(routed, slice(start, stop), total, squares, table):
+                if tried and small and self._decode(routed, slice(start, stop), total, squares, table):
                     continue
-                if self.hardware and count > 1:
+                if tried and count > 1:
                     parts += [(start, start + count // 2), (start + count // 2, stop)]
                     continue
                 refused += routed.rows[start:stop]
                 routed.ways[Way.NVJPEG] -= count
-                routed.ways[Way.REFUSED if self.hardware else Way.NO_DECODER] += count
+                routed.ways[Way.REFUSED if tried else Way.NO_DECODER] += count
+        routed.ways = +routed.ways  # without what came to nothing
         return sorted(refused)
 
     def _decode(self, routed: Routed, part: slice, pixels: int, squares: Tensor, table: Tensor) -> bool:

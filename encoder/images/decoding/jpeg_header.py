@@ -31,7 +31,7 @@ class Way(StrEnum):
     REFUSED = "refused"
     """nvJPEG failed on it."""
     NO_DECODER = "no-decoder"
-    """There is no hardware decoder, or it failed on whatever it was given."""
+    """Without a hardware decoder, or after it failed on whatever it was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class JpegHeader:
     orientation: int
     """1 to 8. Source: EXIF 2.32, tag 0x0112."""
     end: int
-    """Bytes of the picture, up to and with its end-of-image marker; what lies behind is no part of it."""
+    """Bytes of the picture, up to and with its end-of-image marker; nothing behind it counts."""
 
 
 def read_header(data: bytes, limits: Limits) -> JpegHeader | Way:
