@@ -78,7 +78,9 @@ class ImageEncoder:
         compile_for: tuple[Level, ...] | None = None,
         notify: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.model, self.device = model, resolve_device(device)
+        self.model, self.device = model, _numbered(resolve_device(device))
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # convolutions of float32 that lose 13 of 23 bits are not float32
         self.precision = resolve_precision(precision, self.device)
         dtype = torch.bfloat16 if self.precision is Precision.BF16 else torch.float32
         model.network.to(self.device).eval().fold_norms().to_precision(dtype)
@@ -200,6 +202,11 @@ class ImageEncoder:
     def _blank(self, count: int) -> Tensor:
         size = self.model.config.image_size
         return torch.zeros((count, size, size, 3), dtype=torch.uint8, device=self.device)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """Return a device with its number: decoders and streams of `cuda` would be others than those of `cuda:0`."""
+    return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
 
 
 def compiled(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from torch._dynamo.testing import CompileCounter
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import encoder as encoder_package
 from encoder.bits import binarize
@@ -17,9 +18,10 @@ from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.device import resolve_device
 from encoder.model.image_encoder import ImageEncoder, compiled
-from encoder.model.model_file import load_model
-from encoder.model.spec import Precision
+from encoder.model.model_file import Model, load_model
+from encoder.model.spec import BackboneSpec, ModelConfig, Pooling, Precision
 from encoder.runtime.parallel import ordered_map
+from tests.support.fake_cuda import HEADS, network
 from tests.support.pictures import encoded
 
 
@@ -143,6 +145,19 @@ def test_both_decodes_nearly_agree_in_codes(encoder):
     theirs = decode_squares(files, encoder.model.config.image_size, Limits(), torch.device("cpu"))
     codes = encoder.codes(pictures_in(encoder, files))
     assert bits_that_differ(codes, encoder.codes(np.stack([np.asarray(picture) for picture in theirs]))) <= 0.005
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_a_gpu_has_its_number_and_computes_float32_where_float32_is_said(name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module)  # not allowed of fake tensors
+    config = ModelConfig(BackboneSpec("threeblock"), 32, Pooling.ATTENTION, HEADS)
+    model = Model(config, network("threeblock"), "")
+    with FakeTensorMode():
+        encoder = ImageEncoder(model, name, Precision.BF16)
+    assert str(encoder.device) == "cuda:0"
+    assert not torch.backends.cudnn.allow_tf32  # in bf16, too: attention and hash layers are float32
 
 
 @pytest.mark.gpu
