@@ -27,6 +27,8 @@ from PIL import Image, ImageFilter
 
 from encoder.images.archives import hash_thread
 from encoder.images.decoding import gpu_decode, gpu_resize
+from encoder.images.decoding.decode import square_or_reject
+from encoder.images.duplicates import digest_of
 from encoder.images.expand import expand
 from encoder.levels import Level
 from encoder.model.gpu_forward import GpuForward
@@ -98,7 +100,7 @@ class NullGpu:
     """A pipeline whose device does nothing; for as long as the process lives, nvJPEG, the kernel and the network do nothing."""
 
     def __init__(self) -> None:
-        self.hashing, self.decode = Clock(), Clock()
+        self.hashing, self.decode, self.start = Clock(), Clock(), Clock()
         self._images, self._seconds = 1, dict[str, float]()
         sha256, timed = hashlib.sha256, self.hashing.timed
 
@@ -108,8 +110,8 @@ class NullGpu:
                 self.update, self.hexdigest = timed(of_hash.update), of_hash.hexdigest
 
         _replace(hash_thread, "hashlib", SimpleNamespace(sha256=TimedHash))
-        _replace(batch, "digest_of", timed(batch.digest_of))
-        _replace(gpu_pipeline, "square_or_reject", self.decode.timed(gpu_pipeline.square_or_reject))
+        _replace(batch, "digest_of", timed(digest_of))
+        _replace(gpu_pipeline, "square_or_reject", self.decode.timed(square_or_reject))
         blank = [torch.zeros((3, 1, 1), dtype=torch.uint8) for _ in range(BATCH)]
         _replace(gpu_decode, "decode_jpeg", lambda files, *_, **__: torch._foreach_neg(blank[: len(files)]))
         _replace(gpu_resize, "_resize", type("Launch", (), {"__getitem__": lambda *_: lambda *_, **__: None})())
@@ -118,14 +120,14 @@ class NullGpu:
         """Code a tar and return a line of figures."""
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
-        coding, pipeline = _pipeline(workers)
-        self.hashing.seconds = self.decode.seconds = self._images = 0
+        coding, pipeline = _pipeline(workers, self.start)
+        self.hashing.seconds = self.decode.seconds = self.start.seconds = self._images = 0
         started, of_caller, wall = time.process_time(), time.thread_time(), time.perf_counter()
         with Lateness() as late:
             for done in code_shards(coding, pipeline, expand([str(tar)]), out, Contents()):
                 self._images += getattr(done, "images", 0)
                 self._seconds = _seconds_by_thread(of_caller)
-        cpu, wall = time.process_time() - started - late.seconds, time.perf_counter() - wall
+        cpu, took = time.process_time() - started - late.seconds - self.start.seconds, time.perf_counter() - wall
         hashing, decode = self._each(self.hashing.seconds), self._each(self.decode.seconds)
         rest = self._each(cpu) - hashing - decode
         feeds = min(
@@ -135,7 +137,7 @@ class NullGpu:
         )
         return (
             f"{self._each(cpu):.0f} | {hashing:.0f} | {decode:.0f} | {rest:.1f} | {feeds[0]:,.0f}/s, then {feeds[1]} is the limit "
-            f"(here {self._images / wall:,.0f}/s) | {late}"
+            f"(here {self._images / took:,.0f}/s) | {late}"
         )
 
     def by_thread(self) -> str:
@@ -184,7 +186,7 @@ def _replace(module: object, name: str, by: object) -> None:
     setattr(module, name, by)
 
 
-def _pipeline(workers: int) -> tuple[Coding, GpuPipeline]:
+def _pipeline(workers: int, start: Clock) -> tuple[Coding, GpuPipeline]:
     bits = dict.fromkeys(Level, 64)
     config = SimpleNamespace(image_size=SIZE, bits=bits)
     model = SimpleNamespace(config=config, network=torch.nn.Identity(), fingerprint="f" * 64)
@@ -193,6 +195,7 @@ def _pipeline(workers: int) -> tuple[Coding, GpuPipeline]:
     forward = GpuForward(cast(Any, model), device, levels, batch=BATCH)
     codes = torch.zeros((BATCH, sum(bits.values()) // 8), dtype=torch.uint8)
     _replace(forward, "_packer", lambda images: codes[: len(images)])
+    _replace(forward, "prepare", start.timed(forward.prepare))  # memory of slots, once per run
     coding = Coding(cast(Any, encoder), levels, EncodeSettings(workers=workers), Telemetry())
     return coding, GpuPipeline(coding, forward, gpu_decode.GpuDecoder(device, SIZE))
 
@@ -216,7 +219,7 @@ def photo_tars(folder: Path, images: int) -> dict[str, Path]:
         each[0x0112] = 1 + turn
     files = {
         "equal": lambda: equal,
-        "1,000 sizes": lambda: [_photo(*size, seed) for seed, size in enumerate(sizes)],
+        "1,000 sizes": lambda: [_photo(width, height, seed) for seed, (width, height) in enumerate(sizes)],
         "turned": lambda: [_photo(500, 375, seed, exif=exif[seed % 8]) for seed in range(24)],
         "25 % progressive": lambda: [
             *equal[:15],
