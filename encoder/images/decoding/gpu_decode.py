@@ -105,7 +105,7 @@ class GpuDecoder:
         self._most_pixels = MOST_PIXELS
         self._decoded = self._failed = 0
         with self._on_device():
-            why = hardware_status() if device.type == "cuda" else None
+            why = hardware_status(device) if device.type == "cuda" else None
             if why := why or self._without_kernel():
                 self._give_up(why)
 

@@ -48,7 +48,8 @@ class Decodes:
     """In the place of `decode_jpeg`: it counts its calls, and fails as nvJPEG does on what a test says."""
 
     def __init__(self, monkeypatch, fails=lambda files: None):
-        self.sizes, self.fails = [], fails
+        self.sizes: list[int] = []
+        self.fails = fails
         monkeypatch.setattr(gpu_decode, "decode_jpeg", self)
 
     def __call__(self, encoded, mode, device):
@@ -162,7 +163,7 @@ def test_bad_files_do_not_end_the_hardware_way_where_others_succeed(decoder, mon
 def test_where_nothing_can_be_decoded_the_hardware_way_ends_with_one_notice(monkeypatch):
     interpret_resize(monkeypatch)
     Decodes(monkeypatch, lambda files: RuntimeError("Failed to initialize nvjpeg with hardware backend: 8\nand more"))
-    lines = []
+    lines: list[str] = []
     decoder = GpuDecoder(CPU, SIZE, lines.append)
     files = [photo(40, 36, seed) for seed in range(12)]
     _, others, ways = decoded(decoder, files)
@@ -213,16 +214,21 @@ def test_an_error_of_the_device_ends_the_run(decoder, monkeypatch):
 
 
 def test_the_stream_has_passed_before_each_decode(decoder, monkeypatch):
-    calls = []
+    calls: list[str] = []
     monkeypatch.setattr(GpuDecoder, "_wait", lambda self: calls.append("wait"))
-    Decodes(monkeypatch, lambda files: calls.append("decode") or breaks_on_broken(files))
+
+    def noting(files):
+        calls.append("decode")
+        return breaks_on_broken(files)
+
+    Decodes(monkeypatch, noting)
     decoded(decoder, [photo(40, 36), BROKEN, photo(40, 36)])
     assert calls == ["wait", "decode"] * (len(calls) // 2)
     assert len(calls) > 4
 
 
 def test_where_the_kernel_cannot_be_built_nothing_goes_to_nvjpeg():
-    lines = []
+    lines: list[str] = []
     decoder = GpuDecoder(CPU, SIZE, lines.append)  # compiled for a CPU, which Triton does not do
     assert not decoder.hardware
     assert len(lines) == 1
@@ -235,7 +241,7 @@ def test_an_empty_batch_is_no_work(decoder):
 
 @pytest.mark.gpu
 def test_a_gpu_decodes_as_the_one_decode_does():
-    lines = []
+    lines: list[str] = []
     decoder = GpuDecoder(torch.device("cuda:0"), 160, lines.append)
     if not decoder.hardware:
         pytest.skip(lines[0])
