@@ -1,4 +1,4 @@
-"""Pictures to codes: packing on the device, memory that runs out, precisions and devices that nearly agree."""
+"""Pictures to codes: memory that runs out, precisions and devices that nearly agree."""
 
 import io
 from io import BytesIO
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import encoder as encoder_package
@@ -17,10 +16,9 @@ from encoder.images.decoding.decode import RejectedImage, decode_square
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.device import resolve_device
-from encoder.model.image_encoder import ImageEncoder, compiled
+from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import Model, load_model
 from encoder.model.spec import BackboneSpec, ModelConfig, Pooling, Precision
-from encoder.runtime.parallel import ordered_map
 from tests.support.fake_cuda import HEADS, network
 from tests.support.pictures import encoded
 
@@ -32,12 +30,7 @@ def encoder(model_path):
 
 def pictures_in(encoder, files):
     """Pictures of files that all have one, in an array."""
-    return np.stack(
-        [
-            np.asarray(picture.cpu() if isinstance(picture, torch.Tensor) else picture)
-            for picture in encoder.pictures(files, Limits())
-        ]
-    )
+    return np.stack([np.asarray(picture) for picture in encoder.pictures(files, Limits())])
 
 
 def pictures_of(encoder, count):
@@ -51,16 +44,17 @@ def test_devices_of_other_kinds_are_refused():
 
 
 def test_a_batch_that_memory_has_no_room_for_is_halved(encoder, monkeypatch):
-    pictures, network, sizes = pictures_of(encoder, 11), encoder.model.network, []
+    pictures, network, sizes = pictures_of(encoder, 11), encoder.model.network, list[int]()
+    forward = network.forward
 
     def small(images, levels):
         sizes.append(len(images))
         if len(images) > 3:
             raise torch.OutOfMemoryError
-        return network(images, levels)
+        return forward(images, levels)
 
     whole = encoder.codes(pictures)
-    monkeypatch.setattr(encoder, "network", small)
+    monkeypatch.setattr(network, "forward", small)
     for level, codes in encoder.codes(pictures).items():
         assert np.array_equal(codes, whole[level])
     assert sizes == [11, 5, 2, 2, 2, 2, 2, 1]
@@ -73,45 +67,9 @@ def test_no_memory_for_one_image_is_told(encoder, monkeypatch):
     def none(images, levels):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(encoder, "network", none)
+    monkeypatch.setattr(encoder.model.network, "forward", none)
     with pytest.raises(HashgrainError, match="no memory for one image"):
         encoder.codes(pictures_of(encoder, 2))
-
-
-def test_the_whole_network_can_be_compiled(encoder, monkeypatch):
-    """Nothing in it sends the compiler back to Python; what it makes of it, inductor's part, is left out for its time."""
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda net, **kw: real(net, backend="eager", fullgraph=True, **kw))
-    pictures = torch.from_numpy(pictures_of(encoder, 3))
-    network = compiled(encoder.model.network, pictures[:2], tuple(Level))
-    assert network is not encoder.model.network
-    with torch.inference_mode():
-        for level, logits in network(pictures, None).items():
-            assert torch.allclose(logits, encoder.model.network(pictures, None)[level], atol=1e-4)
-
-
-def test_it_is_compiled_once_for_all_batches(encoder, monkeypatch):
-    real, counter = torch.compile, CompileCounter()
-    monkeypatch.setattr(torch, "compile", lambda net, **kw: real(net, backend=counter, **kw))
-    levels = (Level.FINE, Level.MID)
-    encoder.network = compiled(encoder.model.network, torch.from_numpy(pictures_of(encoder, 4)), levels)
-    for codes in ordered_map(lambda count: encoder.codes(pictures_of(encoder, count), levels), [5, 3, 2], workers=2):
-        assert list(codes) == list(levels)
-    assert counter.frame_count == 1
-
-
-def test_a_network_that_cannot_be_compiled_runs_as_it_is(encoder, monkeypatch):
-    def none(_, **__):
-        def fail(*_):
-            raise RuntimeError
-
-        return fail
-
-    monkeypatch.setattr(torch, "compile", none)
-    notices: list[str] = []
-    network = encoder.model.network
-    assert compiled(network, torch.zeros(1), tuple(Level), notices.append) is network
-    assert "cannot be compiled" in notices[0]
 
 
 def test_pictures_or_reasons_in_order(encoder):
@@ -163,11 +121,11 @@ def test_a_gpu_has_its_number_and_computes_float32_where_float32_is_said(name, m
 @pytest.mark.gpu
 def test_a_gpu_codes_nearly_as_a_cpu_does(model_path):
     cpu = ImageEncoder(load_model(model_path), "cpu", Precision.FP32)
-    gpu = ImageEncoder(load_model(model_path), "cuda", Precision.BF16, compile_for=tuple(Level))
-    files = [encoded(seed) for seed in range(100)]
-    codes = cpu.codes(pictures_in(cpu, files))
-    others = gpu.codes(pictures_in(gpu, files))
-    assert bits_that_differ(codes, others) <= 0.015
+    pictures = pictures_in(cpu, [encoded(seed) for seed in range(100)])
+    codes = cpu.codes(pictures)
+    for precision, most in ((Precision.FP32, 0.002), (Precision.BF16, 0.015)):
+        gpu = ImageEncoder(load_model(model_path), "cuda", precision)
+        assert bits_that_differ(codes, gpu.codes(pictures)) <= most
 
 
 def test_a_program_gets_codes_and_logits_of_any_number_of_images(model_path):
