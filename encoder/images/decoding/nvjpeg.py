@@ -1,23 +1,30 @@
 """Whether nvJPEG has its hardware decoder here, which torchvision takes or does without, silently."""
 
 import ctypes
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
+import torch
 
-def hardware_status() -> str | None:
-    """Return None where nvJPEG decodes in hardware on the current CUDA device, or in a few words why it does not.
+
+def hardware_status(device: torch.device) -> str | None:
+    """Return None where nvJPEG decodes in hardware, or in a few words why it does not.
 
     It asks as torchvision does, of the very library that torchvision has loaded.
+
+    Args:
+        device: a CUDA device.
     """
     import torchvision.io  # noqa: F401  loads the library
 
     try:
         library = ctypes.CDLL(_loaded("libnvjpeg"))
         handle = ctypes.c_void_p()
-        status = library.nvjpegCreateEx(_HARDWARE, None, None, 0, ctypes.byref(handle))
-        if status == 0:
-            library.nvjpegDestroy(handle)
+        with torch.cuda.device(device) if torch.cuda.is_available() else nullcontext():
+            status = library.nvjpegCreateEx(_HARDWARE, None, None, 0, ctypes.byref(handle))
+            if status == 0:
+                library.nvjpegDestroy(handle)
     except (OSError, AttributeError, LookupError) as err:
         return f"this torchvision has no nvJPEG that can be asked ({err})"
     return None if status == 0 else _REASONS.get(status, f"nvJPEG's status is {status}")

@@ -10,6 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from encoder.bits import binarize
 from encoder.errors import HashgrainError
+from encoder.images.decoding.decode import decode_square
+from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.backbone import BACKBONES
 from encoder.model.gpu_forward import CPU_SLOT, SLOTS, GpuForward, Packer, packed
@@ -17,6 +19,7 @@ from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.model.spec import Activation, HeadSpec, KernelSpec, Normalisation, Pooling, Precision
 from tests.support.fake_cuda import cuda_codes, fake_module, network
+from tests.support.pictures import encoded
 
 LEVELS = (Level.MID, Level.FUSED)
 
@@ -48,7 +51,8 @@ def ready(encoder, batch: int | None = 8, **kw):
 
 def coded(forward, pictures, slot=0):
     """Return codes of pictures that stand at a slot's beginning, with what was there before behind them."""
-    forward.slots[slot].squares[: len(pictures)] = torch.from_numpy(pictures)
+    forward.slots[slot].staging[: len(pictures)] = torch.from_numpy(pictures)
+    forward.slots[slot].squares.copy_(forward.slots[slot].staging, non_blocking=True)
     forward.slots[slot].filled.record()
     forward.run(forward.slots[slot], len(pictures))
     return forward.codes(forward.slots[slot], len(pictures))
@@ -247,6 +251,21 @@ def faults(code):
 def test_the_code_for_a_gpu_has_no_host_in_it_and_channels_last_and_static_sizes(tmp_path):
     for name, code in cuda_codes(tmp_path, "threeblock:32", "alexnet:64", "resnet18:64").items():
         assert (name, faults(code)) == (name, [])
+
+
+@pytest.mark.gpu
+def test_a_compiled_network_codes_nearly_as_a_cpu_does(encoder, model_path):
+    pictures = np.stack(
+        [decode_square(encoded(seed), encoder.model.config.image_size, Limits()) for seed in range(100)]
+    )
+    gpu = ImageEncoder(load_model(model_path), "cuda", Precision.BF16)
+    forward = GpuForward(gpu.model, gpu.device, LEVELS, compile=True)
+    forward.prepare()
+    assert forward.compiled
+    assert forward.batch >= len(pictures)
+    codes, others = encoder.codes(pictures, LEVELS), coded(forward, pictures)
+    wrong = sum(int(np.bitwise_count(codes[level] ^ others[level]).sum()) for level in LEVELS)
+    assert wrong <= 0.015 * sum(8 * of_level.size for of_level in codes.values())
 
 
 @pytest.mark.slow

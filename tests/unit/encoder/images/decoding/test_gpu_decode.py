@@ -18,7 +18,7 @@ from tests.support.odd_images import odd_images
 
 CPU = torch.device("cpu")
 SIZE = 32
-BROKEN = photo(40, 40, 99)
+BROKEN = photo(32, 32, 99)
 """A file that the decoders of these tests fail on."""
 
 
@@ -48,7 +48,8 @@ class Decodes:
     """In the place of `decode_jpeg`: it counts its calls, and fails as nvJPEG does on what a test says."""
 
     def __init__(self, monkeypatch, fails=lambda files: None):
-        self.sizes, self.fails = [], fails
+        self.sizes: list[int] = []
+        self.fails = fails
         monkeypatch.setattr(gpu_decode, "decode_jpeg", self)
 
     def __call__(self, encoded, mode, device):
@@ -104,7 +105,7 @@ def test_pictures_made_smaller_while_they_are_decoded_are_nearly_the_same(monkey
 
 
 def test_files_of_all_kinds_come_out_as_from_the_one_decode(monkeypatch):
-    interpret_resize(monkeypatch)
+    interpret_resize(monkeypatch, 1 << 14)
     files = [kind.data for kind in jpeg_kinds()]
     found, others, _ = decoded(GpuDecoder(CPU, 64), files)
     taken = [number for number in range(len(files)) if number not in others]
@@ -113,7 +114,7 @@ def test_files_of_all_kinds_come_out_as_from_the_one_decode(monkeypatch):
 
 def test_odd_images_have_the_same_reasons_and_fail_nobody(decoder):
     limits = Limits(max_bytes=60_000)
-    files = [photo(40, 40), *(each.data for each in odd_images()), photo(40, 40)]
+    files = [photo(32, 32), *(each.data for each in odd_images()), photo(32, 32)]
     found, others, _ = decoded(decoder, files, limits)
     for number, data in enumerate(files):
         expected = square_or_reject(data, SIZE, limits)
@@ -140,7 +141,7 @@ def test_groups_are_bounded_in_files_and_pixels(decoder, monkeypatch):
 @pytest.mark.parametrize("at", [0, 5, 8])
 def test_one_bad_file_is_found_and_left_to_the_one_decode(decoder, monkeypatch, at):
     decodes = Decodes(monkeypatch, breaks_on_broken)
-    files = [photo(40, 36, seed) for seed in range(9)]
+    files = [photo(32, 36, seed) for seed in range(9)]
     files[at] = BROKEN
     found, others, ways = decoded(decoder, files)
     assert others == [at]
@@ -153,7 +154,7 @@ def test_one_bad_file_is_found_and_left_to_the_one_decode(decoder, monkeypatch, 
 
 def test_bad_files_do_not_end_the_hardware_way_where_others_succeed(decoder, monkeypatch):
     Decodes(monkeypatch, breaks_on_broken)
-    _, others, ways = decoded(decoder, [BROKEN] * 6 + [photo(40, 36)] * 6)
+    _, others, ways = decoded(decoder, [BROKEN] * 6 + [photo(32, 36)] * 6)
     assert others == list(range(6))
     assert ways == {Way.NVJPEG: 6, Way.REFUSED: 6}
     assert decoder.hardware
@@ -162,9 +163,9 @@ def test_bad_files_do_not_end_the_hardware_way_where_others_succeed(decoder, mon
 def test_where_nothing_can_be_decoded_the_hardware_way_ends_with_one_notice(monkeypatch):
     interpret_resize(monkeypatch)
     Decodes(monkeypatch, lambda files: RuntimeError("Failed to initialize nvjpeg with hardware backend: 8\nand more"))
-    lines = []
+    lines: list[str] = []
     decoder = GpuDecoder(CPU, SIZE, lines.append)
-    files = [photo(40, 36, seed) for seed in range(12)]
+    files = [photo(32, 36, seed) for seed in range(12)]
     _, others, ways = decoded(decoder, files)
     assert others == list(range(12))
     assert ways == {Way.REFUSED: 4, Way.NO_DECODER: 8}
@@ -186,7 +187,7 @@ def test_where_nothing_can_be_decoded_the_hardware_way_ends_with_one_notice(monk
 )
 def test_short_memory_makes_groups_smaller_for_good_and_is_never_the_files_fault(decoder, monkeypatch, error):
     decodes = Decodes(monkeypatch, lambda files: error if len(files) > 2 else None)
-    files = [photo(40, 36, seed) for seed in range(8)]
+    files = [photo(32, 36, seed) for seed in range(8)]
     found, others, ways = decoded(decoder, files)
     assert not others
     assert ways == {Way.NVJPEG: 8}
@@ -199,7 +200,7 @@ def test_short_memory_makes_groups_smaller_for_good_and_is_never_the_files_fault
 
 def test_a_picture_there_is_no_memory_for_takes_the_one_decode(decoder, monkeypatch):
     Decodes(monkeypatch, lambda files: torch.OutOfMemoryError() if BROKEN in files else None)
-    files = [BROKEN, photo(40, 36), BROKEN, photo(40, 37), *[BROKEN] * 4]
+    files = [BROKEN, photo(32, 36), BROKEN, photo(32, 37), *[BROKEN] * 4]
     _, others, ways = decoded(decoder, files)
     assert others == [0, 2, 4, 5, 6, 7]
     assert ways == {Way.NVJPEG: 2, Way.REFUSED: 6}
@@ -209,20 +210,25 @@ def test_a_picture_there_is_no_memory_for_takes_the_one_decode(decoder, monkeypa
 def test_an_error_of_the_device_ends_the_run(decoder, monkeypatch):
     Decodes(monkeypatch, lambda files: torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
     with pytest.raises(torch.AcceleratorError):
-        decoded(decoder, [photo(40, 36)])
+        decoded(decoder, [photo(32, 36)])
 
 
 def test_the_stream_has_passed_before_each_decode(decoder, monkeypatch):
-    calls = []
+    calls: list[str] = []
     monkeypatch.setattr(GpuDecoder, "_wait", lambda self: calls.append("wait"))
-    Decodes(monkeypatch, lambda files: calls.append("decode") or breaks_on_broken(files))
-    decoded(decoder, [photo(40, 36), BROKEN, photo(40, 36)])
+
+    def noting(files):
+        calls.append("decode")
+        return breaks_on_broken(files)
+
+    Decodes(monkeypatch, noting)
+    decoded(decoder, [photo(32, 36), BROKEN, photo(32, 36)])
     assert calls == ["wait", "decode"] * (len(calls) // 2)
     assert len(calls) > 4
 
 
 def test_where_the_kernel_cannot_be_built_nothing_goes_to_nvjpeg():
-    lines = []
+    lines: list[str] = []
     decoder = GpuDecoder(CPU, SIZE, lines.append)  # compiled for a CPU, which Triton does not do
     assert not decoder.hardware
     assert len(lines) == 1
@@ -235,7 +241,7 @@ def test_an_empty_batch_is_no_work(decoder):
 
 @pytest.mark.gpu
 def test_a_gpu_decodes_as_the_one_decode_does():
-    lines = []
+    lines: list[str] = []
     decoder = GpuDecoder(torch.device("cuda:0"), 160, lines.append)
     if not decoder.hardware:
         pytest.skip(lines[0])
