@@ -163,7 +163,7 @@ class Lateness:
         self._stop.set()
         self._thread.join()
         self._other.kill()
-        written, _ = self._other.communicate()
+        written = self._other.communicate()[0]
         self._others = [float(line) for line in written.splitlines()[:-1]]
 
     def __str__(self) -> str:

@@ -22,7 +22,7 @@ from encoder.model.model_file import load_model
 from encoder.model.spec import Precision
 from encoder.runtime.telemetry import Stage, Telemetry
 from encoder.stream import gpu_pipeline
-from encoder.stream.batch import BatchDone
+from encoder.stream.batch import Batch, BatchDone
 from encoder.stream.coding import Coding
 from encoder.stream.cpu_pipeline import CpuPipeline
 from encoder.stream.gpu_pipeline import GpuPipeline
@@ -107,7 +107,7 @@ def coded(coding, pipeline, shards, out):
                     "header": file.header,
                     "keys": list(file.keys()),
                     "places": file.places().tolist(),
-                    "digests": file.digests().tolist(),
+                    "digests": np.asarray(file.digests()).tolist(),
                     "rejects": file.rejects(),
                     "labels": fields,
                     "codes": {level: file.codes(level) for level in LEVELS},
@@ -226,7 +226,7 @@ def test_no_more_than_some_batches_are_ahead_of_the_writer(coding, tmp_path, mon
     monkeypatch.setattr(gpu_pipeline, "AHEAD_BYTES", 1)
     members = [(f"{number}.jpg", encoded(number, size=45)) for number in range(40)]
     tar = write_tar(tmp_path / "a.tar", members)
-    drawn, taken = [], []
+    drawn, taken = list[Batch](), list[Batch]()
     pipeline = on_gpu(coding)
     real = pipeline.coded
 
