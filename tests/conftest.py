@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from encoder.cli import main as encoder_main
-from encoder.codes.file import CodeFileWriter, CodeHeader, ShardRecord, list_code_files
+from encoder.codes.file import CodeFileWriter, list_code_files
+from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.hashing.fit_model import FitSettings, fit
 from encoder.hashing.names import HashKind
 from encoder.images.duplicates import digest_of
@@ -32,6 +34,8 @@ FINGERPRINT = "f" * 64
 
 
 def pytest_configure(config):
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # what tests build is no business of whoever runs them
+        os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="hashgrain-state-")
     if os.environ.get("CI") and config.option.durations is None:
         config.option.durations = 10
 

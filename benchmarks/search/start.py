@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.search.codes import Codebase, Spread
-from encoder.codes.file import CodeFileWriter, CodeHeader, ShardRecord
+from encoder.codes.file import CodeFileWriter
+from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.images.duplicates import DIGEST_BYTES
 from encoder.images.shards import ShardKind
 from encoder.levels import Level

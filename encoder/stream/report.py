@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from encoder.codes.file import CodeHeader
+from encoder.codes.header import CodeHeader
 from encoder.errors import Reject
 from encoder.images.decoding.jpeg_header import Way
 from encoder.runtime.console import Advance

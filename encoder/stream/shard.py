@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from encoder.codes.file import SUFFIX, CodeFileWriter, CodeHeader, ShardRecord
+from encoder.codes.file import SUFFIX, CodeFileWriter
+from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.codes.rules import Rules
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.duplicates import AS_ONE_IN, Seen, digest_of

@@ -1,4 +1,4 @@
-"""Who compares codes: FAISS on a CPU and on a GPU (the only owners of faiss), and the scan.
+"""Who compares codes: FAISS on a CPU and on a GPU, and the scan.
 
 Numpy arrays in, `matches` out. Knows nothing of generations, filters or labels.
 """

@@ -24,7 +24,7 @@ from indexer.storage.manifest import LevelRecord
 from indexer.storage.segment import LevelPart
 
 if TYPE_CHECKING:
-    from indexer.engines.faiss_gpu import GpuFlat
+    from indexer.engines.gpu_level import GpuLevel
     from indexer.engines.scan.extents import Extents, Lists
     from indexer.engines.sums import WeightedLevel
 
@@ -43,10 +43,13 @@ class LevelIndex:
     Args:
         parts: the level in each segment, in row order.
         first_rows: of each segment, and the number of rows.
+        notify: called with a line for a person when a GPU hands over to the scan.
     """
 
-    def __init__(self, parts: Sequence[LevelPart], first_rows: Sequence[int]) -> None:
-        self.parts, self._first_rows = parts, first_rows
+    def __init__(
+        self, parts: Sequence[LevelPart], first_rows: Sequence[int], notify: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.parts, self._first_rows, self._notify = parts, first_rows, notify
         self._eligible: tuple[RowSet, RowSet] | None = None
 
     @cached_property
@@ -275,27 +278,20 @@ class LevelIndex:
         return [merge(of_query, bounds.k) for of_query in zip(*parts, strict=True)]
 
     def _search_gpu(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
-        """Take flat answers from the GPU; radii, rows left out, lists and ties that go on and on are the scan's."""
+        """Take flat answers from the GPU; radii, rows left out, lists and what the GPU leaves open are the scan's."""
         if nprobes is not None or bounds.radius is not None or bounds.rows is not None or bounds.k is None:
             return self._search_scan(queries, bounds, nprobes)
-        of_parts: list[list[Matches | None]] = []
-        for gpu, first in zip(self._gpus, self._first_entries, strict=False):
-            matches = gpu.search(queries, bounds.k)
-            of_parts.append([one and Matches(one.rows + first, one.distances) for one in matches])
-        answers = []
-        for at, of_query in enumerate(zip(*of_parts, strict=True)):
-            answered = [one for one in of_query if one is not None]
-            whole = len(answered) == len(of_query)
-            answers.append(
-                merge(answered, bounds.k) if whole else self._search_scan(queries[at : at + 1], bounds, None)[0]
-            )
-        return answers
+        answers = self._gpu.search(queries, bounds.k)
+        if left := [at for at, one in enumerate(answers) if one is None]:
+            for at, one in zip(left, self._search_scan(queries[left], bounds, None), strict=True):
+                answers[at] = one
+        return [one for one in answers if one is not None]
 
     @cached_property
-    def _gpus(self) -> "list[GpuFlat]":
-        from indexer.engines.faiss_gpu import GpuFlat
+    def _gpu(self) -> "GpuLevel":
+        from indexer.engines.gpu_level import GpuLevel
 
-        return [GpuFlat(part.flat) for part in self.parts]
+        return GpuLevel([part.flat for part in self.parts], self._first_entries, self._notify)
 
     def _entries_of(self, rows: RowSet | None) -> RowSet | None:
         """Return the entries with an eligible row; those of the last filter are remembered, as the filter itself is."""

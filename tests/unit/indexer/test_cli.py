@@ -5,6 +5,7 @@ import json
 import pytest
 
 from indexer.engines.scan.kernel_cache import VARIABLE
+from tests.support.one_gpu import OneGpu, installed
 
 NOWHERE = "/dev/null/nowhere"
 
@@ -36,3 +37,13 @@ def test_warm_that_can_keep_nothing_says_what_to_do(command, monkeypatch, tmp_pa
     assert code == 1
     assert VARIABLE in err
     assert err.count("\n") == 1
+
+
+def test_a_gpu_whose_memory_is_short_is_one_notice_and_no_less_of_an_answer(command, index_folder, monkeypatch):
+    query = ("indexer", "query", *[f"key:pic-{number:03}" for number in range(9)], "--index", index_folder, "--json")
+    scanned = command(*query, "--engine", "scan")
+    with installed(monkeypatch, OneGpu(memory=0)):
+        code, out, err = command(*query, "--engine", "gpu")
+    assert (code, out) == scanned[:2]
+    assert err.count("\n") == 1
+    assert "GPU memory is short for 60 codes of 64 bits" in err

@@ -31,6 +31,7 @@ from indexer import ByCode, ByImage, ByKey, Engine, SearchSettings
 from indexer.build import build
 from indexer.settings import BuildSettings, IndexKind, TuneSettings
 from indexer.tune import tune
+from tests.support.one_gpu import OneGpu, installed
 from tests.support.pictures import encoded
 
 THREADS = 16
@@ -415,10 +416,11 @@ def test_a_spawned_process_opens_it_again(index):
     process.join()
 
 
-def test_an_open_index_knows_when_another_took_its_place(codes_folder, tmp_path, photo):
+def test_an_open_index_knows_when_another_took_its_place(codes_folder, tmp_path, photo, monkeypatch):
     files = list_code_files([codes_folder])
     build(files, tmp_path / "index", BuildSettings())
-    index = indexer.open(tmp_path / "index")
+    lines: list[str] = []
+    index = indexer.open(tmp_path / "index", notify=lines.append)
     loaded = index.encoder
     assert (index.is_current, index.reopen()) == (True, index)
     build(files[:1], tmp_path / "index", BuildSettings(overwrite=True))
@@ -426,6 +428,9 @@ def test_an_open_index_knows_when_another_took_its_place(codes_folder, tmp_path,
     assert [one.is_current for one in (index, newer)] == [False, True]
     assert (index.ntotal, newer.ntotal) == (60, 20)
     assert newer.encoder is loaded
+    with installed(monkeypatch, OneGpu(memory=0)):
+        newer.query_batch([photo] * 9, engine="gpu")
+    assert len(lines) == 1
     assert len(index.query(photo, k=60)) == 60
     assert len(newer.query(photo, k=60)) == 20
     # another index in its folder, whose generation has the name of the first one

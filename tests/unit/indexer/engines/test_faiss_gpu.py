@@ -8,6 +8,7 @@ from encoder.errors import HashgrainError, Reason
 from indexer.engines.faiss_gpu import exactly_nearest
 from indexer.settings import BuildSettings, Engine, IndexKind, SearchSettings
 from tests.support.level_indexes import sub_index
+from tests.support.one_gpu import OneGpu, installed
 from tests.support.oracles import hamming, nearest
 
 
@@ -36,6 +37,18 @@ def test_without_a_gpu_the_engine_says_so(tmp_path, rng):
     index = sub_index(tmp_path, [rng.integers(0, 256, (9, 8), dtype=np.uint8)], [BuildSettings()])
     with pytest.raises(HashgrainError, match="finds no GPU; take engine scan") as caught:
         index.search(np.zeros((1, 8), np.uint8), SearchSettings(3, engine=Engine.GPU), None)
+    assert caught.value.reason is Reason.BAD_VALUE
+
+
+def test_what_else_a_gpu_refuses_is_one_line(tmp_path, rng, monkeypatch):
+    class Odd(OneGpu):
+        def GpuIndexBinaryFlat(self, *_):
+            raise RuntimeError("Error in f at g.cu:1: Error: 'k' failed: GPU index only supports up to 7 indices")
+
+    index = sub_index(tmp_path, [rng.integers(0, 256, (9, 8), dtype=np.uint8)], [BuildSettings()])
+    said = r"did not search \(GPU index only supports up to 7 indices\)"
+    with installed(monkeypatch, Odd()), pytest.raises(HashgrainError, match=said) as caught:
+        index.search(np.zeros((20, 8), np.uint8), SearchSettings(3, engine=Engine.GPU), None)
     assert caught.value.reason is Reason.BAD_VALUE
 
 
