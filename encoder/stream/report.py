@@ -2,12 +2,22 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from encoder.codes.header import CodeHeader
 from encoder.errors import Reject
 from encoder.images.decoding.jpeg_header import Way
 from encoder.runtime.console import Advance
 from encoder.runtime.telemetry import Stage, Telemetry
+
+_IN_WORDS: Final = {
+    Way.NOT_JPEG: "not JPEG",
+    Way.PROGRESSIVE: "progressive",
+    Way.COLOUR: "in other colours than sRGB's",
+    Way.ODD: "rare or damaged",
+    Way.REFUSED: "that nvJPEG refused",
+    Way.NO_DECODER: "for want of a hardware decoder",
+}
 
 
 @dataclass(slots=True)
@@ -74,6 +84,16 @@ class EncodeReport:
         }
         of_others = {stage: self._share(stage, self.devices) for stage in alone}
         return of_workers | {"waiting": max(0.0, 1 - sum(of_workers.values()))} | of_others
+
+    def decoded(self) -> str:
+        """Return in words how images were decoded for a GPU: `93.1% on the GPU; on the CPU 5.9% progressive, 1.0% not JPEG`."""
+        total = self.ways.total()
+        others = [
+            f"{count / total:.1%} {_IN_WORDS[way]}" for way, count in self.ways.most_common() if way is not Way.NVJPEG
+        ]
+        return f"{self.ways[Way.NVJPEG] / total:.1%} on the GPU" + (
+            f"; on the CPU {', '.join(others)}" if others else ""
+        )
 
     def _share(self, stage: Stage, threads: int) -> float:
         return self.telemetry.seconds[stage] / (threads * self.seconds) if self.seconds else 0.0
