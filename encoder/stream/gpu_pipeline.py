@@ -10,12 +10,11 @@
 A batch goes from one thread to the next by a queue. Streams of a CPU do nothing, so all of it runs there, too.
 """
 
-import gc
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Final, Self, TypeAlias
@@ -29,7 +28,9 @@ from encoder.images.decoding.gpu_decode import GpuDecoder, Routed, route
 from encoder.images.samples import Sample
 from encoder.model.device import new_stream, on_stream
 from encoder.model.gpu_forward import GpuForward, Slot
+from encoder.runtime import freed_memory
 from encoder.runtime.cores import worker_count
+from encoder.runtime.interpreter import handed_on
 from encoder.runtime.telemetry import Stage
 from encoder.stream.batch import Batch, Uncoded
 from encoder.stream.coding import Coding
@@ -40,8 +41,6 @@ AHEAD_BYTES: Final = 1 << 30
 """Of image files between reader and writer."""
 CHUNK: Final = 8
 """Images that a worker decodes at a time."""
-SWITCH_SECONDS: Final = 0.0005
-"""How long a thread may keep the interpreter from one that has something for the device."""
 
 Square: TypeAlias = npt.NDArray[np.uint8] | RejectedImage
 
@@ -74,7 +73,7 @@ class _Turn:
     done: Future[Batch] = field(default_factory=Future)
 
 
-_Queue: TypeAlias = "SimpleQueue[_Turn | None]"
+_Queue: TypeAlias = SimpleQueue[_Turn | None]
 
 
 class GpuPipeline:
@@ -97,6 +96,7 @@ class GpuPipeline:
         self._to_decode, self._to_forward, self._to_collect = _Queue(), _Queue(), _Queue()
         self._ready: Future[None] = Future()
         self._threads: list[threading.Thread] = []
+        self._contexts = ExitStack()
         self._stopping = False
 
     @property
@@ -121,10 +121,8 @@ class GpuPipeline:
             self._free.put(slot)
         self._start("decode", self._decode_all)
         self._start("collect", lambda: self._each(self._to_collect, self._collect, None))
-        self._hashing.__enter__()
-        self._restore = sys.getswitchinterval(), gc.get_freeze_count()
-        sys.setswitchinterval(SWITCH_SECONDS)
-        gc.freeze()  # looking through all that torch is made of holds the interpreter for tens of milliseconds
+        for context in (handed_on(), freed_memory.kept(AHEAD_BYTES), self._hashing):
+            self._contexts.enter_context(context)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -134,11 +132,7 @@ class GpuPipeline:
         for thread in self._threads:
             thread.join()
         self._workers.shutdown()
-        self._hashing.__exit__()
-        interval, frozen = self._restore
-        sys.setswitchinterval(interval)
-        if not frozen:
-            gc.unfreeze()
+        self._contexts.close()
 
     def coded(self, batches: Iterable[Batch], /) -> Iterator[Batch]:
         """See `Pipeline.coded`."""

@@ -1,6 +1,5 @@
 """Pictures to codes: memory that runs out, precisions and devices that nearly agree."""
 
-import io
 from io import BytesIO
 
 import numpy as np
@@ -13,6 +12,7 @@ import encoder as encoder_package
 from encoder.bits import binarize
 from encoder.errors import HashgrainError
 from encoder.images.decoding.decode import RejectedImage, decode_square
+from encoder.images.decoding.gpu_decode import GpuDecoder, route
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.device import resolve_device
@@ -20,6 +20,8 @@ from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import Model, load_model
 from encoder.model.spec import BackboneSpec, ModelConfig, Pooling, Precision
 from tests.support.fake_cuda import HEADS, network
+from tests.support.interpreted_resize import interpret_resize
+from tests.support.jpeg_kinds import photo
 from tests.support.pictures import encoded
 
 
@@ -92,17 +94,14 @@ def test_bf16_and_fp32_nearly_agree(model_path):
     assert bits_that_differ(codes, others) <= 0.015
 
 
-def test_both_decodes_nearly_agree_in_codes(encoder):
-    from encoder.images.decoding.gpu_decode import decode_squares
-
-    files = []
-    for seed in range(64):
-        stream = io.BytesIO()
-        Image.open(io.BytesIO(encoded(seed))).resize((90, 80)).save(stream, "JPEG", quality=90)
-        files.append(stream.getvalue())
-    theirs = decode_squares(files, encoder.model.config.image_size, Limits(), torch.device("cpu"))
+def test_both_decodes_nearly_agree_in_codes(encoder, monkeypatch):
+    interpret_resize(monkeypatch, 1 << 14)
+    files = [photo(90, 80, seed, quality=90) for seed in range(8)]
+    routed = route(files, Limits(), hardware=True)
+    theirs = torch.zeros((8, 64, 64, 3), dtype=torch.uint8)
+    assert GpuDecoder(torch.device("cpu"), 64).decode_into(routed, theirs, torch.zeros((8, 8), dtype=torch.int64)) == []
     codes = encoder.codes(pictures_in(encoder, files))
-    assert bits_that_differ(codes, encoder.codes(np.stack([np.asarray(picture) for picture in theirs]))) <= 0.005
+    assert bits_that_differ(codes, encoder.codes(theirs.numpy())) <= 0.005
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])
