@@ -152,6 +152,17 @@ def test_one_bad_file_is_found_and_left_to_the_one_decode(decoder, monkeypatch, 
     assert_same(found[good], [files[number] for number in good])
 
 
+def test_a_picture_of_another_size_than_its_header_says_is_refused(decoder, monkeypatch):
+    def liar(encoded, mode, device):
+        images = decode_jpeg(encoded, mode, device=device)
+        return [image[:, :-1] if image.shape[1] == 36 else image for image in images]
+
+    monkeypatch.setattr(gpu_decode, "decode_jpeg", liar)
+    _, others, ways = decoded(decoder, [photo(32, 33), photo(32, 36), photo(32, 34)])
+    assert others == [1]
+    assert ways == {Way.NVJPEG: 2, Way.REFUSED: 1}
+
+
 def test_bad_files_do_not_end_the_hardware_way_where_others_succeed(decoder, monkeypatch):
     Decodes(monkeypatch, breaks_on_broken)
     _, others, ways = decoded(decoder, [BROKEN] * 6 + [photo(32, 36)] * 6)
