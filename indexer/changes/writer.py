@@ -15,23 +15,22 @@ from encoder.levels import Level
 from encoder.runtime import durable
 from encoder.runtime.publish import exclusive
 from indexer.build import choose, limits_of, prove
-from indexer.engines.faiss_file import read_centroids
 from indexer.filters.expression import label_fields
 from indexer.filters.parser import parse
 from indexer.matches import Rows
-from indexer.settings import KEEP, BuildSettings, IndexKind, OnDuplicate
+from indexer.settings import KEEP, BuildSettings, OnDuplicate
 from indexer.storage.code_file_rows import CodeFileRows
 from indexer.storage.columns import write_column
 from indexer.storage.digests import Digests
 from indexer.storage.generation import NextGeneration, next_generation
 from indexer.storage.labels import LabelField
-from indexer.storage.level_writer import SharedLists, digest_of
-from indexer.storage.manifest import Manifest, SegmentRecord, Trained, check_sizes, read_current
+from indexer.storage.level_writer import SharedLists
+from indexer.storage.manifest import Manifest, SegmentRecord, check_sizes, read_current
 from indexer.storage.row_source import RowSource
 from indexer.storage.row_table import KeyHashes
 from indexer.storage.row_writer import settle_labels
 from indexer.storage.segment import Segment
-from indexer.storage.segment_writer import write_segment
+from indexer.storage.segment_writer import settings_of, shared_lists, write_segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,8 @@ class Writer:
         prove = Digests(generation, self.manifest.files).check
         segments = [Segment(generation, record, prove) for record in self.manifest.segments]
         self._parts = [_Part(segment, segment.live) for segment in segments]
-        self._before, self._lists = self.segments, dict[Level, SharedLists]()
+        self._before = self.segments
+        self._lists: dict[Level, SharedLists] | None = None
         self.report = WriterReport(generation.name, self.manifest.live)
 
     @property
@@ -199,27 +199,6 @@ class Writer:
                 removed += self._removed(part, passing(condition, part.segment.table, part.segment.record.shards))
         return removed
 
-    def write_segment(self, sources: Sequence[RowSource]) -> SegmentRecord:
-        """Write rows as a segment in the generation that is being written, like those that are added; it is in no place yet."""
-        return self._write(sources, settle_labels(sources)[0])
-
-    def replace_segments(self, first: int, count: int, record: SegmentRecord | None) -> None:
-        """Put a segment that holds the same rows, in the same order and without those removed, in the place of others.
-
-        Args:
-            first: number of the first one that goes, among `segments`.
-            count: how many go.
-            record: of the one that comes, which stands in `folder`; None: the others had no rows left.
-
-        Raises:
-            ValueError: when it has another number of rows.
-        """
-        going = self._parts[first : first + count]
-        rows = sum(part.alive for part in going)
-        if rows != (0 if record is None else record.rows):
-            raise ValueError(f"{rows} rows in {count} segments, {record} in their place")
-        self._parts[first : first + count] = [] if record is None else [_Part(Segment(self.folder, record), None)]
-
     def publish(self, what: str | None, keep: int) -> None:
         """Make what was done the current generation; nothing where nothing was done."""
         if self.segments == self._before and not any(part.changed for part in self._parts):
@@ -250,34 +229,12 @@ class Writer:
                     "encode all shards with one model and the same levels",
                 )
 
-    def _settings(self) -> BuildSettings:
-        """Return how segments of this index are made: lists where there are some, or where they were asked for by name."""
-        kind = IndexKind.IVF if self.manifest.kind is IndexKind.IVF else IndexKind.FLAT
-        of = self.manifest
-        return BuildSettings(kind=kind, levels=tuple(of.bits), dedupe=of.dedupe, seed=of.seed)
-
     def _write(self, sources: Sequence[RowSource], fields: Sequence[LabelField]) -> SegmentRecord:
         """Write a segment whose lists have the centroids of the others."""
-        for level in self.manifest.bits:
-            if level not in self._lists and (lists := self._lists_of(level)) is not None:
-                self._lists[level] = lists
+        if self._lists is None:
+            self._lists = shared_lists(self.segments)
         folder = self.folder / self._new.segment_name()
-        return write_segment(folder, sources, fields, self._settings(), self._lists)
-
-    def _lists_of(self, level: Level) -> SharedLists | None:
-        """Return the centroids of a level, those of the first segment that has lists; None: no segment has."""
-        having = (part.segment for part in self._parts if part.segment.record.levels[level].ivf is not None)
-        if (segment := next(having, None)) is None:
-            return None
-        record = segment.record.levels[level]
-        centroids = read_centroids(segment.folder / str(record.ivf))
-        trained = record.trained or Trained(digest_of(centroids), segment.levels[level].flat.ntotal)
-        if digest_of(centroids) != trained.centroids:
-            raise HashgrainError(
-                Reason.INDEX_DAMAGED,
-                f"the centroids of {segment.folder / str(record.ivf)} are not those that were trained; build the index again",
-            )
-        return SharedLists(centroids, replace(record, trained=trained))
+        return write_segment(folder, sources, fields, settings_of(self.manifest), self._lists)
 
     def _rows_of(self, keys: Sequence[str] | TextColumn, hashes: KeyHashes | None = None) -> Rows:
         """Return int64[n], the row that each key has now, over all segments; -1 for those that are not there."""
@@ -320,10 +277,9 @@ class Writer:
         """Return what the manifest says of a segment, its bitmap written."""
         record = part.segment.record
         levels = dict(record.levels)
-        for (
-            level,
-            lists,
-        ) in self._lists.items():  # of format version 3, whose one segment has the centroids that all have now
+        for level, lists in (
+            self._lists or {}
+        ).items():  # of version 3, whose one segment has the centroids that all have now
             if levels[level].ivf is not None and levels[level].trained is None:
                 levels[level] = replace(levels[level], trained=lists.record.trained)
         record = replace(record, levels=levels)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, why
 from encoder.runtime.durable import create
+from encoder.runtime.files import open_regular
 from indexer.matches import Rows
 
 FLAT: Final = b"IBxF"
@@ -176,7 +177,7 @@ class _Fields:
 @contextmanager
 def _fields(path: Path) -> Iterator[_Fields]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield _Fields(file)
     except (OSError, _Unfit) as err:
         what = f"it has {err}" if isinstance(err, _Unfit) else why(err)

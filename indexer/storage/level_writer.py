@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from encoder.bits import Codes
 from indexer.engines.faiss_cpu import FlatIndex, assign, train, write_lists
 from indexer.engines.faiss_file import write_flat
+from indexer.engines.merge_lists import OldLists, merge_lists
 from indexer.settings import BuildSettings, Dedupe, IndexKind
 from indexer.storage.columns import write_column
 from indexer.storage.manifest import LevelRecord, Trained
@@ -31,6 +32,8 @@ class SharedLists(NamedTuple):
     """uint8[nlist, nbits / 8]."""
     record: LevelRecord
     """Whose nprobe, `tuned` and `trained` they have."""
+    joined: Sequence[OldLists] = ()
+    """Lists with these centroids that hold the codes already, if none of them is shared; none: each code is assigned."""
 
 
 class LevelRows(NamedTuple):
@@ -75,10 +78,14 @@ def write_level(
         shared = new_lists(record, train(flat.codes, lists.nlist, settings.seed), lists.nprobe, flat.ntotal)
     if shared is None:
         return record
-    centroids, like = shared
-    name = f"{stem.name}.ivf.faiss"
-    nearest = assign(flat.codes, centroids, lambda done, total: progress(done / total, f"{stem.name}: inverted lists"))
-    write_lists(stem.with_name(name), flat.codes, nearest, centroids)
+    centroids, like, joined = shared
+    name, what = f"{stem.name}.ivf.faiss", f"{stem.name}: inverted lists"
+    if joined and postings is None:
+        progress(0.0, what)
+        merge_lists(stem.with_name(name), joined, centroids, rows)
+    else:
+        nearest = assign(flat.codes, centroids, lambda done, total: progress(done / total, what))
+        write_lists(stem.with_name(name), flat.codes, nearest, centroids)
     return replace(record, ivf=name, nlist=len(centroids), nprobe=like.nprobe, tuned=like.tuned, trained=like.trained)
 
 

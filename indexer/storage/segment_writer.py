@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoder.bits import Codes
+from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime import durable
-from indexer.settings import BuildSettings
+from indexer.engines.faiss_file import read_centroids
+from indexer.settings import BuildSettings, IndexKind
 from indexer.storage.labels import LabelField
-from indexer.storage.level_writer import LevelRows, SharedLists, write_level
-from indexer.storage.manifest import LevelRecord, SegmentRecord, ShardSpan
+from indexer.storage.level_writer import LevelRows, SharedLists, digest_of, write_level
+from indexer.storage.manifest import LevelRecord, Manifest, SegmentRecord, ShardSpan, Trained
 from indexer.storage.row_source import PART_ROWS, RowSource
 from indexer.storage.row_writer import write_rows
+from indexer.storage.segment import Segment
 
 
 def write_segment(
@@ -51,6 +54,35 @@ def write_segment(
         codes = LevelRows(rows, bits[level], blocks(sources, level))
         levels[level] = write_level(folder / level, codes, settings, part, lists)
     return SegmentRecord(folder.name, rows, levels, list(fields), _joined_spans(sources))
+
+
+def settings_of(manifest: Manifest) -> BuildSettings:
+    """Return how later segments of an index are made: lists where there are some, or where they were asked for by name."""
+    kind = IndexKind.IVF if manifest.kind is IndexKind.IVF else IndexKind.FLAT
+    return BuildSettings(kind=kind, levels=tuple(manifest.bits), dedupe=manifest.dedupe, seed=manifest.seed)
+
+
+def shared_lists(segments: Sequence[Segment]) -> dict[Level, SharedLists]:
+    """Return the centroids of the levels of an index that have lists: those of the first segment that has some.
+
+    Raises:
+        HashgrainError: `index-damaged` where they are not those that were trained.
+    """
+    shared = {}
+    for level in segments[0].levels:
+        having = (segment for segment in segments if segment.record.levels[level].ivf is not None)
+        if (segment := next(having, None)) is None:
+            continue
+        record = segment.record.levels[level]
+        path = segment.folder / str(record.ivf)
+        centroids = read_centroids(path)
+        trained = record.trained or Trained(digest_of(centroids), segment.levels[level].flat.ntotal)
+        if digest_of(centroids) != trained.centroids:
+            raise HashgrainError(
+                Reason.INDEX_DAMAGED, f"the centroids of {path} are not those that were trained; build the index again"
+            )
+        shared[level] = SharedLists(centroids, replace(record, trained=trained))
+    return shared
 
 
 def blocks(sources: Sequence[RowSource], level: Level) -> Iterator[Codes]:

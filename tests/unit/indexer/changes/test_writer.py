@@ -15,7 +15,7 @@ from indexer.engines.faiss_cpu import assign
 from indexer.engines.faiss_file import read_centroids
 from indexer.index import Index
 from indexer.settings import BuildSettings, Dedupe, Engine, IndexKind, OnDuplicate, SearchSettings
-from indexer.storage.row_source import ArrayRows, segment_parts
+from indexer.storage.row_source import ArrayRows
 from indexer.verify import verify
 
 LISTS = BuildSettings(IndexKind.IVF, nlist=4, dedupe=Dedupe.OFF)
@@ -254,31 +254,3 @@ def test_rows_of_arrays_are_added_like_those_of_code_files(index, codes):
     assert after.labels(41) == {"n": 7, "t": ("x", "y")}
     with pytest.raises(HashgrainError, match="has no picture"):
         after.image(41)
-
-
-@pytest.mark.parametrize("index", SETTINGS, indirect=True, ids=["flat", "lists", "shared"])
-def test_segments_can_be_written_anew_as_one(index, tmp_path, write_codes, codes):
-    write_codes(
-        "b",
-        {Level.FINE: codes["b"]},
-        keys=["a-5", *(f"b-{row}" for row in range(29))],
-        labels=[{"t": "é", "l": ["x"]}] * 30,
-    )
-    with writer(index) as opened:
-        opened.add([tmp_path / "codes/b.h5"])
-        opened.remove(["b-3", "a-7"])
-    before, labels = (
-        answers(index),
-        {Index(index).key(row): Index(index).labels(row) for row in Index(index).live_rows()},
-    )
-    with writer(index, what="compact") as opened:
-        pairs = zip(opened.segments, opened.live, strict=True)
-        sources = [part for segment, live in pairs for part in segment_parts(segment, live, 8)]
-        opened.replace_segments(0, 2, opened.write_segment(sources))
-    after = verify(index, lambda *_: None)
-    assert [(segment.record.name, segment.record.rows) for segment in after.segments] == [("segment-002", 67)]
-    assert answers(index) == before
-    assert {after.key(row): after.labels(row) for row in range(67)} == labels
-    spans = after.manifest.segments[0].shards
-    assert [(span.first_row, span.codes) for span in spans] == [(0, "a.h5"), (38, "b.h5")]
-    assert after.manifest.history[-1].what == "compact"
