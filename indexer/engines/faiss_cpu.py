@@ -193,6 +193,8 @@ class IvfIndex:
             bounds: k, radius and the rows that are eligible.
             nprobe: lists to probe.
         """
+        if not self.ntotal:
+            return [merge([], None) for _ in queries]
         nprobe = min(nprobe, self.nlist)
         with _threads_for(queries, self.nlist + self.ntotal * nprobe // self.nlist):
             queries = np.ascontiguousarray(queries)

@@ -10,8 +10,9 @@ Source: faiss/impl/index_write.cpp, release 1.15, `write_index_binary` and `writ
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, unreadable, why
+from encoder.runtime.durable import create
 from encoder.runtime.files import open_regular
 from indexer.matches import Rows
 
@@ -91,6 +93,17 @@ def lists_layout(path: Path) -> ListsLayout:
         fields.skip(ntotal * (nbits // 8 + 8))
         fields.end()
         return ListsLayout(nbits, ntotal, nlist, centroids.codes_at, sizes, lists_at)
+
+
+def read_centroids(path: Path) -> Codes:
+    """Return uint8[nlist, nbits / 8], the centroids of an IndexBinaryIVF.
+
+    Raises:
+        HashgrainError: `index-damaged`.
+    """
+    layout = lists_layout(path)
+    count = layout.nlist * layout.nbits // 8
+    return np.fromfile(path, np.uint8, count, offset=layout.centroids_at).reshape(layout.nlist, layout.nbits // 8)
 
 
 class _Unfit(Exception):
@@ -184,7 +197,8 @@ class FlatWriter:
     """
 
     def __init__(self, path: Path, nbits: int, ntotal: int) -> None:
-        self._file = path.open("wb")
+        self._open = ExitStack()
+        self._file = self._open.enter_context(create(path))
         self._file.write(_flat_head(nbits, ntotal))
 
     def append(self, block: Codes) -> None:
@@ -194,8 +208,10 @@ class FlatWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, err, trace)
 
 
 class ListsWriter:
@@ -210,7 +226,8 @@ class ListsWriter:
 
     def __init__(self, path: Path, nbits: int, centroids: Codes, sizes: npt.NDArray[np.integer]) -> None:
         nlist, nprobe, ntotal = len(centroids), 1, int(sizes.sum())
-        self._file = path.open("wb")
+        self._open = ExitStack()
+        self._file = self._open.enter_context(create(path))
         self._file.write(
             LISTS
             + _HEADER.pack(nbits, nbits // 8, ntotal, 1, 1)
@@ -233,8 +250,10 @@ class ListsWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, err, trace)
 
 
 def _flat_head(nbits: int, ntotal: int) -> bytes:

@@ -60,7 +60,7 @@ class RowTable:
         return self._column("keys.hashes.npy", np.uint64)
 
     @cached_property
-    def _order(self) -> Rows:
+    def order(self) -> Rows:
         """int64[rows], the row of each of these."""
         return self._column("keys.order.npy", np.int64)
 
@@ -79,7 +79,7 @@ class RowTable:
         Raises:
             HashgrainError: `index-damaged`.
         """
-        _ = self.keys, self.places, self.sorted_hashes, self._order
+        _ = self.keys, self.places, self.sorted_hashes, self.order
         self.label_store.open_all()
 
     def find(self, key: str) -> int | None:
@@ -104,7 +104,7 @@ class RowTable:
             asking, places = asking[there], places[there]
             there = self.sorted_hashes[places] == hashes[asking]
             asking, places = asking[there], places[there]
-            candidates = self._order[places]
+            candidates = self.order[places]
             if (candidates.view(np.uint64) >= self.rows).any():
                 raise HashgrainError(
                     Reason.INDEX_DAMAGED,

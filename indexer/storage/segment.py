@@ -120,7 +120,7 @@ class Segment:
 
     def __init__(self, generation: Path, record: SegmentRecord, prove: Prove = lambda _: None) -> None:
         self.record, self._generation, self._prove = record, generation, prove
-        folder = generation / record.name
+        self.folder = folder = generation / record.name
         # not by a method of this object: in a cycle, a dropped segment would keep its maps until the next collection
         self._prove_own = partial(_prove_in, record.name, prove)
         self.levels = {

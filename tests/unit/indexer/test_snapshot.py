@@ -113,6 +113,7 @@ def removing(path, gone):
     np.save(folder / "live.npy", pack(~np.isin(np.arange(rows), gone)))
     [segment] = manifest.segments
     live = folder / "live.npy"
+    (folder / MANIFEST).unlink()
     files = manifest.files | {"live.npy": (live.stat().st_size, sha256_of(live))}
     write_manifest(
         folder, replace(manifest, segments=[replace(segment, live="live.npy", removed=len(gone))], files=files)

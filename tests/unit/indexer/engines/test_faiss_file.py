@@ -31,6 +31,7 @@ def faiss_lists(codes, centroids):
 @given(st.integers(0, 300), st.sampled_from([1, 4, 8, 16, 33]), st.integers(0, 9))
 def test_flat_files_are_those_of_faiss(tmp_path, rows, size, seed):
     codes = np.random.default_rng(seed).integers(0, 256, (rows, size), dtype=np.uint8)
+    (tmp_path / "flat").unlink(missing_ok=True)  # of an example before
     write_flat(tmp_path / "flat", 8 * size, rows, [codes[:7], codes[7:]])
     whole = (tmp_path / "flat").read_bytes()
     assert whole == faiss_flat(codes)
@@ -46,6 +47,7 @@ def test_files_of_lists_are_those_of_faiss(tmp_path, rows, size, nlist):
     centroids = codes[:nlist] if size > 1 else np.arange(nlist, dtype=np.uint8)[:, None] * 31
     lists = assign(codes, centroids)
     assert (lists == np.bitwise_count(codes[:, None] ^ centroids).sum(axis=2).argmin(axis=1)).all()
+    (tmp_path / "lists").unlink(missing_ok=True)  # of an example before
     write_lists(tmp_path / "lists", codes, lists, centroids)
     whole, theirs = (tmp_path / "lists").read_bytes(), faiss_lists(codes, centroids)
     assert whole == theirs or b"sprs" in theirs  # FAISS's shorter form of few lists that are not empty
