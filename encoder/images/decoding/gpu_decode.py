@@ -141,7 +141,7 @@ class GpuDecoder:
         self._wait()
         try:
             images = decode_jpeg(routed.encoded[part], ImageReadMode.RGB, device=self.device)
-            images = [image.contiguous() for image in images]  # as nvJPEG's are
+            images = [_checked(image, header) for image, header in zip(images, routed.headers[part], strict=True)]
             self._resize(images, routed.headers[part], routed.rows[part], squares, table[part])
         except torch.AcceleratorError:
             raise
@@ -184,6 +184,17 @@ class GpuDecoder:
     def _give_up(self, why: str) -> None:
         self.hardware = False
         self._notify(f"{self.device}: JPEGs are decoded by the CPU, which may be the slower half then: {why}")
+
+
+def _checked(image: Tensor, header: JpegHeader) -> Tensor:
+    """Return planes one behind another, as nvJPEG makes them, of the size by which the kernel will read them.
+
+    Raises:
+        RuntimeError: when nvJPEG has read another size.
+    """
+    if image.shape != (3, header.height, header.width):
+        raise RuntimeError(f"a picture of {header.width} x {header.height} came out as {tuple(image.shape)}")
+    return image.contiguous()
 
 
 def _first_line(err: Exception) -> str:
