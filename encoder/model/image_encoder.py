@@ -23,18 +23,16 @@ from encoder.images.inputs import ImageLike, square_of
 from encoder.images.limits import Limits
 from encoder.levels import Level, level_list
 from encoder.model.device import resolve_device, resolve_precision
+from encoder.model.gpu_forward import PROBE, packed
+from encoder.model.memory import Portions, batch_for
 from encoder.model.model_file import Model
 from encoder.model.network import HashNetwork
 from encoder.model.spec import Precision
 from encoder.runtime.parallel import ordered_map
 
 CPU_BATCH: Final = 32
-MOST_BATCH: Final = 512
-"""A larger batch is faster on no GPU that we have figures of, and the first one takes longer to fill."""
 GPU_TURNS: Final = 2
 """Batches that a GPU has at a time: one computes, the next is there when it ends."""
-PROBE: Final = 16
-"""Images whose memory is measured."""
 
 Picture: TypeAlias = npt.NDArray[np.uint8] | Tensor
 """uint8[image_size, image_size, 3]; on a GPU a tensor there."""
@@ -88,7 +86,7 @@ class ImageEncoder:
         """Images that the device should see at once."""
         self.network: Network = model.network
         """What is run: on a GPU, where many images are to come, compiled."""
-        self._most: int | None = None  # images at once, where memory has said no to more
+        self._portions = Portions(self.device)
         self._process = os.getpid()
         self._turns = nullcontext() if self.device.type == "cpu" else threading.Semaphore(GPU_TURNS)
         if compile_for is not None and self.device.type == "cuda":
@@ -156,18 +154,7 @@ class ImageEncoder:
             HashgrainError: `bad-value` when there is no memory for one.
         """
         self._check_process()
-        most, parts, done = self._most or len(pictures), [], 0
-        while done < len(pictures):
-            try:
-                parts.append(self._codes(pictures[done : done + most], levels))
-                done += most
-            except torch.OutOfMemoryError as err:
-                most = min(most, len(pictures) - done) // 2
-                if not most:
-                    raise HashgrainError(
-                        Reason.BAD_VALUE, f"device {self.device} has no memory for one image; free some, or give cpu"
-                    ) from err
-                self._most = most
+        parts = self._portions.of(len(pictures), lambda part: self._codes(pictures[part], levels))
         return {level: np.concatenate([part[level] for part in parts]) for level in parts[0]}
 
     def _codes(self, pictures: Pictures, levels: Sequence[Level] | None) -> dict[Level, Codes]:
@@ -208,26 +195,11 @@ class ImageEncoder:
             self.network(self._blank(PROBE), levels)
         taken = torch.cuda.max_memory_allocated(self.device) - before
         free, _ = torch.cuda.mem_get_info(self.device)
-        return batch_for(free, taken / PROBE)
+        return batch_for(free, GPU_TURNS * taken / PROBE)
 
     def _blank(self, count: int) -> Tensor:
         size = self.model.config.image_size
         return torch.zeros((count, size, size, 3), dtype=torch.uint8, device=self.device)
-
-
-def batch_for(free: float, each: float) -> int:
-    """Return the power of two, 1 to MOST_BATCH, of images of `each` bytes that fit `free` bytes.
-
-    GPU_TURNS batches take half of it at most: the other half is for pictures, and for what is not known.
-    """
-    fitting = max(1, int(free / 2 / GPU_TURNS / max(each, 1)))
-    return min(MOST_BATCH, 1 << (fitting.bit_length() - 1))
-
-
-def packed(logits: Tensor) -> Tensor:
-    """Return uint8[n, nbits / 8] of float32[n, nbits] on its device, as `bits.binarize` packs."""
-    bits = (logits >= 0).view(len(logits), -1, 8)
-    return (bits << torch.arange(8, device=logits.device)).sum(dim=2).to(torch.uint8)
 
 
 def compiled(

@@ -16,7 +16,7 @@ from encoder.images.decoding.decode import RejectedImage, decode_square
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.device import resolve_device
-from encoder.model.image_encoder import MOST_BATCH, ImageEncoder, batch_for, compiled, packed
+from encoder.model.image_encoder import ImageEncoder, compiled
 from encoder.model.model_file import load_model
 from encoder.model.spec import Precision
 from encoder.runtime.parallel import ordered_map
@@ -48,12 +48,6 @@ def test_devices_of_other_kinds_are_refused():
         resolve_device("meta")
 
 
-def test_a_device_packs_as_numpy_does(rng):
-    logits = rng.standard_normal((7, 48)).astype(np.float32)
-    logits[0, :3] = 0.0, -0.0, np.nan
-    assert np.array_equal(packed(torch.from_numpy(logits)).numpy(), binarize(logits))
-
-
 def test_a_batch_that_memory_has_no_room_for_is_halved(encoder, monkeypatch):
     pictures, network, sizes = pictures_of(encoder, 11), encoder.model.network, []
 
@@ -80,13 +74,6 @@ def test_no_memory_for_one_image_is_told(encoder, monkeypatch):
     monkeypatch.setattr(encoder, "network", none)
     with pytest.raises(HashgrainError, match="no memory for one image"):
         encoder.codes(pictures_of(encoder, 2))
-
-
-@pytest.mark.parametrize(
-    ("free", "each", "expected"), [(1e12, 1e6, MOST_BATCH), (1e9, 1e7, 16), (1e6, 1e9, 1), (1, 0, 1)]
-)
-def test_a_batch_fits_the_memory(free, each, expected):
-    assert batch_for(free, each) == expected
 
 
 def test_the_whole_network_can_be_compiled(encoder, monkeypatch):
