@@ -1,13 +1,14 @@
-"""JPEGs decoded and made square by torchvision, which on a GPU means nvJPEG: many at once, pixels stay where the network is.
+"""JPEGs decoded by nvJPEG's hardware and made square on the GPU, many at once; all others are named to the caller.
 
-Only plain files go this way: upright JPEGs of eight bits, grey or YCbCr, in sRGB. All else, and what it fails on, goes through
-the one decode, so a bad image has the same reason everywhere and never fails its batch. Pixels differ by rounding, and where
-libjpeg makes a picture smaller while it decodes, by what its chroma loses. Tests say what that does to codes.
+Only plain files go this way. All else, and what nvJPEG fails on, takes the one decode, so a bad image has the same reason
+everywhere and never fails its batch.
 """
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
 
@@ -22,7 +23,67 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from encoder.images.decoding.colour import is_kept, profile_of
 from encoder.images.decoding.decode import RejectedImage, allow_pixels, has_too_many_scans, square_or_reject
+from encoder.images.decoding.jpeg_header import JpegHeader, Way
 from encoder.images.limits import Limits
+
+
+@dataclass(slots=True)
+class Routed:
+    """Image files of a batch, parted by the way they go."""
+
+    rows: list[int]
+    """Numbers of the files for nvJPEG, in order; `headers` and `encoded` go along."""
+    headers: list[JpegHeader]
+    encoded: list[Tensor]
+    """uint8 each, views of the files' bytes."""
+    others: list[int]
+    """Numbers of the files for the one decode, in order."""
+    ways: Counter[Way]
+    """How many went which way; `GpuDecoder.decode_into` corrects it by what was refused."""
+
+
+def route(files: Sequence[bytes], limits: Limits, *, hardware: bool) -> Routed:
+    """Part image files by the way they go. Any thread may call it.
+
+    Args:
+        files: image files of any format.
+        limits: what an image may be.
+        hardware: `GpuDecoder.hardware`; without it all files take the one decode.
+    """
+    raise NotImplementedError
+
+
+class GpuDecoder:
+    """nvJPEG and the resize kernel on one device, used by one thread.
+
+    Args:
+        device: with its index. On `cpu`, where tests and benchmarks run it, libjpeg decodes.
+        size: side of the squares in pixels.
+        notify: called with a line for a person, once, where the hardware decoder is not to be had.
+
+    Attributes:
+        hardware: whether files are taken at all; it may turn False at any time, never True again.
+    """
+
+    def __init__(self, device: torch.device, size: int, notify: Callable[[str], None] = lambda _: None) -> None:
+        self.device, self.size, self.notify = device, size, notify
+        self.hardware = True
+
+    def decode_into(self, routed: Routed, squares: Tensor, table: Tensor) -> list[int]:
+        """Decode files and write what a network sees of each to its row of `squares`, on the current stream.
+
+        The squares are complete when the stream has passed; the files' bytes and `routed.encoded` are free on return.
+
+        Args:
+            routed: by `route`; its `ways` are corrected.
+            squares: uint8[batch, size, size, 3] on the device; row i is file number i of the batch.
+            table: int64[batch, 8] on the host, pinned where the device is a GPU, not rewritten before the stream has passed.
+
+        Returns:
+            Numbers of the files that take the one decode after all, in order.
+        """
+        raise NotImplementedError
+
 
 # torchvision 0.29 says that TorchCodec will take this over; until it decodes on GPUs wherever torch does, this is the way.
 warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
