@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from encoder.bits import Codes
-from encoder.codes.file import CodeHeader, open_codes
+from encoder.codes.file import open_codes
+from encoder.codes.header import CodeHeader
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.images.shards import relative_to

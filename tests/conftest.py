@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from encoder.cli import main as encoder_main
-from encoder.codes.file import CodeFileWriter, CodeHeader, Place, ShardRecord, list_code_files
+from encoder.codes.file import CodeFileWriter, Place, list_code_files
+from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.hashing.fit_model import FitSettings, fit
 from encoder.hashing.names import HashKind
 from encoder.images.duplicates import digest_of

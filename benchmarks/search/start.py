@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from benchmarks.search.codes import Codebase, Spread
-from encoder.codes.file import CodeFileWriter, CodeHeader, Place, ShardRecord
+from encoder.codes.file import CodeFileWriter, Place
+from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.images.duplicates import DIGEST_BYTES
 from encoder.images.shards import ShardKind
 from encoder.levels import Level

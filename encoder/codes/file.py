@@ -6,27 +6,28 @@ and numpy can map them.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
+from encoder.codes.header import CodeHeader, read_header
 from encoder.codes.label_columns import LabelColumn
-from encoder.codes.labels import LabelReader, LabelSpool, write_bad_labels, write_labels
-from encoder.codes.rules import Rules
+from encoder.codes.labels import LabelGroup, LabelReader, LabelSpool, write_bad_labels, write_labels
 from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason, Reject, why
 from encoder.images.duplicates import DIGEST_BYTES
-from encoder.images.labels.values import BadLabel, BadLabels, LabelKind, Labels
-from encoder.images.shards import ShardKind, found_from
+from encoder.images.labels.values import MAX_FIELDS, BadLabel, BadLabels, LabelKind, Labels
 from encoder.levels import Level
 from encoder.runtime.files import exists
 from encoder.runtime.publish import publish, sha256_of
@@ -35,50 +36,8 @@ SUFFIX = ".h5"
 MAGIC = "hashgrain-codes"
 VERSION = 2
 USER_BLOCK = 512
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRecord:
-    """The shard a code file came from, as it was when it was read."""
-
-    name: str
-    kind: ShardKind
-    path: str
-    """Absolute path of the tar, or of the folder the files are below."""
-    size: int
-    sha256: str
-    stamp: str
-    """`Shard.stamp()`: sizes and times, to tell cheaply whether it changed."""
-    damage: str | None
-    """Why the shard was not whole, or None."""
-    key_prefix: str
-    """What stands before each image's own name in its key."""
-    relative: str | None = None
-    """The path from the code file's folder, where the shard lies beside or below it: then both may move together."""
-
-    def found_from(self, folder: Path) -> str:
-        """Return the path of the shard for a code file in `folder`: where both moved together, the new one."""
-        return found_from(folder, self.path, self.relative)
-
-
-@dataclass(frozen=True, slots=True)
-class CodeHeader:
-    """What a code file says of itself."""
-
-    fingerprint: str
-    """SHA-256 of the model file that made the codes."""
-    precision: str
-    bits: dict[Level, int]
-    shard: ShardRecord
-    seen: int
-    """Images seen = rows + rejects."""
-    rows: int
-    rejects: int
-    bad_labels: int
-    rules: Rules = field(default_factory=Rules)
-    """What decided which images became rows; a file of version 1 does not say."""
-    skipped: dict[str, int] = field(default_factory=dict)
-    """Files in the shard that are neither images nor labels, by kind."""
+MAX_HEADER = 1 << 20
+"""Characters of an attribute, at most; a header has a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,99 +206,136 @@ class CodeFile:
     """Reads one code file; use `open_codes`."""
 
     def __init__(self, path: Path, file: h5py.File) -> None:
-        self.path, self._file = path, file
-        self.header = _header(file)
-        rows = self.header.rows
-        for level, nbits in self.header.bits.items():
-            self._dataset(f"codes/{level}", np.uint8, (rows, nbits // 8))
-        self._dataset("places", np.uint64, (rows, 2))
-        self._labels = LabelReader(file, rows, self._dataset)
-        if self.header.seen != rows + self.header.rejects:
-            raise _damaged(path, f"{self.header.seen} images seen are not {rows} rows + {self.header.rejects} rejects")
+        self.path, self._file, self._size = path, file, path.stat().st_size
+        with self._guarded("its header is not what the format says"):
+            self.header = read_header(json.loads(self._attribute(file, "header")))
+            rows = self.header.rows
+            for level, nbits in self.header.bits.items():
+                self._dataset(f"codes/{level}", np.uint8, (rows, nbits // 8))
+            self._dataset("places", np.uint64, (rows, 2))
+            self._labels = LabelReader(rows, self._dataset, self._label_groups)
+            if self.header.seen != rows + self.header.rejects:
+                raise _damaged(
+                    path, f"{self.header.seen} images seen are not {rows} rows + {self.header.rejects} rejects"
+                )
 
     def codes(self, level: Level, start: int = 0, stop: int | None = None) -> Codes:
         """Return uint8[stop - start, nbits / 8], lowest bit first."""
-        codes: Codes = self._file[f"codes/{level}"][start:stop]
-        return codes
+        with self._guarded("its codes cannot be read"):
+            codes: Codes = self._file[f"codes/{level}"][start:stop]
+            return codes
 
     def keys(self) -> TextColumn:
         """Return the key of each row."""
-        return self._text("keys", self.header.rows)
+        with self._guarded("its keys cannot be read"):
+            return self._text("keys", self.header.rows)
 
     def places(self) -> npt.NDArray[np.uint64]:
         """Return uint64[rows, 2]: offset and size in bytes of each image in its shard."""
-        places: npt.NDArray[np.uint64] = self._file["places"][:]
-        return places
+        with self._guarded("its places cannot be read"):
+            places: npt.NDArray[np.uint64] = self._file["places"][:]
+            return places
 
     def digests(self) -> npt.NDArray[np.uint8] | None:
         """Return uint8[rows, DIGEST_BYTES], `digest_of` each image; None for a file of version 1."""
-        if "digests" not in self._file:
-            return None
-        digests: npt.NDArray[np.uint8] = self._dataset("digests", np.uint8, (self.header.rows, DIGEST_BYTES))[:]
-        return digests
+        with self._guarded("its digests cannot be read"):
+            if self._file.get("digests", getlink=True) is None:
+                return None
+            digests: npt.NDArray[np.uint8] = self._dataset("digests", np.uint8, (self.header.rows, DIGEST_BYTES))[:]
+            return digests
 
     def label_fields(self) -> dict[str, LabelKind]:
         """Return each label field's name and kind, in the order of the names."""
-        with self._sound_labels():
+        with self._guarded("labels"):
             return self._labels.kinds
 
     def label(self, name: str) -> LabelColumn:
         """Return one label field over the rows; absent everywhere if the shard does not have it."""
-        with self._sound_labels():
+        with self._guarded("labels"):
             return self._labels.column(name)
-
-    @contextmanager
-    def _sound_labels(self) -> Iterator[None]:
-        try:
-            yield
-        except (ValueError, KeyError) as err:
-            raise _damaged(self.path, f"labels: {err}") from err
 
     def bad_labels(self) -> list[BadLabel]:
         """Return the first labels that could not be kept as they are; the header counts all."""
-        if "bad_labels" not in self._file:
-            return []
-        named = self._file["bad_labels/name/offsets"].size - 1
-        columns = (self._text(f"bad_labels/{part}", named) for part in ("name", "why"))
-        return [BadLabel(name, why) for name, why in zip(*columns, strict=True)]
+        with self._guarded("its bad labels cannot be read"):
+            if self._file.get("bad_labels", getlink=True) is None:
+                return []
+            named = self._found("bad_labels/name/offsets", h5py.Dataset).size - 1
+            columns = (self._text(f"bad_labels/{part}", named) for part in ("name", "why"))
+            return [BadLabel(name, why) for name, why in zip(*columns, strict=True)]
 
     def rejects(self) -> list[RejectRow]:
         """Return the images without a code."""
-        columns = (self._text(f"rejects/{name}", self.header.rejects) for name in ("key", "reason", "detail"))
-        return [RejectRow(key, Reject(reason), detail) for key, reason, detail in zip(*columns, strict=True)]
+        with self._guarded("its rejects cannot be read"):
+            columns = (self._text(f"rejects/{name}", self.header.rejects) for name in ("key", "reason", "detail"))
+            return [RejectRow(key, Reject(reason), detail) for key, reason, detail in zip(*columns, strict=True)]
+
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """Make whatever HDF5 raises one line, as its bindings raise nearly everything: a seal proves a file whole, not honest."""
+        try:
+            yield
+        except (HashgrainError, MemoryError):
+            raise
+        except Exception as err:
+            raise _damaged(self.path, f"{what} ({err})") from err
 
     def _text(self, name: str, rows: int) -> TextColumn:
         offsets = self._dataset(f"{name}/offsets", np.uint64, (rows + 1,))[:]
-        column = TextColumn(self._dataset(f"{name}/text", np.uint8, (int(offsets[-1]),))[:], offsets)
+        column = TextColumn(self._dataset(f"{name}/text", np.uint8, (int(offsets[-1]),))[:], offsets, str(self.path))
         if fault := column.fault():
             raise _damaged(self.path, f"{name}: {fault}")
         return column
 
+    def _label_groups(self) -> list[LabelGroup]:
+        """Return the label fields; format version 1 had whole numbers and text, and did not say which."""
+        if self._file.get("labels", getlink=True) is None:
+            return []
+        numbers = list(islice(self._found("labels", h5py.Group), MAX_FIELDS + 1))
+        if len(numbers) > MAX_FIELDS:
+            raise _damaged(self.path, f"it has over {MAX_FIELDS:,} label fields")
+        fields = []
+        for path in (f"labels/{number}" for number in numbers):
+            group = self._found(path, h5py.Group)
+            assumed = LabelKind.INT if "values" in group else LabelKind.TEXT
+            kind = self._attribute(group, "kind") if "kind" in group.attrs else assumed
+            fields.append(LabelGroup(path, self._attribute(group, "name"), kind))
+        return fields
+
+    def _attribute(self, home: h5py.Group, name: str) -> str:
+        """Return an attribute of text."""
+        found = home.attrs.get_id(name)
+        if found.shape != () or h5py.check_string_dtype(found.dtype) is None or found.get_storage_size() > MAX_HEADER:
+            raise _damaged(self.path, f"its attribute {name} is not text")
+        text = home.attrs[name]
+        if len(text) > MAX_HEADER:
+            raise _damaged(self.path, f"its attribute {name} has {len(text):,} characters, the most is {MAX_HEADER:,}")
+        return text if isinstance(text, str) else bytes(text).decode()
+
+    def _found(self, name: str, kind: type) -> Any:
+        """Return what stands in this file itself under a name: no part of the name is a link to elsewhere."""
+        path = ""
+        for part in name.split("/"):
+            path = f"{path}/{part}"
+            if not isinstance(self._file.get(path, getlink=True), h5py.HardLink):
+                raise _damaged(self.path, f"it has no {path[1:]} of its own")
+        found = self._file[path]
+        if not isinstance(found, kind):
+            raise _damaged(self.path, f"{name} is a {type(found).__name__}, expected a {kind.__name__}")
+        return found
+
     def _dataset(self, name: str, dtype: type, shape: tuple[int, ...]) -> h5py.Dataset:
-        """Return a dataset that is what the format says: in this file, plain, of this type and shape."""
-        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
-            raise _damaged(self.path, f"it has no {name} of its own")
-        dataset = self._file[name]
-        if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual or dataset.chunks:
+        """Return a dataset that is what the format says: in this file, plain, of this type and shape, all its bytes there."""
+        dataset = self._found(name, h5py.Dataset)
+        if dataset.external or dataset.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
             raise _damaged(self.path, f"{name} is not a contiguous dataset of this file")
         if dataset.dtype != dtype or dataset.shape != shape:
             raise _damaged(
                 self.path, f"{name} is {dataset.dtype}{dataset.shape}, its header says {np.dtype(dtype)}{shape}"
             )
+        size, at = math.prod(shape) * dataset.dtype.itemsize, dataset.id.get_offset()
+        if size and (at is None or at + size > self._size):  # memory is asked for what the file says: it must have it
+            raise _damaged(self.path, f"{name} of {size:,} bytes is not in its {self._size:,}")
         return dataset
-
-
-def _header(file: h5py.File) -> CodeHeader:
-    fields = json.loads(file.attrs["header"])
-    shard = fields["shard"]
-    return CodeHeader(
-        **fields
-        | {
-            "bits": {level: int(fields["bits"][level]) for level in Level if level in fields["bits"]},
-            "shard": ShardRecord(**shard | {"kind": ShardKind(shard["kind"])}),
-            "rules": Rules.read(fields["rules"]) if "rules" in fields else Rules(),
-        }
-    )
 
 
 @contextmanager
@@ -360,11 +356,7 @@ def open_codes(path: Path, *, proven: bool = False) -> Iterator[CodeFile]:
     except (OSError, ValueError, RuntimeError) as err:
         raise _damaged(path, str(err)) from err
     with file:
-        try:
-            codes = CodeFile(path, file)
-        except (ValueError, KeyError, TypeError, AttributeError) as err:
-            raise _damaged(path, f"its header is not what the format says ({err})") from err
-        yield codes
+        yield CodeFile(path, file)
 
 
 def list_code_files(paths: Sequence[Path]) -> list[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,6 +26,16 @@ Group: TypeAlias = Any
 """h5py.Group; only `encoder/codes/file.py` loads h5py."""
 ReadDataset: TypeAlias = Callable[[str, type, tuple[int, ...]], Any]
 """Returns a dataset by name, type and shape after checking that it is what the format says."""
+ListGroups: TypeAlias = "Callable[[], list[LabelGroup]]"
+"""Returns the group of each label field."""
+
+
+class LabelGroup(NamedTuple):
+    """Where a field stands in the file, and what it is."""
+
+    path: str
+    name: str
+    kind: str
 
 
 @dataclass(slots=True)
@@ -150,17 +160,17 @@ class LabelReader:
     """The labels of an open code file.
 
     Args:
-        file: the file.
         rows: how many there are.
         dataset: see `ReadDataset`.
+        groups: see `ListGroups`.
     """
 
-    def __init__(self, file: Group, rows: int, dataset: ReadDataset) -> None:
-        self._file, self._rows, self._dataset = file, rows, dataset
+    def __init__(self, rows: int, dataset: ReadDataset, groups: ListGroups) -> None:
+        self._rows, self._dataset, self._list_groups = rows, dataset, groups
 
     @cached_property
-    def _groups(self) -> dict[str, Group]:
-        return {str(group.attrs["name"]): group for group in self._file.get("labels", {}).values()}
+    def _groups(self) -> dict[str, LabelGroup]:
+        return {group.name: group for group in self._list_groups()}
 
     @cached_property
     def kinds(self) -> dict[str, LabelKind]:
@@ -169,7 +179,7 @@ class LabelReader:
         Raises:
             ValueError, KeyError: a field is of an unknown kind, or has no name.
         """
-        return {name: _kind_of_group(self._groups[name]) for name in sorted(self._groups)}
+        return {name: LabelKind(self._groups[name].kind) for name in sorted(self._groups)}
 
     def column(self, name: str) -> LabelColumn:
         """Return one label field over the rows; absent everywhere if the shard does not have it.
@@ -180,7 +190,7 @@ class LabelReader:
         rows, kind = self._rows, self.kinds.get(name)
         if kind is None:
             return LabelColumn.missing(LabelKind.INT, rows)
-        home = self._groups[name].name
+        home = self._groups[name].path
         present = self._dataset(f"{home}/present", np.uint8, (rows,))[:] != 0
         if kind in DTYPES:
             stored = np.uint8 if kind is LabelKind.BOOL else DTYPES[kind].type
@@ -196,10 +206,3 @@ class LabelReader:
         if fault := column.fault():
             raise ValueError(f"label {name!r}: {fault}")
         return LabelColumn(kind, column, present)
-
-
-def _kind_of_group(group: Group) -> LabelKind:
-    """Return the kind of a field; format version 1 had whole numbers and text, and did not say which."""
-    if "kind" in group.attrs:
-        return LabelKind(group.attrs["kind"])
-    return LabelKind.INT if "values" in group else LabelKind.TEXT

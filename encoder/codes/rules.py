@@ -1,8 +1,7 @@
 """What decided which images of a shard became rows, and with what labels: a code file made by other rules is made again."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from encoder.errors import Reject
 from encoder.images.limits import Limits
@@ -22,11 +21,6 @@ class Rules:
     """Digest of a table of labels, or "" without one."""
     decode: int = 1
     """Version of the decode; a code file of version 1 does not say."""
-
-    @classmethod
-    def read(cls, fields: Mapping[str, Any]) -> "Rules":
-        """Return the rules of `dataclasses.asdict`."""
-        return cls(**{**fields, "limits": Limits(**fields["limits"])})
 
     def hold_for(self, wanted: "Rules", rejects: Collection[Reject]) -> bool:
         """Whether rows made by these rules are those that `wanted` would make.

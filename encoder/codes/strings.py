@@ -7,6 +7,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from encoder.errors import HashgrainError, Reason
+
 
 @dataclass(frozen=True, slots=True)
 class TextColumn:
@@ -16,6 +18,8 @@ class TextColumn:
     """uint8[total bytes]."""
     offsets: npt.NDArray[np.uint64]
     """uint64[n + 1], not falling, from 0 to total bytes."""
+    file: str = "a column of text"
+    """Where it is mapped from: offsets are too many to be checked before they are used, so each row is checked as it is read."""
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> "TextColumn":
@@ -29,21 +33,42 @@ class TextColumn:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> str:
-        return self.text[int(self.offsets[row]) : int(self.offsets[row + 1])].tobytes().decode()
+        """Return a row.
+
+        Raises:
+            HashgrainError: `index-damaged` for a row that is not there, or whose bytes are not.
+        """
+        start, stop = _bounds(self.offsets, row, len(self.text), self.file)
+        try:
+            return self.text[start:stop].tobytes().decode()
+        except UnicodeDecodeError:
+            raise _damaged(self.file, f"row {row} is not UTF-8") from None
 
     def __iter__(self) -> Iterator[str]:
+        """Yield every row.
+
+        Raises:
+            HashgrainError: `index-damaged`.
+        """
+        if fault := fault_of(self.offsets, len(self.text)):
+            raise _damaged(self.file, fault)
         raw = self.text.tobytes()
-        ends = self.offsets.tolist()
-        return (raw[start:stop].decode() for start, stop in pairwise(ends))
+        try:
+            yield from (raw[start:stop].decode() for start, stop in pairwise(self.offsets.tolist()))
+        except UnicodeDecodeError:
+            raise _damaged(self.file, "its text is not UTF-8") from None
 
     def fault(self) -> str | None:
         """Say what is wrong with the arrays, or None: for readers of files that others made."""
         if fault := fault_of(self.offsets, len(self.text)):
             return fault
+        begins = self.offsets[self.offsets < len(self.text)]
+        if np.any((self.text[begins] & 0xC0) == 0x80):  # a byte that goes on with a character
+            return "its offsets part a character"
         try:
             self.text.tobytes().decode()
         except UnicodeDecodeError:
-            return "its text is no UTF-8"
+            return "its text is not UTF-8"
         return None
 
 
@@ -67,9 +92,21 @@ class TextsColumn:
         return len(self.starts) - 1
 
     def __getitem__(self, row: int) -> tuple[str, ...]:
-        return tuple(self.items[item] for item in range(int(self.starts[row]), int(self.starts[row + 1])))
+        """Return a row.
+
+        Raises:
+            HashgrainError: `index-damaged` for a row that is not there, or whose items are not.
+        """
+        return tuple(self.items[item] for item in range(*_bounds(self.starts, row, len(self.items), self.items.file)))
 
     def __iter__(self) -> Iterator[tuple[str, ...]]:
+        """Yield every row.
+
+        Raises:
+            HashgrainError: `index-damaged`.
+        """
+        if fault := fault_of(self.starts, len(self.items)):
+            raise _damaged(self.items.file, fault)
         items = list(self.items)
         return (tuple(items[start:stop]) for start, stop in pairwise(self.starts.tolist()))
 
@@ -83,3 +120,17 @@ def fault_of(offsets: npt.NDArray[np.uint64], end: int) -> str | None:
     if len(offsets) == 0 or offsets[0] != 0 or int(offsets[-1]) != end:
         return f"its offsets do not run from 0 to {end}"
     return "its offsets fall" if np.any(offsets[1:] < offsets[:-1]) else None
+
+
+def _bounds(offsets: npt.NDArray[np.uint64], row: int, end: int, file: str) -> tuple[int, int]:
+    """Return where a row begins and ends."""
+    if not 0 <= row < len(offsets) - 1:
+        raise _damaged(file, f"row {row} is not among its {len(offsets) - 1:,}")
+    start, stop = int(offsets[row]), int(offsets[row + 1])
+    if not start <= stop <= end:
+        raise _damaged(file, f"row {row} leads from {start:,} to {stop:,} of {end:,}")
+    return start, stop
+
+
+def _damaged(file: str, fault: str) -> HashgrainError:
+    return HashgrainError(Reason.INDEX_DAMAGED, f"{file} is damaged: {fault}; build the index again")

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from encoder.codes.file import SUFFIX, CodeHeader, open_codes
+from encoder.codes.file import SUFFIX, open_codes
+from encoder.codes.header import CodeHeader
 from encoder.codes.rules import CONTENT, Rules
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.duplicates import AS_ONE_IN

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from encoder.codes.file import CodeHeader
+from encoder.codes.header import CodeHeader
 from encoder.errors import Reject
 from encoder.runtime.console import Advance
 from encoder.runtime.telemetry import Stage, Telemetry

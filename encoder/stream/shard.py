@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
-from encoder.codes.file import SUFFIX, CodeFileWriter, CodeHeader, Place, ShardRecord
+from encoder.codes.file import SUFFIX, CodeFileWriter, Place
+from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.codes.rules import Rules
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.decoding.decode import RejectedImage

@@ -1,14 +1,27 @@
 """Columns of an index as .npy files: appended in blocks, mapped when read. Anyone can open them with numpy alone."""
 
+import math
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
+
+_NPY_START: Final = 8
+"""Bytes of the magic string and the version."""
+_NPY_LONGEST: Final = 1 << 16
+"""Bytes of a header, at most: numpy's own has 118 or a few more."""
+_NPY_HEADER: Final = re.compile(
+    r"\{\s*+'descr'\s*+:\s*+'(?P<type>[<|](?:b1|[iu][1248]|f[248]))'\s*+,\s*+'fortran_order'\s*+:\s*+False\s*+,\s*+"
+    r"'shape'\s*+:\s*+\((?P<shape>(?:\d{1,19}+\s*+,?+\s*+){0,32}+)\)\s*+,?+\s*+\}\s*+"
+)
+"""A header as numpy writes it, keys sorted; one-dimensional shapes have a comma, those without dimensions nothing."""
 
 
 class ColumnWriter:
@@ -90,20 +103,59 @@ def map_column(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.
     Raises:
         HashgrainError: `index-damaged` when it is missing, cut, or of another type or shape than expected.
     """
-    mode: Any = "r" if np.prod(shape) else None  # no bytes cannot be mapped
     try:
-        values: npt.NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as err:
+        with path.open("rb") as file:
+            found = read_npy_header(file)
+            if (found.dtype, found.shape) != (np.dtype(dtype), shape):
+                raise ValueError(f"it is {found.dtype}{found.shape}, expected {np.dtype(dtype)}{shape}")  # noqa: TRY301
+            if not math.prod(shape):  # no bytes cannot be mapped
+                return np.empty(shape, dtype)
+            return np.memmap(file, found.dtype, "r", found.data_at, shape).view(np.ndarray)
+    except (OSError, ValueError) as err:
         raise HashgrainError(Reason.INDEX_DAMAGED, f"{path} cannot be read ({err}); build the index again") from err
-    if values.dtype != np.dtype(dtype) or values.shape != shape:
-        raise HashgrainError(
-            Reason.INDEX_DAMAGED,
-            f"{path} is {values.dtype}{values.shape}, expected {np.dtype(dtype)}{shape}; build the index again",
-        )
-    return values.view(np.ndarray)
+
+
+class NpyHeader(NamedTuple):
+    """What an .npy file says of its array."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    data_at: int
+    """Where the array begins, in bytes; it ends where the file does."""
+
+
+def read_npy_header(file: BinaryIO) -> NpyHeader:
+    """Read the header of an .npy file, which anybody may have written: numpy's own parser evaluates it as Python.
+
+    Raises:
+        ValueError: no array of numbers in rows, lowest byte first, that ends where its file does.
+
+    Source: numpy.lib.format, versions 1.0 to 3.0.
+    """
+    start = file.read(_NPY_START)
+    if start[:6] != b"\x93NUMPY" or len(start) < _NPY_START:
+        raise ValueError("it is not an .npy file")
+    wide = {1: 2, 2: 4, 3: 4}.get(start[6])
+    if wide is None:
+        raise ValueError(f"version {start[6]} of .npy is not known")
+    length = int.from_bytes(file.read(wide), "little")
+    text = file.read(min(length, _NPY_LONGEST)).decode("latin-1")
+    said = _NPY_HEADER.fullmatch(text)
+    if said is None or len(text) < length:
+        raise ValueError("its header does not describe an array of numbers in rows, lowest byte first")
+    header = NpyHeader(
+        np.dtype(said["type"]),
+        tuple(int(size) for size in re.findall(r"\d+", said["shape"])),
+        _NPY_START + wide + length,
+    )
+    there = os.fstat(file.fileno()).st_size - header.data_at
+    if math.prod(header.shape) * header.dtype.itemsize != there:
+        raise ValueError(f"{header.dtype}{header.shape} in {there:,} bytes")
+    return header
 
 
 def map_text(folder: Path, name: str, rows: int) -> TextColumn:
     """Map a column of strings."""
     offsets = map_column(folder / f"{name}.offsets.npy", np.uint64, (rows + 1,))
-    return TextColumn(map_column(folder / f"{name}.text.npy", np.uint8, (int(offsets[-1]),)), offsets)
+    path = folder / f"{name}.text.npy"
+    return TextColumn(map_column(path, np.uint8, (int(offsets[-1]),)), offsets, str(path))

@@ -105,10 +105,11 @@ class LabelStore:
             return LabelColumn(kind, self._map(f"labels.{kind}.npy", dtype, (self._counts[kind], rows))[at], present)
         if kind is LabelKind.TEXT:
             offsets = self._map(TEXT_OFFSETS, np.uint64, (self._counts[kind], rows + 1))
-            return LabelColumn(kind, TextColumn(self._part(TEXT, np.uint8, self._text_ends, at), offsets[at]), present)
+            text = self._part(TEXT, np.uint8, self._text_ends, at)
+            return LabelColumn(kind, TextColumn(text, offsets[at], str(self._folder / TEXT)), present)
         starts = self._map(STARTS, np.uint64, (self._counts[kind], rows + 1))[at]
         own = self._part(ITEM_OFFSETS, np.uint64, self._offset_ends, at)
-        items = TextColumn(self._part(ITEMS, np.uint8, self._item_ends, at), own)
+        items = TextColumn(self._part(ITEMS, np.uint8, self._item_ends, at), own, str(self._folder / ITEMS))
         return LabelColumn(kind, TextsColumn(starts, items), present)
 
     @cached_property

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from encoder.bits import pack
-from encoder.codes.file import CodeFileWriter, CodeHeader, Place, ShardRecord, open_codes
+from encoder.codes.file import CodeFileWriter, Place, open_codes
+from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.codes.rules import Rules
 from encoder.codes.strings import TextColumn
 from encoder.errors import Reject

@@ -1,7 +1,6 @@
 """Image files below a folder, a file each, with their sidecars beside them."""
 
 import hashlib
-import io
 import os
 import stat
 from collections.abc import Iterator
@@ -84,17 +83,14 @@ class FolderReader(ShardReader):
             sample.labels = self._labels(name, sidecars) if self.labelled else {}
             return sample
         try:
-            # not blocking: a FIFO would be waited for without end
-            with io.FileIO(os.open(self._path(name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    return sample.rejected(Reject.NOT_A_FILE, "a device or FIFO")
-                sample.size = status.st_size
-                if sample.size > self.limits.max_bytes:
-                    return sample.rejected(Reject.TOO_LARGE, f"{sample.size:,} bytes, limit {self.limits.max_bytes:,}")
-                sample.data = file.readall()
+            sample.size, data = _read(self._path(name), self.limits.max_bytes)
+        except _NotAFileError:
+            return sample.rejected(Reject.NOT_A_FILE, "a device or FIFO")
         except OSError as err:
             return sample.rejected(Reject.UNREADABLE, err.strerror or str(err))
+        if data is None:
+            return sample.rejected(Reject.TOO_LARGE, f"{sample.size:,} bytes, limit {self.limits.max_bytes:,}")
+        sample.data = data
         sample.labels = self._labels(name, sidecars)
         return sample
 
@@ -102,17 +98,41 @@ class FolderReader(ShardReader):
         """Return the folders of an image and the labels of its sidecars."""
         labels: Labels = {**folders_of(name)}
         for sidecar in sidecars:
-            labels |= self._labels_in(Path(self.shard.path, sidecar))
+            labels |= self._labels_in(sidecar)
         return labels
 
-    def _labels_in(self, sidecar: Path) -> Labels:
+    def _labels_in(self, sidecar: str) -> Labels:
         """Return the labels in a file; one that cannot be read costs them, not the image."""
+        name = sidecar.rpartition("/")[2]
         try:
-            if not sidecar.is_file():  # a FIFO would be waited for without end
-                self.bad_labels.add(sidecar.name, "not a file")
-                return {}
-            data = sidecar.read_bytes() if sidecar.stat().st_size <= MAX_SIDECAR_BYTES else None
-        except OSError as err:
-            self.bad_labels.add(sidecar.name, why(err))
+            _, data = _read(self._path(sidecar), MAX_SIDECAR_BYTES)
+        except _NotAFileError:
+            self.bad_labels.add(name, "not a file")
             return {}
-        return self.labels_of(sidecar.name, data)
+        except OSError as err:
+            self.bad_labels.add(name, why(err))
+            return {}
+        return self.labels_of(name, data)
+
+
+class _NotAFileError(Exception):
+    """What lies there is a device, a FIFO or a folder."""
+
+
+def _read(path: str, limit: int) -> tuple[int, bytes | None]:
+    """Return a file's size and, up to a limit, its bytes, by few calls of the system: each costs a turn of the interpreter."""
+    # not blocking: a FIFO would be waited for without end
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode):
+            raise _NotAFileError
+        size = status.st_size
+        if size > limit:
+            return size, None
+        data = os.read(opened, size)
+        while len(data) < size and (more := os.read(opened, size - len(data))):  # a read brings 2 GiB at most
+            data += more
+        return size, data
+    finally:
+        os.close(opened)

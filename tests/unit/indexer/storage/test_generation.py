@@ -44,7 +44,11 @@ def assert_old_one_stays(index, files):
 
 def test_a_code_file_that_makes_no_index_does_not_replace_one(built, write_codes):
     index, _ = built
-    assert_old_one_stays(index, [write_codes("a", {Level.FINE: np.zeros((1, 8), np.uint8)}, shard_path="/a\0b.tar")])
+    before = contents(index)
+    with pytest.raises(HashgrainError) as caught:
+        build([write_codes("a", {Level.FINE: np.zeros((1, 8), np.uint8)}, shard_path="/a\0b.tar")], index, SETTINGS)
+    assert caught.value.reason is Reason.CODES_DAMAGED
+    assert contents(index) == before
 
 
 def harmed(data, harm):
