@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from benchmarks.gpu_check.check import Check
-from benchmarks.gpu_check.photos import Kind, files_of
+from benchmarks.gpu_check.photos import Kind, drawn, files_of, jpeg
 from encoder.images.decoding.gpu_decode import route
 from encoder.images.decoding.gpu_resize import resize_squares
 from encoder.images.limits import Limits
@@ -72,7 +72,7 @@ def _bare(check: Check, processes: int) -> float:
     for batch in _batches(check):
         for count in threads:
             rate = sum(found.get(timeout=60) for _ in started)
-            check.result(f"bare decode, {batch} per batch, {processes} processes, {count} threads", rate, "images/s")
+            check.result(f"bare decode, {batch} per batch, processes {processes}, threads {count}", rate, "images/s")
             best = max(best, rate)
     if processes == 1:
         check.result("waits of another thread meanwhile, 99.9 %", found.get(timeout=60), "ms beyond its nap")
@@ -144,7 +144,10 @@ def _kernel(check: Check) -> None:
     """Measure the resize of images that lie on the device: the launch and its table by themselves, and until it is done."""
     size = 224 if check.on_gpu else 8
     for kind, most in ((Kind.EQUAL, 256), (Kind.VARIED, 256), (Kind.LARGE, 16)):
-        routed = route(files_of(check, kind, check.count(most)), LIMITS, hardware=True)
+        files = (
+            files_of(check, kind, most) if check.on_gpu else [jpeg(drawn(24, 18, 0))]
+        )  # interpreted, it takes a second
+        routed = route(files, LIMITS, hardware=True)
         images = _decode(check, routed.encoded)
         squares = torch.zeros((len(images), size, size, 3), dtype=torch.uint8, device=check.device)
         table = torch.zeros((len(images), 8), dtype=torch.int64, pin_memory=check.on_gpu)

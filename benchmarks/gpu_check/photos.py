@@ -31,6 +31,8 @@ LARGE: Final = (4000, 3000)
 PER_TAR: Final = 500
 DRAWN: Final = 64
 """Pictures drawn per kind; each of their files gets a number in a comment, so that no two have the same bytes."""
+COLOURED: Final = 0.3
+"""How far colours are from grey: what is not grey loses where JPEG halves it, in photos little."""
 SUBSAMPLINGS: Final = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 """Source: `subsampling` of Pillow's JPEG writer."""
 
@@ -120,7 +122,9 @@ def repeated(check: Check, kind: Kind, images: int) -> list[Path]:
 def drawn(width: int, height: int, seed: int) -> Image.Image:
     """Return a picture with soft and hard edges and the noise of a sensor, which is what makes JPEGs large."""
     rng = np.random.default_rng([seed, width, height])
-    coarse = Image.fromarray(rng.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8))
+    cells = (height // 16 + 2, width // 16 + 2)
+    colours = rng.integers(0, 256, (*cells, 1)) + COLOURED * rng.integers(-128, 128, (*cells, 3))
+    coarse = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
     picture = coarse.resize((width, height), Image.Resampling.BICUBIC).filter(ImageFilter.UnsharpMask(3))
     noise = np.asarray(Image.effect_noise((width, height), 8), dtype=np.int16) - 128
     return Image.fromarray((np.asarray(picture) + noise[:, :, None]).clip(0, 255).astype(np.uint8))
