@@ -63,6 +63,12 @@ class Reason(StrEnum):
     """The disk did not take what was written."""
     EXISTS = "exists"
     """Something exists already that may not be overwritten."""
+    NO_RESOURCES = "no-resources"
+    """The system has no memory or no handle left to give."""
+    GENERATION_MISSING = "generation-missing"
+    """A generation of an index that is not on the disk, or no longer."""
+    NOT_ALLOWED = "not-allowed"
+    """An index of somebody else names a file or URL that the user has not allowed to be read."""
 
 
 class HashgrainError(Exception):

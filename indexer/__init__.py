@@ -11,17 +11,18 @@
 Any number of threads may share an index. Importing this loads neither FAISS nor numba nor torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from indexer.options import QueryOptions
 from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, Query
-from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
+from indexer.settings import Combine, CombineSettings, Engine, SearchSettings, Trust, Verify
 
 if TYPE_CHECKING:
     from indexer.index import Index
@@ -42,6 +43,7 @@ __all__ = [
     "QueryOptions",
     "Reason",
     "SearchSettings",
+    "Verify",
     "open",
 ]
 
@@ -51,6 +53,10 @@ def open(  # noqa: A001 - reads as indexer.open, like io.open
     model: str | PathLike[str] | None = None,
     limits: Limits | None = None,
     notify: Callable[[str], None] = lambda _: None,
+    *,
+    verify: Verify | str = Verify.QUICK,
+    images_under: Sequence[str | PathLike[str]] | None = None,
+    allow_url: Sequence[str] = (),
 ) -> "Index":
     """Open the current generation of an index for search.
 
@@ -59,10 +65,15 @@ def open(  # noqa: A001 - reads as indexer.open, like io.open
         model: model file for query images, in place of the copy in the index.
         limits: what a query image may be, and an image that is shown; None: what was encoded might be.
         notify: called with a line for a person when a GPU hands over to the scan.
+        verify: which files are proven by their SHA-256 when they are first used: `quick` those up to 32 MiB (`index.unverified`
+            names the others), `full` all, `off` none.
+        images_under: folders that pictures may be read from; None: those of the shards, if this user built the index, else none.
+        allow_url: schemes (`https`) at which pictures may be read.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
     from indexer.index import Index
 
-    return Index(Path(path), None if model is None else Path(model), limits, notify=notify)
+    trust = Trust(named(Verify, verify, "verify"), images_under, allow_url)
+    return Index(Path(path), None if model is None else Path(model), limits, notify=notify, trust=trust)

@@ -37,7 +37,7 @@ class BuildReport:
     generation: str
     rows: int
     duplicates: int
-    """Rows left out because an earlier one has their key."""
+    """Rows left out because another one has their key."""
     levels: dict[Level, LevelRecord]
     bytes: int
     """Of all files of the generation."""
@@ -125,7 +125,7 @@ def _bits(header: CodeHeader) -> str:
 
 
 def _kept_rows(headers: dict[Path, CodeHeader], settings: BuildSettings) -> tuple[KeptRows, KeyHashes, int]:
-    """Find rows whose key an earlier row has, and refuse them or leave them out."""
+    """Find rows whose key an earlier row has (a later one, if those replace), and refuse them or leave them out."""
     parts = []
     for path in headers:
         with open_codes(path, proven=True) as file:
@@ -133,7 +133,8 @@ def _kept_rows(headers: dict[Path, CodeHeader], settings: BuildSettings) -> tupl
     hashes = np.concatenate(parts)
     order = np.argsort(hashes, kind="stable")
     again = np.zeros(len(hashes), dtype=np.bool_)
-    again[order[1:]] = hashes[order[1:]] == hashes[order[:-1]]
+    left_out = order[:-1] if settings.on_duplicate is OnDuplicate.REPLACE else order[1:]
+    again[left_out] = hashes[order[1:]] == hashes[order[:-1]]
     bounds = np.cumsum([header.rows for header in headers.values()])[:-1]
     kept = dict(zip(headers, np.split(~again, bounds), strict=True))
     if again.any() and settings.on_duplicate is OnDuplicate.ERROR:
@@ -196,6 +197,9 @@ def _write_levels(
         segments=[SegmentRecord(SEGMENT, rows, levels, fields, _spans(folder.parent, headers, kept))],
         files={},
         limits=_limits(headers),
+        kind=settings.kind,
+        dedupe=settings.dedupe,
+        seed=settings.seed,
     )
 
 

@@ -13,7 +13,7 @@ from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
 from indexer.options import K, QueryOptions
 from indexer.query import parse_query
-from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, TuneSettings
+from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, Trust, TuneSettings, Verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,12 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 
 DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
 IndexPath = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
+HowVerified = Annotated[
+    Verify,
+    typer.Option(
+        "--verify", help="Which files are proven by their SHA-256 when first used: quick: up to 32 MiB; full: all."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 
 NOTICES = 10
@@ -111,7 +117,8 @@ def build(
     result(f"built {out} ({report.generation}): {report.rows:,} rows, {report.bytes / 1e6:,.1f} MB")
     _print_levels(report.levels)
     if report.duplicates:
-        notice(f"{report.duplicates:,} rows left out: an earlier row has their key")
+        other = "a later" if on_duplicate is OnDuplicate.REPLACE else "an earlier"
+        notice(f"{report.duplicates:,} rows left out: {other} row has their key")
     for line in report.notices[:NOTICES]:
         notice(line)
     if (more := len(report.notices) - NOTICES) > 0:
@@ -165,6 +172,7 @@ def query(
         Engine, typer.Option(help="faiss, our own scan, or whichever is quicker; they find the same.")
     ] = Engine.AUTO,
     model: Annotated[Path | None, typer.Option(help="Model file, instead of the index's own.")] = None,
+    how_verified: HowVerified = Verify.QUICK,
     as_json: AsJson = False,
     save_html: Annotated[
         Path | None, typer.Option(help="Write a page of the queries and hits with their pictures.")
@@ -176,6 +184,17 @@ def query(
             show_default="labels that vary",
         ),
     ] = None,
+    images_under: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder that pictures on the page may be read from; repeatable.",
+            show_default="the shards of an index that you built",
+        ),
+    ] = None,
+    allow_url: Annotated[
+        list[str] | None,
+        typer.Option(help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False),
+    ] = None,
 ) -> None:
     """Find the nearest images. Several queries are answered as one batch.
 
@@ -184,13 +203,15 @@ def query(
     from indexer.index import Index
 
     if save_html is None:
-        _refuse({"--match": match}, "is for the page; give --save-html, too")
+        for_page = {"--match": match, "--images-under": images_under, "--allow-url": allow_url}
+        _refuse(for_page, "is for the page; give --save-html, too")
     if levels is None:
         _refuse({"--weights": weights, "--budgets": budgets, "--radii": radii}, "needs --levels")
     else:
         _refuse({"--rerank": rerank}, "orders the hits of one level; leave --levels out")
     cap = k or (K if radius is None else rerank or RADIUS_CAP)
-    opened = Index(index, model, notify=notice)
+    trust = Trust(how_verified, images_under, allow_url or ())
+    opened = Index(index, model, notify=notice, trust=trust)
     options: QueryOptions = {
         "k": cap,
         "radius": radius,
@@ -228,6 +249,7 @@ def query(
             f"fewer than {cap:,} hits were in the {probed[0]:,} of {probed[1]:,} inverted lists that were probed; "
             "see more with a larger --nprobe, or --exact"
         )
+    _name_unverified(opened)
     if save_html is not None:
         from indexer.page.page import SCORES, Result, save_page
 
@@ -290,14 +312,15 @@ def tune(
 
 
 @app.command()
-def info(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
+def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QUICK, as_json: AsJson = False) -> None:
     """Show what an index holds.
 
     Example: indexer info --index index
     """
     from indexer.index import Index
+    from indexer.storage.digests import QUICK_BYTES
 
-    opened = Index(index)
+    opened = Index(index, trust=Trust(how_verified))
     manifest = opened.manifest
     if as_json:
         content = {
@@ -319,6 +342,12 @@ def info(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
             result(f"  labels: {', '.join(f'{field.name} ({field.kind})' for field in segment.labels)}")
     result(f"model: {manifest.model or 'none; image queries need --model'}")
     result(f"engine: {_engine(opened)}")
+    large = [size for size, _ in manifest.files.values() if size > QUICK_BYTES]
+    if large and how_verified is not Verify.FULL:
+        result(
+            f"{len(large):,} files of {sum(large) / 1e9:,.1f} GB are checked by their sizes when they are used, all others by "
+            "their SHA-256; indexer verify reads every byte, --verify full at each use"
+        )
 
 
 @app.command()
@@ -383,6 +412,12 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
     with progress("verifying") as advance:
         opened = run_verify(index, advance)
     result(f"{index} ({opened.folder.name}) is whole: {opened.ntotal:,} rows, {len(opened.manifest.files):,} files")
+
+
+def _name_unverified(index: "Index") -> None:
+    """Say which files an answer came from that were not proven."""
+    if index.trust.verify is Verify.OFF:
+        notice(f"{len(index.unverified):,} files were checked by their sizes alone (--verify off)")
 
 
 def _engine(index: "Index") -> str:

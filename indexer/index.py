@@ -1,6 +1,7 @@
 """An index as programs use it: opened once, searched from any number of threads, with the model that codes query images."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -13,6 +14,7 @@ from encoder.runtime.publish import sha256_of
 from indexer.answer import answer_queries
 from indexer.options import QueryOptions, plan
 from indexer.query import Answer, Query, as_query
+from indexer.settings import Trust
 from indexer.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Index(Snapshot):
         limits: what a query image may be, and an image that is shown; None: what was encoded might be.
         pointer: as in `Snapshot`.
         notify: called with a line for a person when a GPU hands over to the scan; a pickled copy has none.
+        trust: what of the index is believed.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
@@ -43,16 +46,17 @@ class Index(Snapshot):
         limits: Limits | None = None,
         pointer: bytes | None = None,
         notify: Callable[[str], None] = lambda _: None,
+        trust: Trust = Trust(),
     ) -> None:
-        super().__init__(path, pointer=pointer, notify=notify)
+        super().__init__(path, pointer=pointer, notify=notify, trust=trust)
         self.limits = limits or self.manifest.limits
-        self._limits = limits
+        self._own_limits = limits
         self._model, self._notify = model, notify
         self._encoder: ImageEncoder | None = None
         self._loading = ForkLock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Index, (self.path, self._model, self._limits, self._pointer)
+        return partial(Index, trust=self.trust), (self.path, self._model, self._own_limits, self._pointer)
 
     @property
     def encoder(self) -> "ImageEncoder":
@@ -99,7 +103,7 @@ class Index(Snapshot):
         """Return this index while it is the current generation, else the one that took its place, opened."""
         if self.is_current:
             return self
-        newer = Index(self.path, self._model, self._limits, notify=self._notify)
+        newer = Index(self.path, self._model, self._own_limits, notify=self._notify, trust=self.trust)
         same = (newer.manifest.fingerprint, newer.manifest.precision)
         if same == (self.manifest.fingerprint, self.manifest.precision):
             newer._encoder = self._encoder

@@ -3,14 +3,21 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.row_mask import RowSet
+from encoder.bits import Codes
+from indexer.row_mask import RowSet, in_set, size_of
 
 Rows = npt.NDArray[np.int64]
 Distances = npt.NDArray[np.int32]
+
+AHEAD: Final = 16
+"""Rows that are found beyond what is expected to do, since the rows that are not eligible may lie close together."""
+MOST_AHEAD: Final = 4096
+"""Rows that are found for a query at most before somebody else has to answer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,43 @@ def without(matches: Matches, row: int, k: int | None) -> Matches:
     """Return the first k of matches without a row; None: all."""
     others = matches.rows != row
     return Matches(matches.rows[others][:k], matches.distances[others][:k])
+
+
+def nearest_eligible(
+    search: Callable[[Codes, int], Sequence[Matches | None]], queries: Codes, k: int, rows: RowSet, there: int
+) -> list[Matches | None]:
+    """Return the k smallest (distance, row) among some rows, by a search that knows nothing of these: it is asked for more.
+
+    The first k eligible ones of an exact prefix of all rows are the k smallest, if there are as many in it.
+
+    Args:
+        search: called with queries and a number of rows; returns exactly the smallest (distance, row) of what it looks at, fewer
+            if that is all of it, and None for a query that it cannot answer.
+        queries: uint8[nq, code_size].
+        k: most rows.
+        rows: those that are eligible.
+        there: rows that a search could return.
+
+    Returns:
+        One `Matches` per query; None where `search` said so, or where over `MOST_AHEAD` rows would have to be found.
+    """
+    if not (eligible := size_of(rows)):
+        return [Matches(np.empty(0, np.int64), np.empty(0, np.int32)) for _ in queries]
+    wanted, ahead = min(k, eligible), k + -(-k * (there - eligible) // eligible) + AHEAD
+    answers: list[Matches | None] = [None] * len(queries)
+    left, most = list(range(len(queries))), max(MOST_AHEAD, ahead)
+    while left and (ahead := min(ahead, there)) <= most:
+        short = []
+        for at, found in zip(left, search(queries[left], ahead), strict=True):
+            if found is None:
+                continue
+            mask = in_set(rows, found.rows)
+            if mask.sum() < wanted and len(found.rows) == ahead < there:
+                short.append(at)
+            else:
+                answers[at] = Matches(found.rows[mask][:k], found.distances[mask][:k])
+        left, ahead = short, 2 * ahead
+    return answers
 
 
 def complete_ties(

@@ -1,13 +1,15 @@
 """Settings of building and searching, in plain data. No numpy, no faiss: `--help` is quick."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import index
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
-from encoder.enum_names import take_names
+from encoder.enum_names import named, take_names
 from encoder.errors import HashgrainError, Reason, shown
+from encoder.images.roots import Roots
 from encoder.levels import Level
 
 
@@ -50,6 +52,32 @@ class OnDuplicate(StrEnum):
     ERROR = "error"
     FIRST = "first"
     """Keep the first row, leave the later ones out, and count them."""
+    REPLACE = "replace"
+    """Keep the last row: it takes the place of the earlier ones, which are counted."""
+
+
+class Verify(StrEnum):
+    """How much of a file is proven to be what its builder wrote before it is mapped first."""
+
+    QUICK = "quick"
+    """Small files by their SHA-256, large ones by their size alone."""
+    FULL = "full"
+    """Every file by its SHA-256."""
+    OFF = "off"
+    """Sizes alone."""
+
+
+class Retrain(StrEnum):
+    """When a compaction trains the centroids of inverted lists anew."""
+
+    AUTO = "auto"
+    """Where the lists have become too uneven or too few."""
+    NEVER = "never"
+    NOW = "now"
+
+
+KEEP = 8
+"""Generations that stay on disk after a change, the newest included: what can be rolled back to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +102,68 @@ class BuildSettings:
             raise _bad("nlist", self.nlist, "a whole number from 1 on")
         if self.nlist is not None and self.kind is IndexKind.FLAT:
             raise _bad("nlist", self.nlist, "left out: kind flat has no inverted lists")
+
+
+@dataclass(frozen=True, slots=True)
+class CompactSettings:
+    """How to rewrite segments."""
+
+    all: bool = False
+    """Join everything that may be joined; else only what is due."""
+    segment_rows: int = 1 << 24
+    """Rows of a segment at most."""
+    max_bytes: int | None = None
+    """Bytes that one step may write; None: what the disk has."""
+    retrain: Retrain = Retrain.AUTO
+    keep: int = KEEP
+
+    def __post_init__(self) -> None:
+        take_names(self)
+        for name in ("segment_rows", "keep", "max_bytes"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole(name, value, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """How to make an index what a folder of code files says now."""
+
+    keep_gone: bool = False
+    """Keep the rows of shards that are gone while the folder that they stood in is there."""
+    allow_damaged: bool = False
+    """Take code files of shards that were not whole."""
+    dry_run: bool = False
+    """Only say what would change."""
+    keep: int = KEEP
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", whole("keep", self.keep, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What of an index is believed, which may be a stranger's."""
+
+    verify: Verify = Verify.QUICK
+    images_under: Sequence[str | os.PathLike[str]] | None = None
+    """Folders that pictures may be read from; None: those of the shards, where this user built the index, else none."""
+    allow_url: Sequence[str] = ()
+    """Schemes (`https`) at which pictures may be read."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verify", named(Verify, self.verify, "verify"))
+        for name in ("images_under", "allow_url"):
+            given: object = getattr(self, name)
+            if isinstance(given, str | os.PathLike):
+                raise _bad(name, given, "a list of them")
+            object.__setattr__(self, name, None if given is None else tuple(cast("Sequence[str]", given)))
+
+    @property
+    def roots(self) -> Roots | None:
+        """Return the places that the user named; None where none was."""
+        if self.images_under is None and not self.allow_url:
+            return None
+        return Roots.named(self.images_under or (), self.allow_url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import numpy as np
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason, shown
 from encoder.images.labels.values import Labels
-from encoder.images.readers.formats import read_image
-from encoder.images.shards import found_from
+from encoder.images.limits import Limits
 from encoder.levels import Level
+from encoder.runtime.files import read_regular
 from encoder.runtime.publish import in_use
 from indexer.filters.expression import label_fields
 from indexer.filters.parser import parse
@@ -21,8 +21,10 @@ from indexer.matches import Matches, Rows
 from indexer.row_mask import RowSet, mask_of, row_set
 from indexer.search.combine import MultiLevelQuery, Ranked, combine
 from indexer.search.level_index import LevelIndex
-from indexer.settings import CombineSettings, SearchSettings
-from indexer.storage.manifest import POINTER, Manifest, ShardSpan, check_sizes, read_current
+from indexer.settings import CombineSettings, SearchSettings, Trust
+from indexer.storage.digests import Digests
+from indexer.storage.manifest import POINTER, POINTER_BYTES, Manifest, check_sizes, read_current
+from indexer.storage.pictures import Pictures, manifest_digest
 from indexer.storage.segment import Segment
 
 FILTERS = 16
@@ -39,10 +41,14 @@ class Snapshot:
         locked: the caller holds the folder, so that nobody else removes a generation; the caller may.
         pointer: of the generation that is to be opened, as another process had it open; None: the current one.
         notify: called with a line for a person when a GPU hands over to the scan.
+        trust: what of it is believed.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
+
+    _own_limits: Limits | None = None
+    """What an image may be, where the user said so."""
 
     def __init__(
         self,
@@ -51,15 +57,17 @@ class Snapshot:
         locked: bool = False,
         pointer: bytes | None = None,
         notify: Callable[[str], None] = lambda _: None,
+        trust: Trust = Trust(),
     ) -> None:
-        self.path = path
+        self.path, self.trust = path, trust
         with ExitStack() as stack:
             self.folder, self.manifest, self._pointer = (
                 _current(path, stack) if pointer is None else _earlier(path, stack, pointer)
             )
             if not locked:
                 weakref.finalize(self, stack.pop_all().close)
-        self.segments = [Segment(self.folder, record) for record in self.manifest.segments]
+        self._digests = Digests(self.folder, self.manifest.files, trust.verify)
+        self.segments = [Segment(self.folder, record, self._digests.check) for record in self.manifest.segments]
         # not by a method of this object: in a cycle, a dropped index would hold its generation until the next collection
         self._filtered = lru_cache(FILTERS)(partial(_filter, self.segments))
         self._bases: list[int] = np.cumsum([0, *(record.rows for record in self.manifest.segments)]).tolist()
@@ -72,6 +80,11 @@ class Snapshot:
     def is_current(self) -> bool:
         """Whether no newer generation has taken its place, nor another index; reads the pointer, a file of one line."""
         return _bytes_of(self.path / POINTER) == self._pointer
+
+    @property
+    def unverified(self) -> dict[str, int]:
+        """Files in use that were checked by their size alone, with their bytes."""
+        return self._digests.unverified
 
     @property
     def ntotal(self) -> int:
@@ -206,7 +219,7 @@ class Snapshot:
         """Read a row's image file back from its shard.
 
         Raises:
-            HashgrainError: `shard-missing`, `shard-damaged` when it is no longer there.
+            HashgrainError: `shard-missing`, `shard-damaged` when it is no longer there; `not-allowed` where it may not be read.
         """
         return self.image_reader(row)()
 
@@ -216,17 +229,18 @@ class Snapshot:
         span = segment.span(row)
         offset, size = segment.table.places[row].tolist()
         member = segment.table.keys[row].removeprefix(span.key_prefix)
-        return partial(_read_image, self.path, span, member, offset, size)
+        return partial(self._pictures.read, span, member, offset, size)
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        digest = manifest_digest(self._pointer)
+        return Pictures(self.path, digest, self.manifest.limits, self.trust.roots, self._own_limits)
 
     def _local(self, row: int) -> tuple[Segment, int]:
         if not 0 <= row < self.ntotal:
             raise IndexError(f"row {row} of an index of {self.ntotal:,}")
         at = int(np.searchsorted(self._bases, row, side="right")) - 1
         return self.segments[at], row - self._bases[at]
-
-
-def _read_image(index: Path, span: ShardSpan, member: str, offset: int, size: int) -> bytes:
-    return read_image(span.kind, found_from(index, span.path, span.relative), member, offset, size)
 
 
 def _live(segments: Sequence[Segment]) -> RowSet | None:
@@ -281,6 +295,6 @@ def _earlier(path: Path, stack: ExitStack, pointer: bytes) -> tuple[Path, Manife
 
 def _bytes_of(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, POINTER_BYTES, links=False)
     except (OSError, ValueError):
         return b""

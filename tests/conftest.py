@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ FINGERPRINT = "f" * 64
 
 
 def pytest_configure(config):
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # what tests build is no business of whoever runs them
+        os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="hashgrain-state-")
     if os.environ.get("CI") and config.option.durations is None:
         config.option.durations = 10
 

@@ -28,7 +28,7 @@ from encoder.runtime.parallel import ordered_map
 SIZE: Final = (500, 375)
 """Of most photos on the web that were made smaller; about 60 kB each."""
 LARGE: Final = (4000, 3000)
-PER_TAR: Final = 500
+PER_TAR: Final = 250
 DRAWN: Final = 64
 """Pictures drawn per kind; each of their files gets a number in a comment, so that no two have the same bytes."""
 COLOURED: Final = 0.3

@@ -36,7 +36,7 @@ STAGES: Final = (
         HERE + "decode_right:decode_right",
         "pixels against Pillow's, damaged files, the race of streams",
     ),
-    Stage("tests", 60, HERE + "tests:tests", "the tests that need a GPU"),
+    Stage("tests", 45, HERE + "tests:tests", "the tests that need a GPU"),
     Stage(
         "decode-rate",
         65,
@@ -46,7 +46,7 @@ STAGES: Final = (
     Stage("forward-rate", 90, HERE + "forward:forward_rate", "the network eager and compiled; codes against a CPU's"),
     Stage(
         "encode",
-        110,
+        125,
         HERE + "encode:encode_photos",
         "the whole pipeline on equal, varied, progressive, turned, damaged photos",
     ),

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes, pack
-from indexer.engines.faiss_cpu import FlatIndex, write_flat, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, write_ivf
+from indexer.engines.faiss_file import write_flat
 from indexer.search.level_index import LevelIndex
 from indexer.storage.manifest import LevelRecord
 from indexer.storage.segment import LevelPart

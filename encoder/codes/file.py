@@ -29,7 +29,7 @@ from encoder.errors import HashgrainError, Reason, Reject, why
 from encoder.images.duplicates import DIGEST_BYTES
 from encoder.images.labels.values import MAX_FIELDS, BadLabel, BadLabels, LabelKind, Labels
 from encoder.levels import Level
-from encoder.runtime.files import exists
+from encoder.runtime.files import exists, open_regular
 from encoder.runtime.publish import publish, sha256_of
 
 SUFFIX = ".h5"
@@ -173,7 +173,7 @@ def _user_block(path: Path, version: int = VERSION) -> bytes:
 def _check_seal(path: Path) -> None:
     """Prove that a file is whole and ours before anything parses it."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             block = file.read(USER_BLOCK)
     except (OSError, ValueError) as err:
         raise HashgrainError(

@@ -22,6 +22,7 @@ from encoder.images.readers.formats import reader_for
 from encoder.images.samples import LateLabels, Sample, ShardReader, batches
 from encoder.images.shards import Shard
 from encoder.levels import DEFAULT_BITS, STAGE_LEVELS, Level
+from encoder.model.cost import check_cost
 from encoder.model.device import fast_dtype
 from encoder.model.model_file import save_model
 from encoder.model.network import HashNetwork
@@ -103,6 +104,7 @@ def fit(shards: Sequence[Shard], settings: FitSettings, out: Path, progress: Cal
     """
     check_place(out)
     backbone, spec, origin = load_backbone(settings.backbone, settings.weights, settings.seed)
+    check_cost(backbone.net, settings.image_size)
     network = HashNetwork(copy.deepcopy(backbone), settings.pooling).eval()  # a copy: it runs in the fast precision
     sample = pooled_features(network.to_precision(fast_dtype()), shards, settings, progress)
     images = len(sample.labels)

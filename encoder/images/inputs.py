@@ -38,7 +38,7 @@ def _rendered(image: object, size: int, limits: Limits) -> Image.Image:
     """Return RGB of what ought to be an `ImageLike`."""
     match image:
         case Path():
-            return decode(read_file(image), limits, at_least=size)
+            return decode(read_file(image, limits), limits, at_least=size)
         case bytes():
             return decode(image, limits, at_least=size)
         case Image.Image():
@@ -66,14 +66,15 @@ def described(image: object) -> str:
             return shown(image)
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of an image file.
+def read_file(path: Path, limits: Limits) -> bytes:
+    """Return the bytes of an image file, one more than it may have at most: it may be a device, and a pipe is welcome.
 
     Raises:
         HashgrainError: `shard-missing`.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(limits.max_bytes + 1)
     except (OSError, ValueError) as err:  # ValueError: a null character in the name
         why = getattr(err, "strerror", None) or err
         raise HashgrainError(

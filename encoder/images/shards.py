@@ -24,6 +24,8 @@ class ShardKind(StrEnum):
     """Rows with a column of images: an image is reached by reading its row group up to it."""
     FILES = "files"
     """Image files below a folder."""
+    NONE = "none"
+    """No images: codes that were made elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ is written deterministically (one metadata key, canonical JSON), so `sha256sum` 
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,17 +19,28 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from encoder.errors import HashgrainError, Reason
-from encoder.levels import STAGE_LEVELS, Level
+from encoder.levels import MAX_BITS, STAGE_LEVELS, Level
 from encoder.model.backbone import Backbone
+from encoder.model.cost import check_cost
 from encoder.model.network import HashNetwork
 from encoder.model.spec import Activation, BackboneSpec, HeadSpec, KernelSpec, ModelConfig, Normalisation, Pooling
+from encoder.runtime.files import open_regular
 from encoder.runtime.publish import publish, sha256_of
 
 FORMAT, VERSION = "hashgrain-model", 1
 METADATA_KEY = "hashgrain"
-MAX_IMAGE_SIZE = 2048
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 16, 2048
 INITIALISERS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_})
 MAX_LAYERS, MAX_WIDTH, MAX_ANCHORS = 8, 4096, 65_536
+MAX_KERNEL_WIDTH = 1e12
+"""Of features of any scale; its square, and that of its inverse, are still numbers."""
+MAX_HEADER = 4 << 20
+"""Bytes of a file's header: a ResNet-152 has 100 kB, a long training's record as many again."""
+DTYPES = {"F32": 4, "F16": 2}
+"""Bytes of a value, by safetensors' name of its type."""
+STAGES = len(STAGE_LEVELS)
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading a header raises that somebody else wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +80,43 @@ def load_model(path: Path) -> Model:
         HashgrainError: `model-invalid`, with what is wrong.
     """
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-        tensors = load_file(path)
+        metadata, shapes = _read_header(path)
     except FileNotFoundError:
         raise _invalid(path, "it does not exist") from None
-    except (safetensors.SafetensorError, OSError) as err:
+    except (*_UNREADABLE, OSError) as err:
         raise _invalid(path, f"it is not a readable safetensors file ({err})") from err
     if METADATA_KEY not in metadata:
         raise _invalid(path, "it holds tensors only, no hashgrain header; plain weights are what a model is fitted on")
     try:
         config = _config(path, json.loads(metadata[METADATA_KEY]))
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+    except _UNREADABLE as err:
         raise _invalid(path, f"its header cannot be read ({err})") from err
-    return Model(config, _network(path, config, tensors), sha256_of(path))
+    network = _blank_network(path, config, shapes)
+    try:
+        tensors = load_file(path)
+    except (safetensors.SafetensorError, OSError) as err:
+        raise _invalid(path, f"it is not a readable safetensors file ({err})") from err
+    return Model(config, _filled(path, network, tensors), sha256_of(path))
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """Return the metadata and the shape of each tensor; nothing is allocated by what the file says.
+
+    Raises:
+        One of `_UNREADABLE`: it is not a safetensors file of the types that a model has.
+    """
+    with open_regular(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER:
+            raise ValueError(f"not a safetensors file, or a header of {length:,} bytes, the most are {MAX_HEADER:,}")
+        content = json.loads(file.read(length))
+        there = os.fstat(file.fileno()).st_size - 8 - length
+    metadata = content.pop("__metadata__", {})
+    shapes = {name: tuple(_count(size) for size in tensor["shape"]) for name, tensor in content.items()}
+    wanted = sum(math.prod(shapes[name]) * DTYPES[tensor["dtype"]] for name, tensor in content.items())
+    if wanted != there:
+        raise ValueError(f"its tensors take {wanted:,} bytes, there are {there:,}")
+    return metadata, shapes
 
 
 class _WithoutValues(TorchFunctionMode):
@@ -104,24 +139,28 @@ def _invalid(path: Path, why: str) -> HashgrainError:
 def _config(path: Path, header: dict[str, Any]) -> ModelConfig:
     if header["format"] != FORMAT:
         raise ValueError(f"format {header['format']!r}, expected {FORMAT!r}")
-    if int(header["version"]) > VERSION:
+    if _count(header["version"]) > VERSION:
         raise HashgrainError(
             Reason.TOO_NEW,
             f"model file {path} has format version {header['version']}, this program reads {VERSION}; upgrade hashgrain",
         )
     header = _upgraded(header)
-    size = int(header["image_size"])
-    widths = header["backbone"]["widths"]
-    heads = {level: _head(header["heads"][level]) for level in Level if level in header["heads"]}
-    if not 0 < size <= MAX_IMAGE_SIZE or not heads or any(head.bits <= 0 or head.bits % 8 for head in heads.values()):
-        raise ValueError(f"image size {size} or hash layers {heads} out of range")
+    heads = {Level(level): _head(head) for level, head in header["heads"].items()}
+    exits = {Level(level): _widths(widths) for level, widths in header["exits"].items()}
+    size = _count(header["image_size"])
+    if (
+        not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE
+        or not heads
+        or not exits.keys() <= heads.keys() & set(STAGE_LEVELS)
+    ):
+        raise ValueError(f"image size {size}, hash layers of {list(heads)} or exits of {list(exits)} out of range")
     return ModelConfig(
-        backbone=BackboneSpec(**header["backbone"] | {"widths": widths and _widths(widths)}),
+        backbone=_backbone(header["backbone"]),
         image_size=size,
         pooling=Pooling(header["pooling"]),
-        heads=heads,
+        heads={level: heads[level] for level in Level if level in heads},
         normalisation=Normalisation(header["normalisation"]),
-        exits={Level(level): _widths(widths) for level, widths in header["exits"].items()},
+        exits=exits,
         record=dict(header["record"]),
     )
 
@@ -140,40 +179,71 @@ def _upgraded(header: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _backbone(fields: dict[str, Any]) -> BackboneSpec:
+    widths = None if fields["widths"] is None else _widths(fields["widths"])
+    if widths is not None and len(widths) != STAGES:
+        raise ValueError(f"{len(widths)} widths of a backbone, expected {STAGES}")
+    options = {name: fields[name] for name in ("small_stem", "stride_in_1x1")}
+    if not all(isinstance(value, bool) for value in options.values()) or not isinstance(fields["name"], str):
+        raise TypeError(f"backbone {fields}")
+    return BackboneSpec(**fields | {"widths": widths})
+
+
 def _head(fields: dict[str, Any]) -> HeadSpec:
-    return HeadSpec(int(fields["bits"]), Activation(fields["activation"]), _kernel(fields.get("kernel")))
+    bits = _count(fields["bits"])
+    if not 0 < bits <= MAX_BITS or bits % 8:
+        raise ValueError(f"a hash layer of {bits} bits, out of range: a multiple of 8 up to {MAX_BITS}")
+    return HeadSpec(bits, Activation(fields["activation"]), _kernel(fields.get("kernel")))
 
 
 def _kernel(fields: dict[str, Any] | None) -> KernelSpec | None:
     if fields is None:
         return None
-    neighbours = None if fields["neighbours"] is None else int(fields["neighbours"])
-    kernel = KernelSpec(int(fields["anchors"]), float(fields["width"]), neighbours)
+    neighbours = None if fields["neighbours"] is None else _count(fields["neighbours"])
+    kernel = KernelSpec(_count(fields["anchors"]), float(fields["width"]), neighbours)
     fewest = 1 if neighbours is None else neighbours
-    if not (0 < fewest <= kernel.anchors <= MAX_ANCHORS and 0 < kernel.width < math.inf):
+    if not (0 < fewest <= kernel.anchors <= MAX_ANCHORS and 1 / MAX_KERNEL_WIDTH < kernel.width < MAX_KERNEL_WIDTH):
         raise ValueError(f"{kernel} out of range")
     return kernel
 
 
 def _widths(values: list[int]) -> tuple[int, ...]:
     """Return channels of layers, within what a file may ask this machine to allocate."""
-    widths = tuple(int(value) for value in values)
+    widths = tuple(_count(value) for value in values)
     if not 0 < len(widths) <= MAX_LAYERS or not all(0 < width <= MAX_WIDTH for width in widths):
         raise ValueError(f"widths {widths} out of range")
     return widths
 
 
-def _network(path: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> HashNetwork:
-    with torch.device("meta"), _WithoutValues():
-        network = HashNetwork(
-            Backbone(config.backbone), config.pooling, config.heads, config.normalisation, config.exits
-        )
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _blank_network(path: Path, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> HashNetwork:
+    """Return the network that a header asks for, without memory, after comparing it with the tensors that are there."""
+    try:
+        with torch.device("meta"), _WithoutValues():
+            network = HashNetwork(
+                Backbone(config.backbone), config.pooling, config.heads, config.normalisation, config.exits
+            )
+        check_cost(network.backbone.net, config.image_size)
+    except HashgrainError as err:
+        raise _invalid(path, str(err)) from err
     expected = _tensors(network)
-    if odd := sorted(expected.keys() ^ tensors.keys()):
+    if odd := sorted(expected.keys() ^ shapes.keys()):
         raise _invalid(path, f"its tensors are not the ones its header asks for (first: {odd[0]})")
+    for name, shape in shapes.items():
+        if shape != expected[name].shape:
+            raise _invalid(path, f"tensor {name} has shape {shape}, expected {tuple(expected[name].shape)}")
+    return network
+
+
+def _filled(path: Path, network: HashNetwork, tensors: Mapping[str, Tensor]) -> HashNetwork:
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape or not torch.isfinite(tensor).all():
-            raise _invalid(path, f"tensor {name} has shape {tuple(tensor.shape)} or values that are not finite")
+        if not torch.isfinite(tensor).all():
+            raise _invalid(path, f"tensor {name} has values that are not finite")
     # `to_empty`, but for its `empty_like`, for which torch imports sympy
     network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
     with torch.no_grad():

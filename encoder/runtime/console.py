@@ -121,7 +121,7 @@ def _stop(number: int, _: object) -> NoReturn:
 def notice(line: str) -> None:
     """Write a line for a person to stderr; results go to stdout."""
     with suppress(OSError):  # nobody can be told
-        sys.stderr.write(_harmless(line) + "\n")
+        sys.stderr.write(printable(line) + "\n")
 
 
 def notice_damage(shards: Mapping[str, str]) -> None:
@@ -138,7 +138,7 @@ def notice_unread(folders: Mapping[str, str]) -> None:
 
 def result(line: str) -> None:
     """Write a line of a command's answer to stdout."""
-    sys.stdout.write(_harmless(line) + "\n")
+    sys.stdout.write(printable(line) + "\n")
 
 
 def standard_input() -> bytes:
@@ -156,9 +156,9 @@ def standard_input() -> bytes:
         ) from err
 
 
-def _harmless(line: str) -> str:
-    """Return a line with what moves a terminal's cursor or turns its writing as escapes: keys and labels may be a stranger's."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
+def printable(text: str) -> str:
+    """Return text with what moves a terminal's cursor or turns its writing as escapes: keys and labels may be a stranger's."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def show_version(show: bool) -> None:
@@ -211,7 +211,7 @@ def _bar(title: str) -> Iterator[Advance]:
         task = bar.add_task(title, total=None, detail="", left=None)
 
         def advance(done: float, total: float, detail: str, left: float | None = None) -> None:
-            bar.update(task, completed=done, total=total, detail=_harmless(detail), left=left)
+            bar.update(task, completed=done, total=total, detail=printable(detail), left=left)
 
         yield advance
         if (total := bar.tasks[0].total) is None:

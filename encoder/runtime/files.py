@@ -3,10 +3,12 @@
 A file's path is text: a path of this machine, or a URL. fsspec is loaded for the first URL; a local file never passes through it.
 """
 
+import errno
 import glob
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,7 +71,7 @@ def open_file(path: str, *, ahead: int = 0) -> io.RawIOBase:
     """
     if not is_url(path):
         try:
-            return io.FileIO(path)
+            return open_regular(Path(path)).detach()
         except (OSError, ValueError) as err:
             raise HashgrainError(
                 Reason.SHARD_MISSING, f"cannot open {path}: {why(err)}; give a file that can be read"
@@ -87,6 +89,40 @@ def open_file(path: str, *, ahead: int = 0) -> io.RawIOBase:
             f"cannot read {path}: its server does not tell its size, so that a cut would not be noticed; copy the file here",
         )
     return _RemoteFile(path, file, size)
+
+
+def open_regular(path: Path, most: int | None = None, *, links: bool = True) -> io.BufferedReader:
+    """Open a file of this machine for reading if it is one: no device, no pipe (neither of which is waited for), no folder.
+
+    Args:
+        path: of the file.
+        most: bytes it may have; None: any number.
+        links: whether the last part of the path may be a symbolic link.
+
+    Raises:
+        OSError: when it cannot be opened, is not a regular file, or is larger.
+        ValueError: for a null character in the path.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    if (refusal := _refusal(path, os.fstat(descriptor), most)) is not None:
+        os.close(descriptor)
+        raise refusal
+    return os.fdopen(descriptor, "rb")
+
+
+def _refusal(path: Path, status: os.stat_result, most: int | None) -> OSError | None:
+    if not stat.S_ISREG(status.st_mode):
+        return OSError(errno.EINVAL, "not a regular file", str(path))
+    if most is not None and status.st_size > most:
+        return OSError(errno.EFBIG, f"{status.st_size:,} bytes, {most:,} at most", str(path))
+    return None
+
+
+def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
+    """Return the bytes of a file of this machine, as `open_regular` opens it; one that grows meanwhile is not followed."""
+    with open_regular(path, most, links=links) as file:
+        return file.read(most)
 
 
 def status_of(path: str) -> FileStatus:

@@ -16,7 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason, why
+from encoder.runtime import durable
 from encoder.runtime.claims import claimed, refuse_claims
+from encoder.runtime.files import open_regular
 
 PARTIAL = ".hashgrain.partial"
 """Suffix of a file that is being written; one that is left behind by a killed process is swept by the next run, so it is a name
@@ -34,15 +36,16 @@ def publish(path: Path) -> Iterator[Path]:
     """
     partial = _partial(path)
     try:
+        durable.remove_file(partial)  # of a writer that was killed
         yield partial
-        sync_file(partial)
-        partial.replace(path)
-        sync_folder(path.parent)
+        durable.sync_file(partial)
+        durable.rename(partial, path)
+        durable.sync_folder(path.parent)
     except OSError as err:
         raise write_failed(path, err) from err
     finally:
         with suppress(OSError):  # what kept it from being made
-            partial.unlink(missing_ok=True)
+            durable.remove_file(partial)
 
 
 def check_place(path: Path) -> None:
@@ -83,29 +86,14 @@ def write_failed(what: Path | str, err: OSError) -> HashgrainError:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Publish `data` as `path`."""
-    with publish(path) as partial:
-        partial.write_bytes(data)
-
-
-def sync_file(path: Path) -> None:
-    """Force a file's data to the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Force a folder's entries (names, renames) to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with publish(path) as partial, durable.create(partial) as file:
+        file.write(data)
 
 
 def sha256_of(path: Path, start: int = 0) -> str:
     """Return the hex SHA-256 of a file's bytes from `start` on."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(start)
         while block := file.read(BLOCK):
             digest.update(block)

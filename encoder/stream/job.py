@@ -21,8 +21,9 @@ from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.model.spec import MODEL_NAME
 from encoder.runtime.cores import worker_count
+from encoder.runtime.durable import sync_folder
 from encoder.runtime.gpu_usage import watching
-from encoder.runtime.publish import exclusive, publish, sha256_of, sync_folder
+from encoder.runtime.publish import exclusive, publish, sha256_of
 from encoder.runtime.telemetry import Telemetry
 from encoder.stream.devices import Notice, Work, code_on
 from encoder.stream.earlier import Earlier, Wanted, image_names, look_back

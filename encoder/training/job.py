@@ -16,6 +16,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.classes import fields_for, fields_in
 from encoder.images.shards import Shard
 from encoder.levels import Level
+from encoder.model.cost import check_cost
 from encoder.model.device import resolve_device, resolve_precision
 from encoder.model.model_file import save_model
 from encoder.model.network import HashNetwork
@@ -114,6 +115,7 @@ def train(
         images = read_images(shards, side, settings.labels or {}, out.parent, reading)
         parts = split_images(images, settings)
         learner, spec, origin = make_learner(images, parts, settings, dtype)
+        check_cost(learner.network.backbone.net, settings.image_size)
         if processes > 1:
             share_norms(learner.network)
         learner.to(device).to(memory_format=torch.channels_last)

@@ -1,10 +1,10 @@
-"""FAISS's binary indexes, written durably, mapped from disk and searched.
+"""FAISS's binary indexes on a CPU: trained, mapped from disk and searched.
 
 Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS ids.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime.locks import ForkLock
+from indexer.engines.faiss_file import ListsWriter, flat_layout, lists_layout
 from indexer.engines.faiss_library import faiss
 from indexer.matches import Bounds, Matches, complete_ties, merge
 from indexer.row_mask import RowSet, in_set
@@ -34,73 +35,81 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: faiss.omp_set_num_threads(1))
 
 
-def write_flat(path: Path, nbits: int, ntotal: int, blocks: Iterable[Codes]) -> None:
-    """Write an IndexBinaryFlat of `ntotal` codes that come in blocks, in row order, in the memory of its codes once."""
-    index = faiss.IndexBinaryFlat(nbits)
-    index.xb.resize(ntotal * nbits // 8)  # in one piece: growing by `add` would hold up to twice the codes
-    if ntotal:
-        memory = faiss.rev_swig_ptr(index.xb.data(), ntotal * nbits // 8).reshape(ntotal, nbits // 8)
-        start = 0
-        for block in blocks:
-            memory[start : start + len(block)] = block
-            start += len(block)
-    index.ntotal = ntotal
-    _write(index, path)
+def train(codes: Codes, nlist: int, seed: int) -> Codes:
+    """Return uint8[nlist, code_size], the centroids of inverted lists, by k-means over a sample of the codes.
+
+    Args:
+        codes: uint8[n, code_size], may be mapped.
+        nlist: at most n.
+        seed: of the sample and of k-means.
+    """
+    rng, nbits = np.random.default_rng(seed), 8 * codes.shape[1]
+    sample = np.sort(rng.permutation(len(codes))[: TRAIN_PER_LIST * nlist])
+    quantizer = faiss.IndexBinaryFlat(nbits)
+    index = faiss.IndexBinaryIVF(quantizer, nbits, nlist)
+    index.cp.seed, index.cp.min_points_per_centroid = seed, 1
+    index.train(np.ascontiguousarray(codes[sample]))
+    return _codes_of(quantizer).copy()
+
+
+def assign(
+    codes: Codes, centroids: Codes, progress: Callable[[int, int], None] = lambda *_: None
+) -> npt.NDArray[np.int32]:
+    """Return int32[n], the nearest centroid of each code; the first among equally near ones.
+
+    Args:
+        codes: uint8[n, code_size], may be mapped.
+        centroids: uint8[nlist, code_size].
+        progress: called with (codes done, codes).
+    """
+    quantizer = faiss.IndexBinaryFlat(8 * centroids.shape[1])
+    quantizer.add(np.ascontiguousarray(centroids))
+    lists, block = np.empty(len(codes), dtype=np.int32), max(1, WRITE_BLOCK // codes.shape[1])
+    # its threads meet after each batch: on busy cores, the usual batches of 32 take four times as long
+    quantizer.query_batch_size = block
+    for start in range(0, len(codes), block):
+        _, nearest = quantizer.search(np.ascontiguousarray(codes[start : start + block]), 1)
+        lists[start : start + block] = nearest[:, 0]
+        progress(start, len(codes))
+    return lists
+
+
+def write_lists(path: Path, codes: Codes, lists: npt.NDArray[np.int32], centroids: Codes) -> None:
+    """Write an IndexBinaryIVF over codes; ids are their numbers, and ascend in each list.
+
+    Args:
+        path: where to.
+        codes: uint8[n, code_size], may be mapped.
+        lists: int32[n], the list of each.
+        centroids: uint8[nlist, code_size].
+    """
+    nlist = len(centroids)
+    small = lists.astype(np.uint16) if nlist <= 1 << 16 else lists  # numpy sorts 16 bits by counting
+    order, sizes = np.argsort(small, kind="stable"), np.bincount(lists, minlength=nlist)
+    with ListsWriter(path, 8 * centroids.shape[1], centroids, sizes) as writer:
+        for ids in np.split(order, np.cumsum(sizes)[:-1]):
+            writer.append(codes[ids], ids)
 
 
 def write_ivf(path: Path, flat: "FlatIndex", nlist: int, seed: int, progress: Callable[[int, int], None]) -> None:
-    """Write an IndexBinaryIVF over the codes of a flat index; ids are its rows.
+    """Write an IndexBinaryIVF over the codes of a flat index, with centroids of its own; ids are its rows.
 
     Args:
         path: where to.
         flat: the codes.
         nlist: number of inverted lists, at most the number of codes.
         seed: of the sample and of k-means.
-        progress: called with (codes added, codes).
+        progress: called with (codes that have their list, codes).
     """
-    rng = np.random.default_rng(seed)
-    sample = np.sort(rng.permutation(flat.ntotal)[: TRAIN_PER_LIST * nlist])
-    quantizer = faiss.IndexBinaryFlat(flat.nbits)
-    index = faiss.IndexBinaryIVF(quantizer, flat.nbits, nlist)
-    index.cp.seed, index.cp.min_points_per_centroid = seed, 1
-    index.train(np.ascontiguousarray(flat.codes[sample]))
-    block = max(1, WRITE_BLOCK * 8 // flat.nbits)
-    starts = range(0, flat.ntotal, block)
-    lists = np.empty(flat.ntotal, dtype=np.int32)
-    for start in starts:
-        _, nearest = quantizer.search(np.ascontiguousarray(flat.codes[start : start + block]), 1)
-        lists[start : start + block] = nearest[:, 0]
-        progress(start, 2 * flat.ntotal)
-    for number, size in enumerate(np.bincount(lists, minlength=nlist).tolist()):
-        index.invlists.resize(number, size)  # once: growing by `add` would leave every list with slack
-    filled = np.zeros(nlist, dtype=np.int64)
-    for start in starts:
-        of_block = lists[start : start + block]
-        order = np.argsort(of_block, kind="stable")
-        codes, rows = flat.codes[start : start + block][order], start + order
-        numbers, begins = np.unique(of_block[order], return_index=True)
-        for number, begin, end in zip(numbers.tolist(), begins, [*begins[1:], len(order)], strict=True):
-            part, ids = np.ascontiguousarray(codes[begin:end]), np.ascontiguousarray(rows[begin:end])
-            index.invlists.update_entries(
-                number, int(filled[number]), len(ids), faiss.swig_ptr(ids), faiss.swig_ptr(part)
-            )
-            filled[number] += len(ids)
-        progress(flat.ntotal + start, 2 * flat.ntotal)
-    index.ntotal = flat.ntotal
-    _write(index, path)
-
-
-def _write(index: Any, path: Path) -> None:
-    """Write through a Python file: FAISS's own writer reports success when the disk is full."""
-    with path.open("wb") as file:
-        faiss.write_index_binary(index, faiss.PyCallbackIOWriter(file.write, WRITE_BLOCK))
+    centroids = train(flat.codes, nlist, seed)
+    write_lists(path, flat.codes, assign(flat.codes, centroids, progress), centroids)
 
 
 class FlatIndex:
     """Every code of a level, by row; searched exhaustively, exactly."""
 
     def __init__(self, path: Path) -> None:
-        self._index = _read(path, faiss.IndexBinaryFlat)
+        self._index = _read(path, flat_layout)
         self.nbits: int = self._index.d
         self.ntotal: int = self._index.ntotal
         self.codes = _codes_of(self._index)
@@ -214,31 +223,19 @@ def open_ivf(path: Path) -> IvfIndex:
     Raises:
         HashgrainError: `index-damaged`.
     """
-    index = _read(path, faiss.IndexBinaryIVF)
-    quantizer = faiss.downcast_IndexBinary(index.quantizer)
-    if not isinstance(quantizer, faiss.IndexBinaryFlat) or (quantizer.d, quantizer.ntotal) != (index.d, index.nlist):
-        raise HashgrainError(
-            Reason.INDEX_DAMAGED,
-            f"{path} has {quantizer.ntotal} centroids of {quantizer.d} bits for {index.nlist} lists of {index.d}; build the "
-            "index again",
-        )
-    return IvfIndex(index)
+    return IvfIndex(_read(path, lists_layout))
 
 
-def _read(path: Path, kind: type) -> Any:
+def _read(path: Path, layout: Callable[[Path], object]) -> Any:
+    """Map a file that was parsed before: FAISS never sees one that is not what it says, to the byte."""
+    layout(path)
     try:
-        index = faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
+        return faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as err:
         why = str(err).splitlines()[0].rpartition(": ")[2]
         raise HashgrainError(
             Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({why}); build the index again"
         ) from err
-    if not isinstance(index, kind):
-        raise HashgrainError(
-            Reason.INDEX_DAMAGED,
-            f"{path} is an {type(index).__name__}, expected {kind.__name__}; build the index again",
-        )
-    return index
 
 
 class _Memory:

@@ -13,6 +13,7 @@ from encoder.errors import HashgrainError
 from encoder.images.labels.values import Labels
 from encoder.images.limits import Limits
 from encoder.levels import Level
+from encoder.runtime.console import printable
 from encoder.runtime.publish import write_bytes
 from indexer.index import Index
 from indexer.page.labels import compared_fields, query_labels, shared_fields, texts
@@ -181,6 +182,11 @@ def save_page(
     """
     from jinja2 import Environment, StrictUndefined
 
+    def shown(value: object) -> object:
+        """Keep controls out of the page: keys, labels and paths may be a stranger's."""
+        markup = hasattr(value, "__html__")  # the page's own
+        return printable(value.replace("\n", " ")) if isinstance(value, str) and not markup else value
+
     labels = [query_labels(index, of.query) if of.labels is None else of.labels for of in results]
     cards = _Cards(index, compared_fields(index, labels, match))
     blocks = [
@@ -188,7 +194,9 @@ def save_page(
         for at, (result, mine) in enumerate(zip(results, labels, strict=True), 1)
     ]
     kinds = {hit.kind for block in blocks for answer in block.answers for hit in answer.hits}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
+    )
     template = environment.from_string((files("indexer.page") / "page.html").read_text("utf-8"))
     html = template.render(
         title=title, rows=index.ntotal, blocks=blocks, titles=list(results[0].answers) if results else [],

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
+from encoder.runtime.files import open_regular
 
 _NPY_START: Final = 8
 """Bytes of the magic string and the version."""
@@ -104,7 +105,7 @@ def map_column(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.
         HashgrainError: `index-damaged` when it is missing, cut, or of another type or shape than expected.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, links=False) as file:
             found = read_npy_header(file)
             if (found.dtype, found.shape) != (np.dtype(dtype), shape):
                 raise ValueError(f"it is {found.dtype}{found.shape}, expected {np.dtype(dtype)}{shape}")  # noqa: TRY301

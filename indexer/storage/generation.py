@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason
-from encoder.runtime.publish import PARTIAL, remove_unused, sha256_of, sync_file, sync_folder, write_failed
+from encoder.runtime.durable import sync_file, sync_folder
+from encoder.runtime.publish import PARTIAL, remove_unused, sha256_of, write_failed
 from indexer.storage.manifest import (
     Manifest,
     check_sizes,
@@ -17,6 +18,7 @@ from indexer.storage.manifest import (
     write_manifest,
     write_pointer,
 )
+from indexer.storage.pictures import is_own, remember_own
 from indexer.storage.segment import Segment
 
 Files = Mapping[str, tuple[int, str]]
@@ -55,7 +57,10 @@ def publish_generation(index: Path, write: Callable[[Path], Manifest], known: Fi
         _read_back(index, folder)
         folder.rename(index / name)
         sync_folder(index)
+        own = not known or is_own(index)
         write_pointer(index, name)
+        if own:
+            remember_own(index)
     except OSError as err:
         raise write_failed(f"index {index}", err) from err
     finally:

@@ -22,6 +22,7 @@ from encoder.codes.label_columns import DTYPES, LabelColumn
 from encoder.codes.strings import TextColumn, TextsColumn
 from encoder.images.labels.values import LabelKind, Labels
 from indexer.storage.columns import ColumnWriter, MatrixWriter, map_column, map_text
+from indexer.storage.digests import Prove
 
 PRESENT, TEXT_OFFSETS, TEXT = "labels.present.npy", "labels.text.offsets.npy", "labels.text.npy"
 STARTS, ITEM_OFFSETS, ITEMS = "labels.texts.starts.npy", "labels.texts.offsets.npy", "labels.texts.npy"
@@ -55,6 +56,26 @@ def _places(fields: Sequence[LabelField]) -> dict[str, _Place]:
     return places
 
 
+def packed_files(fields: Sequence[LabelField]) -> list[str]:
+    """Return the names of the files that hold the labels of a segment."""
+    kinds = {field.kind for field in fields}
+    return [
+        *([PRESENT] if fields else []),
+        *(f"labels.{kind}.npy" for kind in DTYPES if kind in kinds),
+        *((TEXT_OFFSETS, TEXT) if LabelKind.TEXT in kinds else ()),
+        *((STARTS, ITEM_OFFSETS, ITEMS) if LabelKind.TEXTS in kinds else ()),
+    ]
+
+
+def own_files(fields: Sequence[LabelField]) -> list[str]:
+    """Return the names of the files that hold the labels of a segment of format version 2."""
+    names = []
+    for number, field in enumerate(fields):
+        values = (".text.npy", ".offsets.npy") if field.kind is LabelKind.TEXT else (".npy",)
+        names += [f"label.{number:03d}{part}" for part in (".present.npy", *values)]
+    return names
+
+
 class LabelStore:
     """The labels of a segment's rows, mapped when they are asked for.
 
@@ -62,10 +83,11 @@ class LabelStore:
         folder: of the segment.
         rows: how many there must be.
         fields: in the order in which they were written.
+        prove: see `Prove`.
     """
 
-    def __init__(self, folder: Path, rows: int, fields: Sequence[LabelField]) -> None:
-        self._folder, self._rows, self._places = folder, rows, _places(fields)
+    def __init__(self, folder: Path, rows: int, fields: Sequence[LabelField], prove: Prove = lambda _: None) -> None:
+        self._folder, self._rows, self._places, self._prove = folder, rows, _places(fields), prove
         self._counts = Counter(field.kind for field in fields)
         self._packed = (folder / PRESENT).exists()
         self._columns: dict[str, LabelColumn] = {}
@@ -136,15 +158,19 @@ class LabelStore:
 
     def _map(self, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         if name not in self._maps:
+            self._prove(name)
             self._maps[name] = map_column(self._folder / name, dtype, shape)
         return self._maps[name]
 
     def _in_own_files(self, place: _Place) -> LabelColumn:
         """Return a field of a segment of format version 2."""
         name, rows = f"label.{place.number:03d}", self._rows
+        for part in ("present", *(("text", "offsets") if place.kind is LabelKind.TEXT else ())):
+            self._prove(f"{name}.{part}.npy")
         present = map_column(self._folder / f"{name}.present.npy", np.bool_, (rows,))
         if place.kind is LabelKind.TEXT:
             return LabelColumn(place.kind, map_text(self._folder, name, rows), present)
+        self._prove(f"{name}.npy")
         return LabelColumn(place.kind, map_column(self._folder / f"{name}.npy", np.int64, (rows,)), present)
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from encoder.bits import Codes
-from indexer.engines.faiss_cpu import FlatIndex, write_flat, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, write_ivf
+from indexer.engines.faiss_file import write_flat
 from indexer.settings import BuildSettings, Dedupe, IndexKind
 from indexer.storage.columns import write_column
 from indexer.storage.manifest import LevelRecord

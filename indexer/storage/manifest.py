@@ -1,10 +1,13 @@
 """The index on disk: immutable generations, each with a manifest, and one pointer that names the current one."""
 
+import errno
+import hashlib
 import json
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from encoder.errors import HashgrainError, Reason, why
@@ -12,16 +15,71 @@ from encoder.images.labels.values import LabelKind
 from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
+from encoder.runtime.files import read_regular
 from encoder.runtime.publish import sha256_of, write_bytes
-from indexer.storage.labels import LabelField
+from indexer.settings import Dedupe, IndexKind
+from indexer.storage.labels import LabelField, own_files, packed_files
 
 Value = TypeVar("Value")
 
-FORMAT, VERSION = "hashgrain-index", 3
+FORMAT, VERSION = "hashgrain-index", 4
 POINTER = "CURRENT"
+POINTER_BYTES = 4096
+"""Bytes of it at most."""
 MANIFEST = "manifest.json"
 GENERATION = "gen-{:06d}"
+COLUMNS = ("keys.text.npy", "keys.offsets.npy", "keys.hashes.npy", "keys.order.npy", "places.npy")
+"""Files of a segment that are always there."""
+POSTINGS = ("entries", "rows", "starts")
+"""Parts of the postings."""
+MOST_BYTES = 64 << 20
+"""Bytes of a manifest at most."""
+MOST_SEGMENTS = 4096
+HISTORY = 1000
+"""Changes that are remembered."""
 _GENERATION = re.compile(r"gen-\d{6,}")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
+"""What a file or folder in a generation may be called."""
+_MOST = 1 << 48
+"""Of anything that is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What made a generation of the one before."""
+
+    generation: str
+    when: str
+    """UTC, ISO 8601; for people alone, since clocks go back: order is that of the generations' numbers."""
+    what: str
+    """`build`, `add`, `remove`, `sync`, `import`, `compact`, `retrain`, `rollback`, `tune` or `relocate`."""
+    added: int
+    removed: int
+    rows: int
+    """Rows after it, without those removed."""
+    of: str | None = None
+    """The generation that a rollback took up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Where the centroids of a level's lists come from; segments that agree in it share them."""
+
+    centroids: str
+    """SHA-256 of their bytes."""
+    rows: int
+    """Entries of all segments when they were trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """What was last measured of the lists of all segments, after rows were added."""
+
+    rows: int
+    imbalance: float
+    """nlist * sum(size^2) / sum(size)^2, 1 where all lists have as many entries."""
+    recall: float
+    """recall@k at the level's nprobe, k of `tuned`, else 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +107,15 @@ class LevelRecord:
     """What `indexer tune` measured of the lists."""
     postings: str | None = None
     """What the names of the files with the postings begin with, which hold the rows of each entry; None: an entry is a row."""
+    trained: Trained | None = None
+    """Of the lists; None: an index of format version 3 does not say."""
+    aged: Aged | None = None
+    """In the record of the first segment; None: not measured yet."""
+
+    def files(self) -> list[str]:
+        """Return the names of its files, in the segment's folder."""
+        postings = [] if self.postings is None else [f"{self.postings}.{part}.npy" for part in POSTINGS]
+        return [self.flat, *([] if self.ivf is None else [self.ivf]), *postings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +128,10 @@ class ShardSpan:
     key_prefix: str
     relative: str | None = None
     """The path from the index's folder, where the shard lies beside or below it: then both may move together."""
+    codes: str | None = None
+    """Name of the code file."""
+    seal: str | None = None
+    """SHA-256 of the code file's user block, which changes with every byte of the file; None: an index of version 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +146,8 @@ class SegmentRecord:
     shards: list[ShardSpan]
     live: str | None = None
     """File of the generation that says which rows have not been removed; None: all."""
+    removed: int = 0
+    """Rows that `live` does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +165,12 @@ class Manifest:
     """Size in bytes and SHA-256 of every other file of the generation, by path in it."""
     limits: Limits = Limits()
     """What an image might be that was encoded, by the most generous of the code files."""
+    kind: IndexKind = IndexKind.AUTO
+    """How the index was asked for; later segments follow it, as they do `dedupe` and `seed`."""
+    dedupe: Dedupe = Dedupe.AUTO
+    seed: int = 0
+    history: tuple[Change, ...] = ()
+    """What was done to the index, oldest first, the last `HISTORY` changes."""
 
     @property
     def rows(self) -> int:
@@ -99,9 +178,27 @@ class Manifest:
         return sum(segment.rows for segment in self.segments)
 
     @property
+    def live(self) -> int:
+        """Return the number of rows that have not been removed."""
+        return self.rows - sum(segment.removed for segment in self.segments)
+
+    @property
     def bits(self) -> dict[Level, int]:
         """Return the bits of each level; every segment has the same."""
         return _bits(self.segments[0])
+
+    def expected_files(self) -> list[str]:
+        """Return the paths of the files that a generation with this manifest has to have, in it."""
+        names = [] if self.model is None else [self.model]
+        for segment in self.segments:
+            of_version_2 = (
+                f"{segment.name}/{own_files(segment.labels[:1])[0]}" in self.files if segment.labels else False
+            )
+            labels = own_files(segment.labels) if of_version_2 else packed_files(segment.labels)
+            of_levels = [name for record in segment.levels.values() for name in record.files()]
+            names += [f"{segment.name}/{name}" for name in (*COLUMNS, *labels, *of_levels)]
+            names += [] if segment.live is None else [segment.live]
+        return names
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -138,8 +235,10 @@ def read_current(index: Path, pointer: bytes | None = None) -> tuple[Path, Manif
         HashgrainError: `index-missing`, `index-damaged`, `too-new`.
     """
     try:
-        pointed = (index / POINTER).read_bytes() if pointer is None else pointer
+        pointed = read_regular(index / POINTER, POINTER_BYTES, links=False) if pointer is None else pointer
     except (OSError, ValueError) as err:
+        if isinstance(err, OSError) and err.errno in {errno.EFBIG, errno.EINVAL}:
+            raise _damaged(index / POINTER, f"it is not a pointer ({why(err)})") from err
         raise _missing(index, err) from err
     try:
         content = json.loads(pointed)
@@ -163,9 +262,10 @@ def read_manifest(folder: Path, expected: str | None = None) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        if expected not in {None, sha256_of(path)}:
+        data = read_regular(path, MOST_BYTES, links=False)
+        if expected not in {None, hashlib.sha256(data).hexdigest()}:
             raise _damaged(path, "its bytes do not match the pointer's SHA-256")
-        content = json.loads(path.read_bytes())
+        content = json.loads(data)
         if (version := _count(content.pop("version"))) > VERSION:
             raise HashgrainError(
                 Reason.TOO_NEW, f"{path} has format version {version}, this program reads {VERSION}; upgrade hashgrain"
@@ -178,17 +278,20 @@ def read_manifest(folder: Path, expected: str | None = None) -> Manifest:
 
 
 def check_sizes(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
-    """Raise `index-damaged` for a file that is missing or of another size: cheap, done at every open."""
-    for name, (size, _) in files.items():
+    """Raise `index-damaged` for a file that is missing, of another size, or a link: cheap, done at every open."""
+    folders = {name.partition("/")[0] for name in files if "/" in name}
+    for name, (size, _) in {**dict.fromkeys(folders, (None, "")), **files}.items():
         path = folder / name
         try:
-            found = path.stat().st_size
+            status = path.lstat()
         except PermissionError as err:
             raise _unreadable(path, err) from err
         except OSError as err:
             raise _damaged(path, "it is missing") from err
-        if found != size:
-            raise _damaged(path, f"it has {found:,} bytes where {size:,} were written")
+        if not (stat.S_ISDIR if size is None else stat.S_ISREG)(status.st_mode):
+            raise _damaged(path, f"it is not a {'folder' if size is None else 'file'} of its own")
+        if size is not None and status.st_size != size:
+            raise _damaged(path, f"it has {status.st_size:,} bytes where {size:,} were written")
 
 
 def _missing(index: Path, err: OSError | ValueError) -> HashgrainError:
@@ -220,51 +323,96 @@ def _parse(content: dict[str, Any]) -> Manifest:
     """Make a manifest of JSON that anybody may have written: no name leads out of the generation, no count is anything else."""
     if content.pop("format") != FORMAT:
         raise ValueError(f"no {FORMAT}")
-    files = {_inside(name): (_count(size), _text(digest)) for name, (size, digest) in content["files"].items()}
+    if len(content["segments"]) > MOST_SEGMENTS or len(content.get("history", ())) > HISTORY:
+        raise ValueError(f"over {MOST_SEGMENTS} segments, or {HISTORY} changes")
     segments = [_segment(record) for record in content["segments"]]
     if not segments or len({tuple(_bits(segment).items()) for segment in segments}) > 1:
         raise ValueError("it has no segments, or segments of different levels")
+    _count(sum(segment.rows for segment in segments))
     texts = {name: _text(content[name]) for name in ("fingerprint", "precision")}
-    limits = Limits(**{name: _count(limit) for name, limit in content.get("limits", {}).items()})
-    parsed = {"model": _or_none(_inside, content["model"]), "segments": segments, "files": files, "limits": limits}
-    return Manifest(**content | texts | parsed)
+    parsed = {
+        "model": _or_none(_name, content["model"]),
+        "segments": segments,
+        "files": {_inside(name): (_count(size), _text(digest)) for name, (size, digest) in content["files"].items()},
+        "limits": Limits(**{name: _count(limit) for name, limit in content.get("limits", {}).items()}),
+        "kind": IndexKind(content.get("kind", IndexKind.AUTO)),
+        "dedupe": Dedupe(content.get("dedupe", Dedupe.AUTO)),
+        "seed": _count(content.get("seed", 0)),
+        "history": tuple(_change(change) for change in content.get("history", ())),
+    }
+    manifest = Manifest(**content | texts | parsed)
+    expected = manifest.expected_files()
+    if len(expected) > len(set(expected)) or set(expected) != set(manifest.files):
+        odd = sorted(set(expected) ^ set(manifest.files)) or ["a file twice"]
+        raise ValueError(f"its files are not those of its segments, first {odd[0]!r}")
+    return manifest
+
+
+def _change(content: dict[str, Any]) -> Change:
+    texts = {name: _line(content[name]) for name in ("generation", "when", "what")}
+    counts = {name: _count(content[name]) for name in ("added", "removed", "rows")}
+    return Change(**content | texts | counts | {"of": _or_none(_line, content.get("of"))})
 
 
 def _level(content: dict[str, Any]) -> LevelRecord:
-    measured = content.get("tuned")
-    if measured is not None:  # JSON has no numbers for names
-        recalls = {int(nprobe): float(recall) for nprobe, recall in measured["recalls"].items()}
-        if not all(nprobe >= 1 and 0 <= recall <= 1 for nprobe, recall in recalls.items()):
-            raise ValueError(f"recalls of {recalls}")
-        measured = Tuned(_count(measured["k"]), recalls)
-    names = {name: _or_none(_inside, content.get(name)) for name in ("ivf", "postings")}
-    counts = {name: _or_none(_count, content[name]) for name in ("nlist", "nprobe")}
-    record = LevelRecord(
-        **content
-        | names
-        | counts
-        | {"nbits": _count(content["nbits"]), "flat": _inside(content["flat"]), "tuned": measured}
-    )
-    if not record.nbits or record.nbits % 8 or 0 in counts.values() or (record.ivf is None) != (record.nlist is None):
+    parsed = {
+        "nbits": _count(content["nbits"]),
+        "flat": _name(content["flat"]),
+        "ivf": _or_none(_name, content.get("ivf")),
+        "postings": _or_none(_name, content.get("postings")),
+        "nlist": _or_none(_count, content["nlist"]),
+        "nprobe": _or_none(_count, content["nprobe"]),
+        "tuned": _or_none(_tuned, content.get("tuned")),
+        "trained": _or_none(_trained, content.get("trained")),
+        "aged": _or_none(_aged, content.get("aged")),
+    }
+    record = LevelRecord(**content | parsed)
+    probed = {record.nlist, record.nprobe}
+    if not record.nbits or record.nbits % 8 or 0 in probed or (record.ivf is None) != (record.nlist is None):
         raise ValueError(f"a level of {record.nbits} bits, {record.nlist} lists, {record.nprobe} probed")
     return record
+
+
+def _tuned(content: Any) -> Tuned:
+    recalls = {
+        int(nprobe): float(recall) for nprobe, recall in content["recalls"].items()
+    }  # JSON has no numbers for names
+    if not all(nprobe >= 1 and 0 <= recall <= 1 for nprobe, recall in recalls.items()):
+        raise ValueError(f"recalls of {recalls}")
+    return Tuned(_count(content["k"]), recalls)
+
+
+def _trained(content: Any) -> Trained:
+    return Trained(_line(content["centroids"]), _count(content["rows"]))
+
+
+def _aged(content: Any) -> Aged:
+    aged = Aged(_count(content["rows"]), float(content["imbalance"]), float(content["recall"]))
+    if not (0 <= aged.imbalance < _MOST and 0 <= aged.recall <= 1):
+        raise ValueError(f"lists with the imbalance {aged.imbalance} and the recall {aged.recall}")
+    return aged
 
 
 def _segment(content: dict[str, Any]) -> SegmentRecord:
     record = SegmentRecord(
         **content
         | {
-            "name": _inside(content["name"]),
+            "name": _name(content["name"]),
             "rows": _count(content["rows"]),
             "levels": {level: _level(content["levels"][level]) for level in Level if level in content["levels"]},
             "labels": [_label(record) for record in content["labels"]],
             "shards": [_span(record) for record in content["shards"]],
             "live": _or_none(_inside, content.get("live")),
+            "removed": _count(content.get("removed", 0)),
         }
     )
     firsts = [span.first_row for span in record.shards]
     if firsts != sorted(firsts) or max(firsts, default=0) > record.rows or (record.rows and firsts[:1] != [0]):
         raise ValueError(f"shards that begin at rows {firsts[:5]}")
+    if record.removed > record.rows or (record.removed and record.live is None):
+        raise ValueError(f"{record.removed} of {record.rows} rows removed, which {record.live} tells")
+    if len({field.name for field in record.labels}) < len(record.labels):
+        raise ValueError("a label twice")
     return record
 
 
@@ -276,7 +424,8 @@ def _label(content: dict[str, Any]) -> LabelField:
 
 def _span(content: dict[str, Any]) -> ShardSpan:
     texts = (_text(content["path"]), _text(content["key_prefix"]), _or_none(_text, content.get("relative")))
-    return ShardSpan(_count(content["first_row"]), ShardKind(content["kind"]), *texts)
+    of_codes = (_or_none(_text, content.get("codes")), _or_none(_line, content.get("seal")))
+    return ShardSpan(_count(content["first_row"]), ShardKind(content["kind"]), *texts, *of_codes)
 
 
 def _bits(segment: SegmentRecord) -> dict[Level, int]:
@@ -284,17 +433,31 @@ def _bits(segment: SegmentRecord) -> dict[Level, int]:
 
 
 def _inside(name: object) -> str:
-    """Return a path that stays in its folder."""
-    path = PurePosixPath(_text(name))
-    if not path.parts or path.is_absolute() or ".." in path.parts:
+    """Return a path that stays in its folder: a file of the generation, or one of a folder in it."""
+    parts = _text(name).split("/")
+    if len(parts) > 2 or not all(_NAME.fullmatch(part) for part in parts):
         raise ValueError(f"{name!r} is not a file of a generation")
-    return str(path)
+    return "/".join(parts)
+
+
+def _name(name: object) -> str:
+    """Return a name without folders."""
+    if not _NAME.fullmatch(_text(name)):
+        raise ValueError(f"{name!r} is not the name of a file of a generation")
+    return str(name)
 
 
 def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST:
         raise ValueError(f"{value!r} is not a count")
     return value
+
+
+def _line(value: object) -> str:
+    """Return text of one line that any terminal can show."""
+    if not (text := _text(value)).isprintable():
+        raise ValueError(f"{text!r} is not a line of text")
+    return text
 
 
 def _text(value: object) -> str:
@@ -303,5 +466,5 @@ def _text(value: object) -> str:
     return value
 
 
-def _or_none(read: Callable[[object], Value], value: object) -> Value | None:
+def _or_none(read: Callable[[Any], Value], value: object) -> Value | None:
     return None if value is None else read(value)

@@ -7,10 +7,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from encoder.bits import Bits
 from encoder.codes.label_columns import LabelColumn
+from encoder.codes.strings import TextColumn
+from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.values import Labels
+from indexer.matches import Rows
 from indexer.storage.columns import map_column, map_text
+from indexer.storage.digests import Prove
 from indexer.storage.labels import LabelField, LabelStore
+from indexer.storage.manifest import COLUMNS
 
 KeyHashes = npt.NDArray[np.uint64]
 """uint64[n], see `hash_keys`."""
@@ -29,29 +35,51 @@ class RowTable:
         folder: of the segment.
         rows: how many there must be.
         fields: labels, as `write_rows` returned them.
+        prove: see `Prove`.
     """
 
-    def __init__(self, folder: Path, rows: int, fields: Sequence[LabelField]) -> None:
-        self.rows = rows
+    def __init__(self, folder: Path, rows: int, fields: Sequence[LabelField], prove: Prove = lambda _: None) -> None:
+        self.rows, self._folder = rows, folder
+        for name in COLUMNS:
+            prove(name)
         self.keys = map_text(folder, "keys", rows)
         self.places: npt.NDArray[np.uint64] = map_column(folder / "places.npy", np.uint64, (rows, 2))
         self.sorted_hashes = map_column(folder / "keys.hashes.npy", np.uint64, (rows,))
         self._order = map_column(folder / "keys.order.npy", np.int64, (rows,))
-        self.label_store = LabelStore(folder, rows, fields)
+        self.label_store = LabelStore(folder, rows, fields, prove)
 
     def find(self, key: str) -> int | None:
-        """Return the row of a key, by binary search over the sorted hashes; None when it is not there."""
-        try:
-            wanted = hash_keys([key])[0]
-        except UnicodeEncodeError:  # as a command line gives bytes that are not text; no key holds any
-            return None
-        at = int(np.searchsorted(self.sorted_hashes, wanted))
-        while at < self.rows and self.sorted_hashes[at] == wanted:
-            row = int(self._order[at])
-            if self.keys[row] == key:
-                return row
-            at += 1
-        return None
+        """Return the row of a key; None when it is not there."""
+        row = int(self.rows_of([key])[0])
+        return None if row < 0 else row
+
+    def rows_of(self, keys: Sequence[str] | TextColumn, hashes: KeyHashes | None = None) -> Rows:
+        """Return int64[n], the row of each key, -1 for those that are not there.
+
+        Args:
+            keys: any number; bytes of a command line that are not text are keys that nobody has.
+            hashes: their `hash_keys`, where the caller has them already; None: they are found here.
+        """
+        texts = keys if isinstance(keys, TextColumn) else TextColumn.of(map(_as_text, keys))
+        hashes = hash_keys(texts) if hashes is None else hashes
+        rows = np.full(len(texts), -1, dtype=np.int64)
+        asking = np.argsort(hashes)  # neighbours lie near each other in the file
+        places = np.searchsorted(self.sorted_hashes, hashes[asking])
+        while len(asking):
+            there = places < self.rows
+            asking, places = asking[there], places[there]
+            there = self.sorted_hashes[places] == hashes[asking]
+            asking, places = asking[there], places[there]
+            candidates = self._order[places]
+            if (candidates.view(np.uint64) >= self.rows).any():
+                raise HashgrainError(
+                    Reason.INDEX_DAMAGED,
+                    f"{self._folder / 'keys.order.npy'} leads out of the {self.rows:,} rows; build the index again",
+                )
+            same = _same(texts, asking, self.keys, candidates)
+            rows[asking[same]] = candidates[same]
+            asking, places = asking[~same], places[~same] + 1  # of keys that differ and share a hash
+        return rows
 
     def label_column(self, name: str) -> LabelColumn | None:
         """Return a label over the rows; None where no row has it."""
@@ -60,3 +88,27 @@ class RowTable:
     def labels(self, row: int) -> Labels:
         """Return the labels that a row has."""
         return self.label_store.of_row(row)
+
+
+def _as_text(key: str) -> str:
+    """Return a key, and one that nobody has for bytes that are not text, as a command line may give them."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return "\0"
+    return key
+
+
+def _same(texts: TextColumn, some: Rows, keys: TextColumn, rows: Rows) -> Bits:
+    """Return bool[n], whether text some[i] is key rows[i], without making strings of them."""
+    starts, stops, others, ends = (
+        column.offsets[numbers + step].astype(np.int64)
+        for column, numbers in ((texts, some), (keys, rows))
+        for step in (0, 1)
+    )
+    same: Bits = (stops - starts == ends - others) & (others >= 0) & (ends <= len(keys.text))
+    sizes = np.where(same, stops - starts, 0)
+    pair = np.repeat(np.arange(len(sizes)), sizes)
+    within = np.arange(len(pair)) - (np.cumsum(sizes) - sizes)[pair]
+    same[pair[texts.text[starts[pair] + within] != keys.text[others[pair] + within]]] = False
+    return same

@@ -1,6 +1,6 @@
 """One segment of an index: rows that were built together. Files are mapped when first used, nothing is copied."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ from encoder.errors import HashgrainError, Reason
 from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, open_ivf
 from indexer.matches import Rows
 from indexer.storage.columns import map_column
-from indexer.storage.manifest import LevelRecord, SegmentRecord, ShardSpan
+from indexer.storage.digests import Prove
+from indexer.storage.manifest import POSTINGS, LevelRecord, SegmentRecord, ShardSpan
 from indexer.storage.row_table import RowTable
 from indexer.storage.shared_codes import Postings
 
@@ -22,14 +23,16 @@ class LevelPart:
         folder: of the segment.
         record: what the manifest says of the level.
         rows: of the segment.
+        prove: see `Prove`; takes names in the segment.
     """
 
-    def __init__(self, folder: Path, record: LevelRecord, rows: int) -> None:
-        self.record, self._folder, self._rows = record, folder, rows
+    def __init__(self, folder: Path, record: LevelRecord, rows: int, prove: Prove = lambda _: None) -> None:
+        self.record, self._folder, self._rows, self._prove = record, folder, rows, prove
 
     @cached_property
     def flat(self) -> FlatIndex:
         """The code of each entry; an entry is a row, or a code that rows share."""
+        self._prove(self.record.flat)
         flat = FlatIndex(self._folder / self.record.flat)
         entries = self._rows if self.record.postings is None else min(flat.ntotal, self._rows)
         self._check(self.record.flat, (flat.nbits, flat.ntotal), (self.record.nbits, entries))
@@ -40,6 +43,7 @@ class LevelPart:
         """The inverted lists over the entries, if there are any."""
         if self.record.ivf is None:
             return None
+        self._prove(self.record.ivf)
         ivf = open_ivf(self._folder / self.record.ivf)
         expected = (self.record.nbits, self.flat.ntotal, self.record.nlist)
         self._check(self.record.ivf, (ivf.nbits, ivf.ntotal, ivf.nlist), expected)
@@ -51,6 +55,8 @@ class LevelPart:
         if self.record.postings is None:
             return None
         name, rows = self.record.postings, self._rows
+        for part in POSTINGS:
+            self._prove(f"{name}.{part}.npy")
         postings = Postings(
             map_column(self._folder / f"{name}.entries.npy", np.uint32, (rows,)),
             map_column(self._folder / f"{name}.rows.npy", np.uint32, (rows,)),
@@ -88,18 +94,24 @@ class Segment:
     Args:
         generation: folder of the generation.
         record: what the manifest says of the segment.
+        prove: see `Prove`.
     """
 
-    def __init__(self, generation: Path, record: SegmentRecord) -> None:
-        self.record, self._generation = record, generation
+    def __init__(self, generation: Path, record: SegmentRecord, prove: Prove = lambda _: None) -> None:
+        self.record, self._generation, self._prove = record, generation, prove
         folder = generation / record.name
-        self.levels = {level: LevelPart(folder, of_level, record.rows) for level, of_level in record.levels.items()}
+        # not by a method of this object: in a cycle, a dropped segment would keep its maps until the next collection
+        self._prove_own = partial(_prove_in, record.name, prove)
+        self.levels = {
+            level: LevelPart(folder, of_level, record.rows, self._prove_own)
+            for level, of_level in record.levels.items()
+        }
         self._first_rows = [span.first_row for span in record.shards]
 
     @cached_property
     def table(self) -> RowTable:
         """Keys, places and labels."""
-        return RowTable(self._generation / self.record.name, self.record.rows, self.record.labels)
+        return RowTable(self._generation / self.record.name, self.record.rows, self.record.labels, self._prove_own)
 
     @cached_property
     def live(self) -> Bits | None:
@@ -107,6 +119,7 @@ class Segment:
         if self.record.live is None:
             return None
         rows = self.record.rows
+        self._prove(self.record.live)
         return unpack(map_column(self._generation / self.record.live, np.uint8, ((rows + 7) // 8,)))[:rows]
 
     def open_all(self) -> None:
@@ -123,3 +136,8 @@ class Segment:
     def span(self, row: int) -> ShardSpan:
         """Return the shard a row came from."""
         return self.record.shards[int(np.searchsorted(self._first_rows, row, side="right")) - 1]
+
+
+def _prove_in(folder: str, prove: Prove, name: str) -> None:
+    """Prove a file of a segment."""
+    prove(f"{folder}/{name}")

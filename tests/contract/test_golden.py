@@ -1,6 +1,7 @@
 """Files of each format version, kept as bytes: what was written once is read for ever, and the newest written the same again."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,8 @@ from encoder.errors import Reject
 from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
+from indexer.settings import SearchSettings
+from indexer.verify import verify
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -95,7 +98,23 @@ def test_the_writer_still_writes_what_the_golden_file_holds(tmp_path):
     assert content(write_golden(tmp_path)) == content(GOLDEN / "golden-v2.h5")
 
 
-@pytest.mark.parametrize(("part", "version"), [("code file", 2), ("model file", 1), ("index", 3)])
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_an_index_of_an_earlier_version_is_read(tmp_path, version):
+    with tarfile.open(GOLDEN / f"index-v{version}.tar") as archive:
+        archive.extractall(tmp_path, filter="data")
+    index = verify(tmp_path, lambda *_: None)
+    assert [index.key(row) for row in range(2)] == ["first", "zweite/ß"]
+    assert [index.labels(row) for row in range(2)] == [{"fine": 1, "name": "é"}, {"fine": -2}]
+    assert index.codes(Level.FUSED, np.arange(2)).tolist() == [[1, 2], [0, 128]]
+    queries = np.array([[1, 2], [1, 128]], np.uint8)
+    for exact in (True, False):
+        found = index.search(Level.FUSED, queries, SearchSettings(2, exact=exact))
+        assert [one.rows.tolist() for one in found] == [[0, 1], [1, 0]]
+        assert [one.distances.tolist() for one in found] == [[0, 3], [1, 2]]
+    assert (index.manifest.live, index.manifest.history) == (2, ())
+
+
+@pytest.mark.parametrize(("part", "version"), [("code file", 2), ("model file", 1), ("index", 4)])
 def test_every_part_of_the_format_is_specified(part, version):
     text = (Path(__file__).parents[2] / "docs/FORMAT.md").read_text().lower()
     assert f"## {part}, version {version}" in text

@@ -232,3 +232,104 @@ HOSTILE_CODES: dict[str, Harm] = {
     "reject for no reason": lambda file: file["rejects/reason/text"].__setitem__(0, ord("x")),
 }
 """What is done to a code file of ten rows of 64 bits at `fine` with one label and one reject, and then sealed, by its name."""
+
+
+ModelHarm = Callable[[dict[str, Any], dict[str, Any], bytes], bytes]
+"""Changes our header and that of safetensors, and returns the bytes of the tensors."""
+
+
+def harm_model(path: Path, harm: ModelHarm) -> None:
+    """Write a model file again, harmed; both headers are whole."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    content = json.loads(data[8:end])
+    header = json.loads(content["__metadata__"]["hashgrain"])
+    tensors = harm(header, content, data[end:])
+    if "__metadata__" in content:
+        content["__metadata__"]["hashgrain"] = json.dumps(header)
+    packed = json.dumps(content).encode()
+    path.unlink()
+    path.write_bytes(len(packed).to_bytes(8, "little") + packed + tensors)
+
+
+def claim(way: str, value: Any) -> ModelHarm:
+    """Change a field of our header; `heads.fine.bits` is a field of a field, `tensors.NAME.dtype` one of safetensors' header."""
+
+    def harm(header: dict[str, Any], content: dict[str, Any], data: bytes) -> bytes:
+        home: Any = header
+        *steps, last = way.split("/")
+        if steps[:1] == ["tensors"]:
+            home, steps = content, steps[1:]
+        for step in steps:
+            home = home[step]
+        home[last] = value
+        return data
+
+    return harm
+
+
+def longer(header: dict[str, Any], content: dict[str, Any], data: bytes) -> bytes:
+    """Add a tensor that nothing asks for."""
+    content["surplus"] = {"dtype": "F32", "shape": [1], "data_offsets": [len(data), len(data) + 4]}
+    return data + bytes(4)
+
+
+def bare(header: dict[str, Any], content: dict[str, Any], data: bytes) -> bytes:
+    """Take our header away."""
+    del content["__metadata__"]
+    return data
+
+
+HOSTILE_MODELS: dict[str, ModelHarm] = {
+    "2^62 bits": claim("heads/fine/bits", 2**62),
+    "bits without end": claim("heads/fine/bits", float("inf")),
+    "bits of a half": claim("heads/fine/bits", 64.0),
+    "4,104 bits": claim("heads/fine/bits", 4104),
+    "other bits": claim("heads/fine/bits", 72),
+    "unknown activation": claim("heads/fine/activation", "gigabytes"),
+    "unknown level": claim("heads/shape", {"bits": 64, "activation": "linear"}),
+    "no levels": claim("heads", {}),
+    "one more level": claim("heads", {"fine": {"bits": 64, "activation": "linear"}}),
+    "heads of a list": claim("heads", []),
+    "kernel of 2^40 anchors": claim("heads/fine/kernel", {"anchors": 2**40, "width": 1.0, "neighbours": None}),
+    "kernel of no width": claim("heads/fine/kernel", {"anchors": 8, "width": 0.0, "neighbours": None}),
+    "kernel of 1e200 width": claim("heads/fine/kernel", {"anchors": 8, "width": 1e200, "neighbours": None}),
+    "kernel of NaN": claim("heads/fine/kernel", {"anchors": 8, "width": float("nan"), "neighbours": None}),
+    "an exit of fused": claim("exits", {"fused": [8]}),
+    "an exit of a level that is not there": claim("exits", {"shape": [8]}),
+    "an exit of 2^40 channels": claim("exits", {"fine": [2**40]}),
+    "an exit of 4,096 channels": claim("exits", {"fine": [4096] * 8}),
+    "an exit of no channels": claim("exits", {"fine": []}),
+    "0 pixels": claim("image_size", 0),
+    "pixels without end": claim("image_size", float("inf")),
+    "16 pixels": claim("image_size", 16),
+    "2^31 pixels": claim("image_size", 2**31),
+    "unknown backbone": claim("backbone/name", "resnet9000"),
+    "a list of backbones": claim("backbone/name", ["alexnet"]),
+    "another backbone": claim("backbone/name", "resnet18"),
+    "widths of another": claim("backbone/widths", [64, 64, 64]),
+    "two widths": claim(
+        "backbone", {"name": "threeblock", "small_stem": False, "stride_in_1x1": False, "widths": [8, 8]}
+    ),
+    "a stem that is no choice": claim("backbone/small_stem", "yes"),
+    "a stem that it has not": claim("backbone/small_stem", True),
+    "surprise": claim("backbone/surprise", 1),
+    "unknown pooling": claim("pooling", "max"),
+    "unknown normalisation": claim("normalisation", "batch"),
+    "another normalisation": claim("normalisation", "none"),
+    "a record that is none": claim("record", 7),
+    "another format": claim("format", "onnx"),
+    "version without end": claim("version", float("inf")),
+    "unknown type": claim("tensors/hash.fine.bias/dtype", "U7"),
+    "complex type": claim("tensors/hash.fine.bias/dtype", "C64"),
+    "type of half the bytes": claim("tensors/hash.fine.bias/dtype", "F16"),
+    "negative shape": claim("tensors/hash.fine.bias/shape", [-64]),
+    "huge shape": claim("tensors/hash.fine.bias/shape", [2**60]),
+    "turned shape": claim("tensors/hash.fine.bias/shape", [64, 1]),
+    "offsets that lie": claim("tensors/hash.fine.bias/data_offsets", [0, 2**62]),
+    "surplus tensor": longer,
+    "bare tensors": bare,
+    "tensors cut": lambda _header, _content, data: data[:-4],
+    "tensors of NaN": lambda _header, _content, data: b"\xff" * len(data),
+}
+"""What is done to the model file of `model_path`, by its name."""

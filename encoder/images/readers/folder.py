@@ -11,10 +11,11 @@ from pathlib import Path
 from encoder.errors import HashgrainError, Reason, Reject, why
 from encoder.images.labels.sidecars import MAX_SIDECAR_BYTES
 from encoder.images.labels.values import Labels
+from encoder.images.limits import Limits
 from encoder.images.names import escaped, folders_of, from_escaped
 from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
-from encoder.runtime.files import exists
+from encoder.runtime.files import exists, read_regular
 
 
 class FolderReader(ShardReader):
@@ -59,11 +60,11 @@ class FolderReader(ShardReader):
         return total
 
     @staticmethod
-    def read_image(path: str, member: str, _offset: int, _size: int, /) -> bytes:
-        """Read a file below the folder."""
+    def read_image(path: str, member: str, _offset: int, size: int, /) -> bytes:
+        """Read a file below the folder, of no more bytes than were recorded; none were where a size is 0."""
         file = Path(path, member)
         try:
-            return (file if exists(file) else Path(path, from_escaped(member))).read_bytes()
+            return read_regular(file if exists(file) else Path(path, from_escaped(member)), size or Limits().max_bytes)
         except (OSError, ValueError) as err:  # ValueError: a null character, which no file has in its name
             raise HashgrainError(
                 Reason.SHARD_MISSING, f"image {file} could not be read: {getattr(err, 'strerror', None) or err}"

@@ -2,17 +2,21 @@
 
 import io
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
+from encoder.errors import HashgrainError, Reason
 from encoder.images.archives.compression import Compression, Unpacked, compression_of
 from encoder.images.archives.tar_walk import BLOCK, is_header
 from encoder.images.archives.zip_directory import STARTS
 from encoder.images.limits import Limits
+from encoder.images.names import from_escaped
 from encoder.images.readers.folder import FolderReader
 from encoder.images.readers.not_read import NOT_READ
 from encoder.images.readers.parquet import ParquetReader, has_images
 from encoder.images.readers.tar import Bzip2TarReader, GzipTarReader, TarReader, XzTarReader, ZstdTarReader
 from encoder.images.readers.zip import ZipReader
+from encoder.images.roots import Roots
 from encoder.images.samples import ShardReader
 from encoder.images.shards import Shard, ShardKind
 from encoder.runtime.files import open_file, parts_of
@@ -84,7 +88,9 @@ def reader_for(
     return READERS[shard.kind](shard, limits, wanted, labelled)
 
 
-def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) -> bytes:
+def read_image(
+    kind: ShardKind, path: str, member: str, offset: int, size: int, roots: Roots = Roots(own=True)
+) -> bytes:
     """Read one image back from its place.
 
     Args:
@@ -93,10 +99,17 @@ def read_image(kind: ShardKind, path: str, member: str, offset: int, size: int) 
         member: key of the image, without the shard's prefix.
         offset: first number of its place, as the code file has it.
         size: size of its data in bytes, as the code file has it.
+        roots: where it may be read from.
 
     Raises:
-        HashgrainError: `shard-missing` or `shard-damaged`.
+        HashgrainError: `shard-missing`, `shard-damaged` or `not-allowed`.
     """
+    if kind is ShardKind.NONE:
+        raise HashgrainError(
+            Reason.SHARD_MISSING, f"{member!r} has no picture: its code was imported from {path}; take another row"
+        )
+    for name in {member, from_escaped(member)} if kind is ShardKind.FILES else {""}:
+        roots.check(path, str(Path(path, name)))
     return READERS[kind].read_image(path, member, offset, size)
 
 

@@ -13,7 +13,8 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive, sha256_of
 from indexer.build import build
-from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_flat, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_ivf
+from indexer.engines.faiss_file import write_flat
 from indexer.index import Index
 from indexer.settings import (
     BuildSettings,
@@ -27,6 +28,7 @@ from indexer.settings import (
 )
 from indexer.storage.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
 from indexer.verify import verify
+from tests.support.hostile import reseal_index
 from tests.support.oracles import nearest
 
 
@@ -112,7 +114,9 @@ def removing(path, gone):
     [segment] = manifest.segments
     live = folder / "live.npy"
     files = manifest.files | {"live.npy": (live.stat().st_size, sha256_of(live))}
-    write_manifest(folder, replace(manifest, segments=[replace(segment, live="live.npy")], files=files))
+    write_manifest(
+        folder, replace(manifest, segments=[replace(segment, live="live.npy", removed=len(gone))], files=files)
+    )
     write_pointer(path, folder.name)
     return verify(path, lambda *_: None)
 
@@ -207,7 +211,8 @@ def test_settings_out_of_range_are_refused(options):
     assert caught.value.reason is Reason.BAD_VALUE
 
 
-def test_first_of_duplicates_keeps_rows_codes_and_places_together(tmp_path, write_codes, rng):
+@pytest.mark.parametrize(("which", "kept"), [(OnDuplicate.FIRST, "pqrstu"), (OnDuplicate.REPLACE, "rsqtpu")])
+def test_one_of_duplicates_keeps_rows_codes_and_places_together(tmp_path, write_codes, rng, which, kept):
     codes = rng.integers(0, 256, (8, 8), dtype=np.uint8)
     write_codes("a", {Level.FINE: codes[:4]}, keys=["p", "q", "r", "s"], places=[(n, 1) for n in range(4)])
     write_codes(
@@ -223,12 +228,13 @@ def test_first_of_duplicates_keeps_rows_codes_and_places_together(tmp_path, writ
     assert caught.value.reason is Reason.DUPLICATE_KEYS
     said = f"2 keys stand in more than one row, first 'q' in {files[0]} and {files[1]}, of the shards /nowhere and /elsewhere"
     assert str(caught.value).startswith(said)
-    report = build(files, tmp_path / "index", replace(settings, on_duplicate=OnDuplicate.FIRST))
+    report = build(files, tmp_path / "index", replace(settings, on_duplicate=which))
     assert (report.rows, report.duplicates) == (6, 2)
     index = verify(tmp_path / "index", lambda *_: None)
-    assert [index.key(row) for row in range(6)] == ["p", "q", "r", "s", "t", "u"]
-    assert index.codes(Level.FINE, np.arange(6)).tolist() == codes[[0, 1, 2, 3, 5, 7]].tolist()
-    assert index.segments[0].table.places[:, 0].tolist() == [0, 1, 2, 3, 5, 7]
+    rows = [0, 1, 2, 3, 5, 7] if which is OnDuplicate.FIRST else [2, 3, 4, 5, 6, 7]
+    assert [index.key(row) for row in range(6)] == list(kept)
+    assert index.codes(Level.FINE, np.arange(6)).tolist() == codes[rows].tolist()
+    assert index.segments[0].table.places[:, 0].tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -291,9 +297,9 @@ def test_a_newer_index_says_upgrade(built):
     path, _ = built
     folder, _ = read_current(path)
     content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(content | {"version": 4}))
+    (folder / MANIFEST).write_text(json.dumps(content | {"version": 5}))
     write_pointer(path, folder.name)
-    with pytest.raises(HashgrainError, match="version 4, this program reads 3; upgrade hashgrain"):
+    with pytest.raises(HashgrainError, match="version 5, this program reads 4; upgrade hashgrain"):
         Index(path)
 
 
@@ -345,7 +351,18 @@ def set_at(content, where, value):
         (["segments", 0, "levels", "fine", "nbits"], None),
         (["segments", 0, "levels", "fine", "nlist"], 0),
         (["segments", 0, "levels", "fine", "extra"], 1),
+        (["segments", 0, "rows"], 1 << 62),
+        (["segments", 0, "removed"], 51),
+        (["segments", 0, "removed"], 1),
+        (["segments", 0, "levels", "fine", "aged"], {"rows": 1, "imbalance": float("nan"), "recall": 1}),
+        (["segments", 0, "levels", "fine", "trained"], {"centroids": "\x1b[31m", "rows": 1}),
+        (["segments", 0, "levels", "fine", "flat"], "fused.flat.faiss"),
+        (["segments", 0, "levels", "fine", "flat"], "fine.\x1b[31m.faiss"),
+        (["kind"], "quick"),
+        (["history"], [{"generation": "gen-000001", "when": "", "what": "add", "added": -1, "removed": 0, "rows": 1}]),
+        (["files"], {}),
         (["model"], "../model.safetensors"),
+        (["model"], "segment-000/places.npy"),
         (["files"], {"../../etc/passwd": [1, ""]}),
         (["precision"], None),
         (["surprise"], 1),
@@ -470,6 +487,7 @@ def test_postings_that_lead_out_of_the_rows_are_not_followed(tmp_path, write_cod
     content = bytearray(file.read_bytes())
     content[-5 if name == "starts" else -1] ^= 64
     file.write_bytes(content)
+    reseal_index(path)
     with pytest.raises(HashgrainError, match="lead out of the 300 rows") as caught:
         Index(path).search(Level.FINE, np.zeros((1, 1), np.uint8), SearchSettings(1))
     assert caught.value.reason is Reason.INDEX_DAMAGED

@@ -15,7 +15,7 @@ from encoder.images.expand import expand
 from encoder.images.readers.formats import read_image, reader_for
 from encoder.images.samples import Sample
 from encoder.images.shards import ShardKind
-from encoder.runtime.files import AHEAD, absence, exists, open_file, parts_of, status_of
+from encoder.runtime.files import AHEAD, absence, exists, open_file, open_regular, parts_of, read_regular, status_of
 from encoder.stream.job import encode
 from encoder.stream.settings import EncodeSettings
 from tests.support.pictures import encoded, labelled_members, write_tar
@@ -426,3 +426,23 @@ def test_local_files_never_load_fsspec(tmp_path):
         capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
     assert run.stdout.split() == ["2", "False"]
+
+
+def test_only_a_regular_file_is_opened(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_regular(tmp_path / "file", 5) == read_regular(tmp_path / "link", 5) == b"12345"
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(OSError, match="not a regular file"):
+            open_regular(path)
+    with pytest.raises(OSError, match="5 bytes, 4 at most"):
+        read_regular(tmp_path / "file", 4)
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        open_regular(tmp_path / "link", links=False)
+
+
+def test_codes_that_were_imported_have_no_picture():
+    with pytest.raises(HashgrainError, match="its code was imported from codes.npy") as caught:
+        read_image(ShardKind.NONE, "codes.npy", "row-1", 0, 0)
+    assert caught.value.reason is Reason.SHARD_MISSING

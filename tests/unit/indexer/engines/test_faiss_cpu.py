@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_flat, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_ivf
+from indexer.engines.faiss_file import write_flat
 from indexer.matches import Bounds
 from indexer.row_mask import row_set
 from tests.support.oracles import nearest
@@ -111,7 +112,8 @@ THREADS = """
 import os, sys
 from pathlib import Path
 import faiss, numpy as np
-from indexer.engines.faiss_cpu import FlatIndex, write_flat
+from indexer.engines.faiss_cpu import FlatIndex
+from indexer.engines.faiss_file import write_flat
 from indexer.matches import Bounds
 rows, queries, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 faiss.omp_set_num_threads(2)

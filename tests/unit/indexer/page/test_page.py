@@ -106,6 +106,26 @@ def test_nothing_a_stranger_named_becomes_markup(page_of, hits):
     }
 
 
+@pytest.mark.parametrize("control", ["\x1b", "\x07", "\x9b", "\r", "\u202e"])
+def test_no_control_of_a_stranger_reaches_the_page(tmp_path, write_codes, control):
+    said = f"a{control}]8;;x.png"
+    codes = np.zeros((2, 1), np.uint8)
+    path = write_codes(
+        "c", {Level.FUSED: codes}, keys=[said, "b"], labels=[{"x": said}, {f"n{control}": 3}], shard_path=f"/{said}"
+    )
+    build([path], tmp_path / "odd", BuildSettings())
+    odd = Index(tmp_path / "odd")
+    results = [Result(ByKey(said), {f"fused{control}": list(odd.query(ByKey(said)))})]
+    save_page(tmp_path / "odd.html", odd, results, title=said, match=[], score=said)
+    page = (tmp_path / "odd.html").read_text()
+    assert control not in page
+    assert control.encode("unicode_escape").decode() in page
+
+
+def test_lines_of_a_caption_stand_beside_each_other(page_of):
+    assert "two lines" in page_of(labels={"x": "two\nlines"})
+
+
 def test_the_page_may_load_nothing_and_asks_for_nothing(page_of, hits):
     html = page_of(Result(ByKey("a.png"), {"fused": hits}), Result(ByKey(KEYS[1]), {"fused": hits}))
     assert """content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">""" in html

@@ -73,10 +73,38 @@ def test_an_index_that_may_not_be_read_is_not_called_damaged(index_folder, name)
 def test_a_newer_index_is_not_called_damaged(built_index):
     folder, _ = read_current(built_index)
     content = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(content | {"version": 4}))
+    (folder / MANIFEST).write_text(json.dumps(content | {"version": 5}))
     write_pointer(built_index, folder.name)
     with pytest.raises(
-        HashgrainError, match="has format version 4, this program reads 3; upgrade hashgrain$"
+        HashgrainError, match="has format version 5, this program reads 4; upgrade hashgrain$"
     ) as caught:
         indexer.open(built_index)
     assert caught.value.reason is Reason.TOO_NEW
+
+
+def test_a_file_of_an_index_is_no_link(built_index, tmp_path):
+    folder, _ = read_current(built_index)
+    for name in ("segment-000/places.npy", "segment-000", MANIFEST):
+        (folder / name).rename(tmp_path / "elsewhere")
+        (folder / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(HashgrainError) as caught:
+            indexer.open(built_index)
+        assert caught.value.reason is Reason.INDEX_DAMAGED
+        (folder / name).unlink()
+        (tmp_path / "elsewhere").rename(folder / name)
+    assert indexer.open(built_index).ntotal == 60
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "gen-000001/manifest.json"])
+def test_a_pipe_is_not_waited_for(built_index, name):
+    (built_index / name).unlink()
+    os.mkfifo(built_index / name)
+    with pytest.raises(HashgrainError, match="not a regular file"):
+        indexer.open(built_index)
+
+
+def test_a_manifest_says_which_files_there_are(built_index):
+    folder, manifest = read_current(built_index)
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert set(manifest.expected_files()) == found - {MANIFEST}
+    assert (manifest.rows, manifest.live, manifest.kind, manifest.seed) == (60, 60, "auto", 0)
