@@ -212,6 +212,9 @@ class GpuForward:
             slot.codes.copy_(self._compiled(slot.squares), non_blocking=True)
         except torch.OutOfMemoryError:
             self.compiled, self._portions.most = False, max(1, self.batch // 2)
+            self.notify(
+                f"{self.device}: memory has become short; the network runs as it is, in parts of a batch, slower"
+            )
         return self.compiled
 
     def _run_part(self, slot: Slot, part: slice) -> None:

@@ -42,7 +42,7 @@ class Portions:
         """
         made: list[Result] = []
         done, most = 0, self.most or count
-        while done < count:
+        while done < count or not made:
             try:
                 made.append(work(slice(done, min(done + most, count))))
                 done += most

@@ -17,12 +17,12 @@ import numpy as np
 from indexer.engines import readiness
 from indexer.search.level_index import LevelIndex
 from indexer.settings import BuildSettings, SearchSettings
-from indexer.storage.level_writer import write_level
+from indexer.storage.level_writer import LevelRows, write_level
 from indexer.storage.segment import LevelPart
 
 folder, rows = Path(sys.argv[1]), 3000
 codes = np.random.default_rng(0).integers(0, 256, (rows, 8), dtype=np.uint8)
-record = write_level(folder / "fine", 64, rows, [codes], BuildSettings(), lambda *_: None)
+record = write_level(folder / "fine", LevelRows(rows, 64, [codes]), BuildSettings(), lambda *_: None)
 level = LevelIndex([LevelPart(folder, record, rows)], [0, rows])
 kit, longest, settings = level.kit(lists=False), 0, SearchSettings(5, exact=True)
 truth = level.search(codes[:1], settings, None)[0].rows.tolist()

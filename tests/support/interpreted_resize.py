@@ -9,7 +9,7 @@ import pytest
 NAME = "encoder.images.decoding.gpu_resize"
 
 
-def interpret_resize(monkeypatch: pytest.MonkeyPatch, block: int | None = 1 << 14) -> ModuleType:
+def interpret_resize(monkeypatch: pytest.MonkeyPatch, block: int | None = 1 << 12) -> ModuleType:
     """Put a second copy of the module in its place, whose kernel is interpreted, for as long as the test runs.
 
     Args:

@@ -195,24 +195,16 @@ def test_one_query_in_the_place_of_several_is_one_line(index, whats, says):
     assert says in str(caught.value)
 
 
-def test_an_answer_says_when_more_hits_lie_in_lists_that_were_not_probed(codes_folder, tmp_path, command):
+def test_an_answer_has_k_hits_though_fewer_lie_in_the_lists_that_are_probed(codes_folder, tmp_path):
     build(list_code_files([codes_folder]), tmp_path / "index", BuildSettings(IndexKind.IVF, nlist=20))
-    index, few = indexer.open(tmp_path / "index"), ByKey("pic-007")
-    short = index.query(few, k=60, nprobe=1)
-    assert (len(short) < 60, short.probed) == (True, (1, 20))
-    assert index.query(few, k=1, nprobe=1).probed is None
-    assert index.query(few, k=60, nprobe=20).probed is None
-    assert index.query(few, k=60, exact=True).probed is None
-    assert index.query(few, k=60, radius=1, nprobe=1).probed is None
-    assert index.query(few, k=100, exact=True, exclude_self=True).probed is None
-    where = index.query(few, k=60, nprobe=1, where="label.fine = 3")  # all eligible rows are found
-    assert where.probed is None
-    asked = ["indexer", "query", "key:pic-007", "--index", tmp_path / "index", "-k", 60]
-    _, _, err = command(*asked, "--nprobe", 1)
-    assert err == (
-        "fewer than 60 hits were in the 1 of 20 inverted lists that were probed; see more with a larger --nprobe, or --exact\n"
-    )
-    assert command(*asked, "--exact")[2] == ""
+    index, asked = indexer.open(tmp_path / "index"), ByKey("pic-007")
+    for options in ({}, {"exclude_self": True}, {"where": "label.fine < 9"}):
+        for k in (1, 25, 60, 100):
+            found, exact = (index.query(asked, k=k, **effort, **options) for effort in ({"nprobe": 1}, {"exact": True}))
+            assert len(found) == len(exact)
+            assert k < 25 or [hit.key for hit in found] == [hit.key for hit in exact]
+    near = index.query(asked, k=60, radius=1, nprobe=1)  # a radius is a bound of its own
+    assert len(near) <= len(index.query(asked, k=60, radius=1, exact=True))
 
 
 @pytest.mark.parametrize(

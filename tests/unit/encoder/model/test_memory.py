@@ -41,3 +41,7 @@ def test_what_memory_has_no_room_for_is_halved_and_remembered():
 def test_no_memory_for_one_image_is_told():
     with pytest.raises(HashgrainError, match="device cuda:1 has no memory for one image; free some"):
         Portions(torch.device("cuda:1")).of(2, room_for(0, []))
+
+
+def test_no_images_are_one_portion_of_none():
+    assert Portions(torch.device("cpu")).of(0, room_for(3, [])) == [slice(0, 0)]

@@ -152,5 +152,6 @@ def test_entries_of_a_filter_are_looked_up_once(tmp_path, rng):
     codes = np.repeat(rng.integers(0, 256, (50, BITS // 8), dtype=np.uint8), 4, axis=0)
     index = sub_index(tmp_path, [codes], [BuildSettings(IndexKind.FLAT, dedupe=Dedupe.ON)])
     rows = row_set(np.arange(200) % 3 == 0)
-    assert index._entries_of(rows) is index._entries_of(rows)
-    assert index._entries_of(row_set(np.zeros(200, bool))) is not index._entries_of(rows)
+    entries = index._of(rows).entries
+    assert index._of(rows).entries is entries
+    assert index._of(row_set(np.zeros(200, bool))).entries is not entries
