@@ -196,6 +196,8 @@ class IvfIndex:
         if not self.ntotal:
             return [merge([], None) for _ in queries]
         nprobe = min(nprobe, self.nlist)
+        if not self.ntotal:
+            return [merge([], None) for _ in queries]
         with _threads_for(queries, self.nlist + self.ntotal * nprobe // self.nlist):
             queries = np.ascontiguousarray(queries)
             if bounds.rows is None:
