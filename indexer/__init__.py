@@ -8,10 +8,15 @@
     found = index.search(indexer.Level.FINE, codes, indexer.SearchSettings(k=5, where="label.fine = 3"))
     found[0].rows, found[0].distances
 
+    with indexer.writer("index") as writer:  # one new generation at the end, nothing on an exception
+        writer.add([Path("codes/new.h5")])
+        writer.remove(["shard-3/photo.jpg"], where='label.fine = "blurred"')
+
 Any number of threads may share an index. Importing this loads neither FAISS nor numba nor torch.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,9 +27,10 @@ from encoder.images.limits import Limits
 from encoder.levels import Level
 from indexer.options import QueryOptions
 from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, Query
-from indexer.settings import Combine, CombineSettings, Engine, SearchSettings, Trust, Verify
+from indexer.settings import KEEP, Combine, CombineSettings, Engine, OnDuplicate, SearchSettings, Trust, Verify
 
 if TYPE_CHECKING:
+    from indexer.changes.writer import Writer
     from indexer.index import Index
 
 __all__ = [
@@ -39,12 +45,14 @@ __all__ = [
     "Hit",
     "Level",
     "Limits",
+    "OnDuplicate",
     "Query",
     "QueryOptions",
     "Reason",
     "SearchSettings",
     "Verify",
     "open",
+    "writer",
 ]
 
 
@@ -77,3 +85,22 @@ def open(  # noqa: A001 - reads as indexer.open, like io.open
 
     trust = Trust(named(Verify, verify, "verify"), images_under, allow_url)
     return Index(Path(path), None if model is None else Path(model), limits, notify=notify, trust=trust)
+
+
+def writer(path: str | PathLike[str], *, keep: int = KEEP, compact: bool = True) -> "AbstractContextManager[Writer]":
+    """Change an index: rows that are added and removed in the block are there, and gone, for every reader that opens it after.
+
+    Once they are, segments are joined where that is due: most changes join none, now and then one writes what many before it wrote.
+
+    Args:
+        path: folder of the index.
+        keep: generations that stay on the disk, the new one included: what can be rolled back to.
+        compact: whether segments are joined; else `indexer compact` does it at a quiet time.
+
+    Raises:
+        HashgrainError: `index-missing`, `index-damaged`, `busy` while another process writes, `write-failed`. Whatever is raised
+            in the block, the index stays as it was.
+    """
+    from indexer.changes.writer import writer
+
+    return writer(Path(path), keep=keep, compact=compact)

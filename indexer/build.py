@@ -1,33 +1,32 @@
 """Code files in, an index out: one generation, written whole and made current at once."""
 
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from encoder.bits import Codes
+from encoder.bits import Bits, Codes
 from encoder.codes.file import open_codes
 from encoder.codes.header import CodeHeader
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
-from encoder.images.shards import relative_to
 from encoder.levels import Level
 from encoder.model.spec import MODEL_NAME
 from encoder.runtime.files import exists
 from encoder.runtime.publish import exclusive, sha256_of
+from indexer.engines.faiss_cpu import TRAIN_PER_LIST, train
 from indexer.settings import BuildSettings, OnDuplicate
-from indexer.storage.generation import publish_generation
+from indexer.storage.code_file_rows import CodeFileRows
+from indexer.storage.generation import NextGeneration, copy_file, next_generation
 from indexer.storage.labels import LabelField
-from indexer.storage.level_writer import write_level
-from indexer.storage.manifest import POINTER, LevelRecord, Manifest, SegmentRecord, ShardSpan
-from indexer.storage.row_table import KeyHashes, hash_keys
-from indexer.storage.row_writer import KeptRows, settle_labels, write_rows
-
-SEGMENT = "segment-000"
-BLOCK_ROWS = 1 << 18
+from indexer.storage.level_writer import SharedLists, new_lists, wanted_lists
+from indexer.storage.manifest import POINTER, LevelRecord, Manifest, SegmentRecord
+from indexer.storage.row_source import RowSource
+from indexer.storage.row_table import KeyHashes
+from indexer.storage.row_writer import settle_labels
+from indexer.storage.segment_writer import blocks, write_segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +64,30 @@ def build(
             `level-unknown`, `exists`, `busy`, `shard-damaged`, `too-new`, `write-failed`.
     """
     _check_vacant(index, settings)
-    headers = _headers(files, settings)
+    headers = prove(files, settings)
     with exclusive(index):
         _check_vacant(index, settings)  # proving the files takes minutes, in which another build may have been quicker
-        kept, hashes, duplicates = _kept_rows(headers, settings)
-        fields, notices = settle_labels(kept)
-
-        def write(folder: Path) -> Manifest:
-            progress(0.0, "keys, places and labels")
-            (folder / SEGMENT).mkdir()
-            write_rows(folder / SEGMENT, kept, hashes, fields)
-            return _write_levels(folder, headers, kept, fields, settings, progress)
-
-        name, manifest = publish_generation(index, write, {})
-    size, has_model = sum(size for size, _ in manifest.files.values()), manifest.model is not None
-    return BuildReport(name, len(hashes), duplicates, manifest.segments[0].levels, size, has_model, tuple(notices))
+        sources = choose([CodeFileRows(path, header, index) for path, header in headers.items()], settings.on_duplicate)
+        fields, notices = settle_labels(sources)
+        first, rows = headers[files[0]], sum(source.rows for source in sources)
+        with next_generation(index) as new:
+            records = _write_segments(new, sources, fields, settings, progress)
+            has_model = take_model(files[0].parent, new.folder, first.fingerprint)
+            manifest = Manifest(
+                fingerprint=first.fingerprint,
+                precision=_precision(headers.values()),
+                model=MODEL_NAME if has_model else None,
+                segments=records,
+                files={},
+                limits=limits_of(headers.values()),
+                kind=settings.kind,
+                dedupe=settings.dedupe,
+                seed=settings.seed,
+            )
+            manifest = new.publish(manifest, "build", added=rows, keep=1)
+    size = sum(size for size, _ in manifest.files.values())
+    seen = sum(header.rows for header in headers.values())
+    return BuildReport(new.name, rows, seen - rows, manifest.segments[0].levels, size, has_model, tuple(notices))
 
 
 def _check_vacant(index: Path, settings: BuildSettings) -> None:
@@ -87,8 +95,12 @@ def _check_vacant(index: Path, settings: BuildSettings) -> None:
         raise HashgrainError(Reason.EXISTS, f"{index} holds an index; choose another folder, or overwrite it")
 
 
-def _headers(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeHeader]:
-    """Prove every code file whole and alike."""
+def prove(files: Sequence[Path], settings: BuildSettings) -> dict[Path, CodeHeader]:
+    """Prove every code file whole and alike, and return their headers, each with the path of its shard as it is now.
+
+    Raises:
+        HashgrainError: `codes-damaged`, `codes-mismatch`, `codes-missing`, `level-unknown`, `shard-damaged`, `too-new`.
+    """
     headers: dict[Path, CodeHeader] = {}
     for path in files:
         with open_codes(path) as file:
@@ -124,39 +136,38 @@ def _bits(header: CodeHeader) -> str:
     return ", ".join(f"{level} {nbits} bits" for level, nbits in header.bits.items())
 
 
-def _kept_rows(headers: dict[Path, CodeHeader], settings: BuildSettings) -> tuple[KeptRows, KeyHashes, int]:
-    """Find rows whose key an earlier row has (a later one, if those replace), and refuse them or leave them out."""
-    parts = []
-    for path in headers:
-        with open_codes(path, proven=True) as file:
-            parts.append(hash_keys(file.keys()))
+def choose(sources: Sequence[CodeFileRows], on_duplicate: OnDuplicate) -> list[CodeFileRows]:
+    """Find rows whose key an earlier row has (a later one, if those replace), and refuse them or leave them out.
+
+    Raises:
+        HashgrainError: `codes-twice`, `duplicate-keys`.
+    """
+    parts = [source.hashes() for source in sources]
     hashes = np.concatenate(parts)
     order = np.argsort(hashes, kind="stable")
     again = np.zeros(len(hashes), dtype=np.bool_)
-    left_out = order[:-1] if settings.on_duplicate is OnDuplicate.REPLACE else order[1:]
+    left_out = order[:-1] if on_duplicate is OnDuplicate.REPLACE else order[1:]
     again[left_out] = hashes[order[1:]] == hashes[order[:-1]]
-    bounds = np.cumsum([header.rows for header in headers.values()])[:-1]
-    kept = dict(zip(headers, np.split(~again, bounds), strict=True))
-    if again.any() and settings.on_duplicate is OnDuplicate.ERROR:
-        raise _duplicates(headers, np.split(hashes, bounds), kept, int(again.sum()))
-    return kept, hashes[~again], int(again.sum())
+    bounds = np.cumsum([source.rows for source in sources])[:-1]
+    kept = np.split(~again, bounds)
+    if again.any() and on_duplicate is OnDuplicate.ERROR:
+        raise _duplicates(sources, parts, kept, int(again.sum()))
+    return [source.only(keep) for source, keep in zip(sources, kept, strict=True)]
 
 
 def _duplicates(
-    headers: dict[Path, CodeHeader], hashes: Sequence[KeyHashes], kept: KeptRows, count: int
+    sources: Sequence[CodeFileRows], hashes: Sequence[KeyHashes], kept: Sequence[Bits], count: int
 ) -> HashgrainError:
     """Return the error of keys that are repeated: with the first, its two code files, and what each cause is mended by."""
-    paths = list(headers)
-    later = next(path for path in paths if not kept[path].all())
+    later = next(number for number, keep in enumerate(kept) if not keep.all())
     row = int(np.flatnonzero(~kept[later])[0])
-    repeated = hashes[paths.index(later)][row]
-    earlier = next(path for path, of_file in zip(paths, hashes, strict=True) if (of_file == repeated).any())
-    with open_codes(later, proven=True) as file:
-        key = file.keys()[row]
-    shards = [headers[path].shard for path in (earlier, later)]
-    found = f"{count:,} keys stand in more than one row, first {key!r} in {earlier} and {later}"
+    repeated = hashes[later][row]
+    first = next(number for number, of_file in enumerate(hashes) if (of_file == repeated).any())
+    key, earlier, later_path = sources[later].keys()[row], sources[first].path, sources[later].path
+    shards = [sources[number].header.shard for number in (first, later)]
+    found = f"{count:,} keys stand in more than one row, first {key!r} in {earlier} and {later_path}"
     if shards[0].path == shards[1].path:
-        old = min(earlier, later, key=lambda path: path.stat().st_mtime_ns)
+        old = min(earlier, later_path, key=lambda path: path.stat().st_mtime_ns)
         return HashgrainError(
             Reason.CODES_TWICE,
             f"{found}, both of the shard {shards[0].path}: one is left from an earlier run, by their times {old}; take it away",
@@ -169,74 +180,82 @@ def _duplicates(
     )
 
 
-def _write_levels(
-    folder: Path,
-    headers: dict[Path, CodeHeader],
-    kept: KeptRows,
+def _write_segments(
+    new: NextGeneration,
+    sources: Sequence[CodeFileRows],
     fields: list[LabelField],
     settings: BuildSettings,
     progress: Callable[[float, str], None],
-) -> Manifest:
-    """Write the codes of every level and the model, and return the manifest of the generation."""
-    first, rows = next(iter(headers.values())), sum(int(keep.sum()) for keep in kept.values())
-    wanted, levels = settings.levels or tuple(first.bits), dict[Level, LevelRecord]()
-    for level in wanted:
-        share = len(levels) / len(wanted)
+) -> list[SegmentRecord]:
+    """Write the rows as one segment, or as several that share their centroids where one would have too many rows."""
+    groups = list(_cut(sources, settings.segment_rows))
+    shared = _train(sources, settings) if len(groups) > 1 else None
+    records: list[SegmentRecord] = []
+    for group in groups:
 
-        def part(done: float, what: str, share: float = share) -> None:
-            progress(share + done / len(wanted), what)
+        def part(done: float, what: str, before: int = len(records)) -> None:
+            progress((before + done) / len(groups), what)
 
-        levels[level] = write_level(
-            folder / SEGMENT / level, first.bits[level], rows, _blocks(kept, level), settings, part
-        )
-    has_model = _take_model(next(iter(headers)).parent, folder, first.fingerprint)
-    return Manifest(
-        fingerprint=first.fingerprint,
-        precision=_precision(headers),
-        model=MODEL_NAME if has_model else None,
-        segments=[SegmentRecord(SEGMENT, rows, levels, fields, _spans(folder.parent, headers, kept))],
-        files={},
-        limits=_limits(headers),
-        kind=settings.kind,
-        dedupe=settings.dedupe,
-        seed=settings.seed,
-    )
+        records.append(write_segment(new.folder / new.segment_name(), group, fields, settings, shared, part))
+    return records
 
 
-def _blocks(kept: KeptRows, level: Level) -> Iterator[Codes]:
-    for path, keep in kept.items():
-        with open_codes(path, proven=True) as file:
-            for start in range(0, len(keep), BLOCK_ROWS):
-                part = keep[start : start + BLOCK_ROWS]
-                yield file.codes(level, start, start + len(part))[part]
+def _cut(sources: Sequence[CodeFileRows], most: int) -> Iterator[list[CodeFileRows]]:
+    """Yield the sources in groups of at most so many rows; one group where there are none."""
+    group, room = list[CodeFileRows](), most
+    for source in sources:
+        start = 0
+        while source.rows - start > room:
+            group.append(source.only(_range(source.rows, start, start + room)))
+            yield group
+            start, group, room = start + room, [], most
+        group.append(source.only(_range(source.rows, start, source.rows)))
+        room -= source.rows - start
+    yield group
 
 
-def _precision(headers: dict[Path, CodeHeader]) -> str:
+def _range(rows: int, start: int, stop: int) -> Bits:
+    chosen = np.zeros(rows, dtype=np.bool_)
+    chosen[start:stop] = True
+    return chosen
+
+
+def _train(sources: Sequence[RowSource], settings: BuildSettings) -> dict[Level, SharedLists]:
+    """Train the centroids of the levels that are to have lists on a sample of all rows."""
+    rows, bits, shared = sum(source.rows for source in sources), sources[0].bits, dict[Level, SharedLists]()
+    for level in settings.levels or tuple(bits):
+        if (lists := wanted_lists(rows, settings)) is None:
+            continue
+        rng = np.random.default_rng(settings.seed)
+        chosen = np.sort(rng.permutation(rows)[: TRAIN_PER_LIST * lists.nlist])
+        sample, start = list[Codes](), 0
+        for block in blocks(sources, level):
+            first, last = np.searchsorted(chosen, (start, start + len(block)))
+            sample.append(block[chosen[first:last] - start])
+            start += len(block)
+        centroids = train(np.concatenate(sample), lists.nlist, settings.seed)
+        shared[level] = new_lists(LevelRecord(bits[level], "", None, None, None), centroids, lists.nprobe, rows)
+    return shared
+
+
+def _precision(headers: Iterable[CodeHeader]) -> str:
     """Return what most rows were coded in: the bits of one photo differ by 0.2 % between two, so a query may take either."""
     rows: Counter[str] = Counter()
-    for header in headers.values():
+    for header in headers:
         rows[header.precision] += header.rows
     return rows.most_common(1)[0][0]
 
 
-def _limits(headers: dict[Path, CodeHeader]) -> Limits:
-    limits = [header.rules.limits for header in headers.values()]
+def limits_of(headers: Iterable[CodeHeader]) -> Limits:
+    """Return what an image might be, by the most generous of code files."""
+    limits = [header.rules.limits for header in headers]
     return Limits(max(each.max_bytes for each in limits), max(each.max_pixels for each in limits))
 
 
-def _spans(index: Path, headers: dict[Path, CodeHeader], kept: KeptRows) -> list[ShardSpan]:
-    spans, row = [], 0
-    for path, header in headers.items():
-        shard = header.shard
-        spans.append(ShardSpan(row, shard.kind, shard.path, shard.key_prefix, relative_to(index, shard.path)))
-        row += int(kept[path].sum())
-    return spans
-
-
-def _take_model(codes: Path, folder: Path, fingerprint: str) -> bool:
+def take_model(codes: Path, folder: Path, fingerprint: str) -> bool:
     """Copy the model that stands beside the codes, if it is the one that made them."""
     model = codes / MODEL_NAME
     if not model.is_file() or sha256_of(model) != fingerprint:
         return False
-    shutil.copyfile(model, folder / MODEL_NAME)
+    copy_file(model, folder / MODEL_NAME)
     return True

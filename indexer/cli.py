@@ -1,4 +1,4 @@
-"""The `indexer` command: build, query, tune, info, relocate, verify, warm. Arguments in, one function call, lines out."""
+"""The `indexer` command; what changes an index stands in `changes/cli.py`. Arguments in, one function call, lines out."""
 
 import json
 from dataclasses import asdict
@@ -11,6 +11,8 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.values import text_of
 from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
+from indexer.changes.cli import COMMANDS, DEFAULT_CODES, DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath
+from indexer.changes.cli import REMEDIES as CHANGES
 from indexer.options import K, QueryOptions
 from indexer.query import parse_query
 from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, Trust, TuneSettings, Verify
@@ -25,27 +27,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
-DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
-IndexPath = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
 HowVerified = Annotated[
     Verify,
     typer.Option(
         "--verify", help="Which files are proven by their SHA-256 when first used: quick: up to 32 MiB; full: all."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
-
-NOTICES = 10
-"""Lines about labels that a build shows at most."""
 LABEL_WIDTH = 80
 """Characters of a label that a line shows."""
 STDIN = "-"
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
-INDEX = {
-    Reason.INDEX_DAMAGED: "indexer build CODES --out INDEX --overwrite",
-    Reason.INDEX_MISSING: "--index, indexer build CODES --out INDEX",
-}
 REMEDIES = {
     "build": {
         Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
@@ -65,7 +57,7 @@ REMEDIES = {
     "info": INDEX,
     "relocate": INDEX,
     "verify": INDEX,
-}
+} | CHANGES
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 
 
@@ -244,11 +236,6 @@ def query(
             _print_answer(answer, explain=explain)
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
-    if probed := next((answer.probed for answer in answers if answer.probed), None):
-        notice(
-            f"fewer than {cap:,} hits were in the {probed[0]:,} of {probed[1]:,} inverted lists that were probed; "
-            "see more with a larger --nprobe, or --exact"
-        )
     _name_unverified(opened)
     if save_html is not None:
         from indexer.page.page import SCORES, Result, save_page
@@ -474,6 +461,13 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
         raise typer.BadParameter(
             f"{text!r}; expected whole numbers with commas between them", param_hint=f"--{name}"
         ) from None
+
+
+for command in COMMANDS:
+    app.command(
+        no_args_is_help=command.__name__ in {"remove", "rollback"},
+        context_settings={"ignore_unknown_options": command.__name__ == "rollback"},  # -1 is a number there
+    )(command)
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from encoder.images.shards import relative_to
 from encoder.runtime.files import exists, is_url
 from encoder.runtime.publish import exclusive
 from indexer.snapshot import Snapshot
-from indexer.storage.generation import publish_generation, take_over
-from indexer.storage.manifest import Manifest, ShardSpan, read_current
+from indexer.storage.generation import next_generation
+from indexer.storage.manifest import ShardSpan, read_current
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,12 @@ def relocate(index: Path, moves: Sequence[Move]) -> RelocateReport:
                 f"{spans[0].path if spans else 'none'}",
             )
 
-        def write(folder: Path) -> Manifest:
-            take_over(opened.folder, folder, opened.manifest.files)
-            segments = [
-                replace(segment, shards=[_moved(index, span, paths[span.path]) for span in segment.shards])
-                for segment in opened.manifest.segments
-            ]
-            return replace(opened.manifest, segments=segments)
-
-        publish_generation(index, write, opened.manifest.files)
+        segments = [
+            replace(segment, shards=[_moved(index, span, paths[span.path]) for span in segment.shards])
+            for segment in opened.manifest.segments
+        ]
+        with next_generation(index, (opened.folder, opened.manifest)) as generation:
+            generation.publish(replace(opened.manifest, segments=segments), "relocate")
     return RelocateReport(len(moved), tuple(new for new in moved.values() if not exists(new)))
 
 

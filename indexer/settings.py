@@ -76,6 +76,8 @@ class Retrain(StrEnum):
     NOW = "now"
 
 
+SEGMENT_ROWS = 1 << 24
+"""Rows of a segment at most, when nobody says otherwise: what writing one takes in memory and on the disk is bounded by it."""
 KEEP = 8
 """Generations that stay on disk after a change, the newest included: what can be rolled back to."""
 
@@ -95,9 +97,12 @@ class BuildSettings:
     """Take code files of shards that were not whole."""
     overwrite: bool = False
     seed: int = 0
+    segment_rows: int = SEGMENT_ROWS
+    """Rows of a segment at most; more become several."""
 
     def __post_init__(self) -> None:
         take_names(self)
+        object.__setattr__(self, "segment_rows", whole("segment_rows", self.segment_rows, 1))
         if self.nlist is not None and self.nlist < 1:
             raise _bad("nlist", self.nlist, "a whole number from 1 on")
         if self.nlist is not None and self.kind is IndexKind.FLAT:
@@ -110,7 +115,7 @@ class CompactSettings:
 
     all: bool = False
     """Join everything that may be joined; else only what is due."""
-    segment_rows: int = 1 << 24
+    segment_rows: int = SEGMENT_ROWS
     """Rows of a segment at most."""
     max_bytes: int | None = None
     """Bytes that one step may write; None: what the disk has."""

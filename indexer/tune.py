@@ -24,7 +24,7 @@ from indexer.row_mask import RowSet, row_set
 from indexer.search.level_index import LevelIndex
 from indexer.settings import Engine, SearchSettings, TuneSettings
 from indexer.snapshot import Snapshot
-from indexer.storage.generation import publish_generation, take_over
+from indexer.storage.generation import next_generation
 from indexer.storage.level_writer import usual_nlist
 from indexer.storage.manifest import LevelRecord, Manifest, Tuned
 from indexer.storage.segment import LevelPart
@@ -102,24 +102,22 @@ def tune(
             )
         curves: list[Curve] = []
 
-        def write(folder: Path) -> Manifest:
-            take_over(opened.folder, folder, opened.manifest.files)
+        with next_generation(index, (opened.folder, opened.manifest)) as new:
+            new.take_over(opened.manifest.files)
             [segment] = opened.manifest.segments
             levels = dict(segment.levels)
             for number, level in enumerate(settings.levels):
                 asked, share = _hold(opened, level, settings, queries.get(level)), number / len(settings.levels)
                 matches: list[tuple[Curve, LevelRecord]] = []
-                for record in _candidates(folder / segment.name, level, levels[level], segment.rows, settings):
+                for record in _candidates(new.folder / segment.name, level, levels[level], segment.rows, settings):
                     part_of_level = len(matches) / (len(settings.nlists) + 1)
                     progress(share + part_of_level / len(settings.levels), f"{level}: {record.nlist:,} lists")
-                    part = LevelPart(folder / segment.name, record, segment.rows)
+                    part = LevelPart(new.folder / segment.name, record, segment.rows)
                     matches.append((_measure(LevelIndex([part], [0, segment.rows]), level, asked, settings), record))
                 matches.sort(key=lambda pair: pair[0].chosen.milliseconds)
                 curves.extend(curve for curve, _ in matches)
-                levels[level] = _keep(folder / segment.name, matches, settings.k)
-            return replace(opened.manifest, segments=[replace(segment, levels=levels)])
-
-        publish_generation(index, write, opened.manifest.files)
+                levels[level] = _keep(new.folder / segment.name, matches, settings.k)
+            new.publish(replace(opened.manifest, segments=[replace(segment, levels=levels)]), "tune")
     return curves
 
 
@@ -184,7 +182,7 @@ def _candidates(
     for nlist in sorted(nlists - {record.nlist}):
         name = f"{level}.ivf{nlist}.faiss"
         write_ivf(folder / name, flat, nlist, settings.seed, lambda *_: None)
-        yield replace(record, ivf=name, nlist=nlist)
+        yield replace(record, ivf=name, nlist=nlist, trained=None)
 
 
 def _measure(sub: LevelIndex, level: Level, held: _Held, settings: TuneSettings) -> Curve:

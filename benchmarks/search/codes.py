@@ -51,6 +51,7 @@ class Codebase:
         path = self.path("flat")
         if not path.exists():
             half = path.with_suffix(".half")
+            half.unlink(missing_ok=True)
             write_flat(half, self.nbits, self.rows, self._blocks())
             half.rename(path)
         return FlatIndex(path)
@@ -60,6 +61,7 @@ class Codebase:
         path = self.path(f"ivf{nlist}")
         if not path.exists():
             half = path.with_suffix(".half")
+            half.unlink(missing_ok=True)
             write_ivf(half, self.flat, nlist, 0, lambda *_: None)
             half.rename(path)
         return LevelRecord(self.nbits, self.path("flat").name, path.name, nlist, None)

@@ -82,12 +82,15 @@ class LabelColumn:
         present = self.present[start:stop]
         if isinstance(self.values, np.ndarray):
             return LabelColumn(self.kind, self.values[start:stop], present)
-        return LabelColumn.of(self.kind, [self.value(row) for row in range(start, stop)])
+        return self.take(np.arange(start, stop))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "LabelColumn":
+        """Return some rows, in the order in which they are named."""
+        values = self.values[rows] if isinstance(self.values, np.ndarray) else self.values.take(rows)
+        return LabelColumn(self.kind, values, self.present[rows])
 
     def only(self, keep: npt.NDArray[np.bool_]) -> "LabelColumn":
         """Return the rows of which bool[rows] is true."""
         if keep.all():
             return self
-        if isinstance(self.values, np.ndarray):
-            return LabelColumn(self.kind, self.values[keep], self.present[keep])
-        return LabelColumn.of(self.kind, [self.value(row) for row in np.flatnonzero(keep).tolist()])
+        return self.take(np.flatnonzero(keep))

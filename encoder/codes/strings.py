@@ -50,13 +50,33 @@ class TextColumn:
         Raises:
             HashgrainError: `index-damaged`.
         """
+        try:
+            yield from (row.decode() for row in self.encoded())
+        except UnicodeDecodeError:
+            raise _damaged(self.file, "its text is not UTF-8") from None
+
+    def encoded(self) -> Iterator[bytes]:
+        """Return what yields every row as it is stored.
+
+        Raises:
+            HashgrainError: `index-damaged`.
+        """
         if fault := fault_of(self.offsets, len(self.text)):
             raise _damaged(self.file, fault)
         raw = self.text.tobytes()
-        try:
-            yield from (raw[start:stop].decode() for start, stop in pairwise(self.offsets.tolist()))
-        except UnicodeDecodeError:
-            raise _damaged(self.file, "its text is not UTF-8") from None
+        return (raw[start:stop] for start, stop in pairwise(self.offsets.tolist()))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "TextColumn":
+        """Return some rows, in the order in which they are named, without making strings of them.
+
+        Raises:
+            HashgrainError: `index-damaged` for a row that leads out of the text.
+        """
+        starts, stops = (self.offsets[rows + step].astype(np.int64) for step in (0, 1))
+        if (odd := (starts > stops) | (starts < 0) | (stops > len(self.text))).any():
+            _bounds(self.offsets, int(rows[np.argmax(odd)]), len(self.text), self.file)
+        offsets, places = _following(starts, stops)
+        return TextColumn(self.text[places], offsets, self.file)
 
     def fault(self) -> str | None:
         """Say what is wrong with the arrays, or None: for readers of files that others made."""
@@ -110,6 +130,18 @@ class TextsColumn:
         items = list(self.items)
         return (tuple(items[start:stop]) for start, stop in pairwise(self.starts.tolist()))
 
+    def take(self, rows: npt.NDArray[np.int64]) -> "TextsColumn":
+        """Return some rows, in the order in which they are named, without making strings of them.
+
+        Raises:
+            HashgrainError: `index-damaged` for a row whose items are not there.
+        """
+        starts, stops = (self.starts[rows + step].astype(np.int64) for step in (0, 1))
+        if (odd := (starts > stops) | (starts < 0) | (stops > len(self.items))).any():
+            _bounds(self.starts, int(rows[np.argmax(odd)]), len(self.items), self.items.file)
+        of_rows, places = _following(starts, stops)
+        return TextsColumn(of_rows, self.items.take(places))
+
     def fault(self) -> str | None:
         """Say what is wrong with the arrays, or None: for readers of files that others made."""
         return fault_of(self.starts, len(self.items)) or self.items.fault()
@@ -120,6 +152,15 @@ def fault_of(offsets: npt.NDArray[np.uint64], end: int) -> str | None:
     if len(offsets) == 0 or offsets[0] != 0 or int(offsets[-1]) != end:
         return f"its offsets do not run from 0 to {end}"
     return "its offsets fall" if np.any(offsets[1:] < offsets[:-1]) else None
+
+
+def _following(
+    starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """Return where each part begins when all follow one another, with the end, and the numbers of what is in them."""
+    offsets, sizes = np.zeros(len(starts) + 1, np.uint64), stops - starts
+    np.cumsum(sizes.astype(np.uint64), out=offsets[1:])
+    return offsets, np.arange(int(offsets[-1])) + np.repeat(starts - offsets[:-1].astype(np.int64), sizes)
 
 
 def _bounds(offsets: npt.NDArray[np.uint64], row: int, end: int, file: str) -> tuple[int, int]:

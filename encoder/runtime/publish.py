@@ -111,15 +111,23 @@ def in_use(folder: Path) -> Iterator[None]:
         yield
 
 
-def remove_unused(folder: Path) -> None:
-    """Remove a folder unless somebody reads it; whatever cannot be removed stays, which is not an error."""
+def remove_unused(folder: Path) -> bool:
+    """Remove a folder unless somebody reads it, and say whether it is gone; that it cannot be removed is not an error.
+
+    It first loses its name, so that a folder with holes never stands under it.
+    """
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            going = folder.with_name(folder.name + PARTIAL)
+            durable.rename(folder, going)
+            with suppress(OSError):  # the next writer sweeps it
+                durable.remove_tree(going)
+            return True
         finally:
             os.close(descriptor)
+    return False
 
 
 def make_folder(folder: Path) -> None:

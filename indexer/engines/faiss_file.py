@@ -10,15 +10,18 @@ Source: faiss/impl/index_write.cpp, release 1.15, `write_index_binary` and `writ
 import os
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import HashgrainError, Reason, unreadable, why
+from encoder.runtime.durable import create
+from encoder.runtime.files import open_regular
 from indexer.matches import Rows
 
 FLAT: Final = b"IBxF"
@@ -92,6 +95,17 @@ def lists_layout(path: Path) -> ListsLayout:
         return ListsLayout(nbits, ntotal, nlist, centroids.codes_at, sizes, lists_at)
 
 
+def read_centroids(path: Path) -> Codes:
+    """Return uint8[nlist, nbits / 8], the centroids of an IndexBinaryIVF.
+
+    Raises:
+        HashgrainError: `index-damaged`.
+    """
+    layout = lists_layout(path)
+    count = layout.nlist * layout.nbits // 8
+    return np.fromfile(path, np.uint8, count, offset=layout.centroids_at).reshape(layout.nlist, layout.nbits // 8)
+
+
 class _Unfit(Exception):
     """What a file has that does not fit."""
 
@@ -163,13 +177,14 @@ class _Fields:
 @contextmanager
 def _fields(path: Path) -> Iterator[_Fields]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield _Fields(file)
     except (OSError, _Unfit) as err:
         what = f"it has {err}" if isinstance(err, _Unfit) else why(err)
-        raise HashgrainError(
+        damaged = HashgrainError(
             Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({what}); build the index again"
-        ) from err
+        )
+        raise (unreadable(path, err, damaged) if isinstance(err, OSError) else damaged) from err
 
 
 class FlatWriter:
@@ -182,7 +197,8 @@ class FlatWriter:
     """
 
     def __init__(self, path: Path, nbits: int, ntotal: int) -> None:
-        self._file = path.open("wb")
+        self._open = ExitStack()
+        self._file = self._open.enter_context(create(path))
         self._file.write(_flat_head(nbits, ntotal))
 
     def append(self, block: Codes) -> None:
@@ -192,8 +208,10 @@ class FlatWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, err, trace)
 
 
 class ListsWriter:
@@ -208,7 +226,8 @@ class ListsWriter:
 
     def __init__(self, path: Path, nbits: int, centroids: Codes, sizes: npt.NDArray[np.integer]) -> None:
         nlist, nprobe, ntotal = len(centroids), 1, int(sizes.sum())
-        self._file = path.open("wb")
+        self._open = ExitStack()
+        self._file = self._open.enter_context(create(path))
         self._file.write(
             LISTS
             + _HEADER.pack(nbits, nbits // 8, ntotal, 1, 1)
@@ -231,8 +250,10 @@ class ListsWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, err, trace)
 
 
 def _flat_head(nbits: int, ntotal: int) -> bytes:

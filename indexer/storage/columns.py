@@ -4,14 +4,17 @@ import math
 import os
 import re
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from encoder.codes.strings import TextColumn
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, unreadable, why
+from encoder.runtime.durable import create
 from encoder.runtime.files import open_regular
 
 _NPY_START: Final = 8
@@ -33,7 +36,8 @@ class ColumnWriter:
     """
 
     def __init__(self, path: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> None:
-        self._file, self._dtype, self._row_shape = path.open("wb"), np.dtype(dtype), row_shape
+        self._open, self._dtype, self._row_shape = ExitStack(), np.dtype(dtype), row_shape
+        self._file = self._open.enter_context(create(path))
         self.rows = 0
         self._write_header()
 
@@ -49,16 +53,20 @@ class ColumnWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with self._file:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
             self._write_header()
+        self._open.__exit__(kind, err, trace)
 
 
 class MatrixWriter:
     """Fills an .npy file of known shape in any order; what is not written is 0."""
 
     def __init__(self, path: Path, dtype: npt.DTypeLike, shape: tuple[int, int]) -> None:
-        self._file, self._dtype, self._width = path.open("wb"), np.dtype(dtype), shape[1]
+        self._open, self._dtype, self._width = ExitStack(), np.dtype(dtype), shape[1]
+        self._file = self._open.enter_context(create(path))
         _write_header(self._file, self._dtype, shape)
         self._start = self._file.tell()
         self._file.truncate(self._start + shape[0] * shape[1] * self._dtype.itemsize)
@@ -71,8 +79,10 @@ class MatrixWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, err, trace)
 
 
 def _write_header(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -113,7 +123,9 @@ def map_column(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.
                 return np.empty(shape, dtype)
             return np.memmap(file, found.dtype, "r", found.data_at, shape).view(np.ndarray)
     except (OSError, ValueError) as err:
-        raise HashgrainError(Reason.INDEX_DAMAGED, f"{path} cannot be read ({err}); build the index again") from err
+        fault = why(err) if isinstance(err, OSError) else err
+        damaged = HashgrainError(Reason.INDEX_DAMAGED, f"{path} cannot be read ({fault}); build the index again")
+        raise (unreadable(path, err, damaged) if isinstance(err, OSError) else damaged) from err
 
 
 class NpyHeader(NamedTuple):

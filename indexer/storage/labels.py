@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
@@ -26,6 +27,8 @@ from indexer.storage.digests import Prove
 
 PRESENT, TEXT_OFFSETS, TEXT = "labels.present.npy", "labels.text.offsets.npy", "labels.text.npy"
 STARTS, ITEM_OFFSETS, ITEMS = "labels.texts.starts.npy", "labels.texts.offsets.npy", "labels.texts.npy"
+SPOOLED = {TEXT: np.uint8, ITEM_OFFSETS: np.uint64, ITEMS: np.uint8}
+"""Files whose fields end where nobody knows before: they are written twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +200,7 @@ class LabelWriter:
             for name, shape in shapes.items()
             if shape[0]
         }
-        self._pieces = {
-            name: self._open.enter_context(_Pieces(folder, dtype))
-            for name, dtype in ((TEXT, np.uint8), (ITEM_OFFSETS, np.uint64), (ITEMS, np.uint8))
-        }
+        self._pieces = {name: self._open.enter_context(_Pieces(folder, dtype)) for name, dtype in SPOOLED.items()}
         for field in range(counts[LabelKind.TEXTS]):
             self._pieces[ITEM_OFFSETS].add(field, np.zeros(1, np.uint64))
 
@@ -242,8 +242,10 @@ class LabelWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, err, trace)
 
 
 class _Pieces:

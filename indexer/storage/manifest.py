@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import HashgrainError, Reason, unreadable, why
 from encoder.images.labels.values import LabelKind
 from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
+from encoder.runtime import durable
 from encoder.runtime.files import read_regular
 from encoder.runtime.publish import sha256_of, write_bytes
 from indexer.settings import Dedupe, IndexKind
@@ -204,7 +205,8 @@ class Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a generation's manifest."""
     content = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
-    (folder / MANIFEST).write_text(json.dumps(content, sort_keys=True, indent=1))
+    with durable.create(folder / MANIFEST) as file:
+        file.write(json.dumps(content, sort_keys=True, indent=1).encode())
 
 
 def write_pointer(index: Path, generation: str) -> None:
@@ -218,10 +220,20 @@ def generations(index: Path) -> list[Path]:
     return [path for path in index.glob("gen-*") if _GENERATION.fullmatch(path.name) and (path / MANIFEST).is_file()]
 
 
-def next_generation(index: Path) -> str:
+def number_of(generation: str) -> int:
+    """Return the number in a generation's name."""
+    return int(generation.partition("-")[2])
+
+
+def name_of(number: int) -> str:
+    """Return the name of the generation with a number."""
+    return GENERATION.format(number)
+
+
+def name_of_next(index: Path) -> str:
     """Return the name of the generation after the last one that stands on disk."""
-    numbers = [int(path.name.partition("-")[2]) for path in index.glob("gen-*") if _GENERATION.fullmatch(path.name)]
-    return GENERATION.format(max(numbers, default=0) + 1)
+    numbers = [number_of(path.name) for path in index.glob("gen-*") if _GENERATION.fullmatch(path.name)]
+    return name_of(max(numbers, default=0) + 1)
 
 
 def read_current(index: Path, pointer: bytes | None = None) -> tuple[Path, Manifest]:
@@ -271,9 +283,9 @@ def read_manifest(folder: Path, expected: str | None = None) -> Manifest:
                 Reason.TOO_NEW, f"{path} has format version {version}, this program reads {VERSION}; upgrade hashgrain"
             )
         return _parse(content)
-    except PermissionError as err:
-        raise _unreadable(path, err) from err
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as err:
+    except OSError as err:
+        raise unreadable(path, err, _damaged(path, f"it cannot be read ({why(err)})")) from err
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as err:
         raise _damaged(path, f"it cannot be read ({err})") from err
 
 
@@ -309,7 +321,10 @@ def _missing(index: Path, err: OSError | ValueError) -> HashgrainError:
 
 
 def _unreadable(path: Path, err: OSError | ValueError) -> HashgrainError:
-    return HashgrainError(Reason.INDEX_MISSING, f"index {path} cannot be read ({why(err)}); give one that you may read")
+    missing = HashgrainError(
+        Reason.INDEX_MISSING, f"index {path} cannot be read ({why(err)}); give one that you may read"
+    )
+    return unreadable(path, err, missing) if isinstance(err, OSError) else missing
 
 
 def _damaged(path: Path, fault: str) -> HashgrainError:

@@ -9,10 +9,10 @@ from typing import Final
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.images.readers.formats import read_image
-from encoder.images.roots import Roots, is_remembered, remember
+from encoder.images.roots import Roots, is_remembered
 from encoder.images.shards import found_from
-from encoder.runtime.files import is_url, read_regular
-from indexer.storage.manifest import POINTER, POINTER_BYTES, ShardSpan
+from encoder.runtime.files import is_url
+from indexer.storage.manifest import ShardSpan
 
 PATIENCE: Final = 60.0
 """Seconds that a picture at a URL may take: a server may be silent, or send a byte at a time."""
@@ -84,16 +84,3 @@ def _in_time(span: ShardSpan, path: str, member: str, offset: int, size: int, ro
 def manifest_digest(pointer: bytes) -> str:
     """Return the SHA-256 of the manifest that a pointer names."""
     return str(json.loads(pointer)["manifest_sha256"])
-
-
-def is_own(index: Path) -> bool:
-    """Whether this user built the current generation, or changed one that this user built."""
-    try:
-        return is_remembered(manifest_digest(read_regular(index / POINTER, POINTER_BYTES, links=False)))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def remember_own(index: Path) -> None:
-    """Remember that this user made the current generation: its pictures are read from the shards that it names."""
-    remember(manifest_digest(read_regular(index / POINTER, POINTER_BYTES, links=False)))

@@ -1,61 +1,56 @@
-"""Writing the row columns of an index from code files, one file at a time."""
+"""Writing the row columns of a segment, one source of rows at a time."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from encoder.codes.file import CodeFile, open_codes
 from encoder.codes.label_columns import LabelColumn
-from encoder.codes.strings import TextColumn
 from encoder.images.labels.values import MAX_FIELDS, LabelKind
 from indexer.storage.columns import ColumnWriter, write_column, write_text
 from indexer.storage.labels import LabelField, LabelWriter
-from indexer.storage.row_table import KeyHashes
-
-KeptRows = Mapping[Path, npt.NDArray[np.bool_]]
-"""Code files in row order, and bool[rows] for each: which of its rows are in the index."""
+from indexer.storage.row_source import RowSource
 
 
-def write_rows(folder: Path, kept: KeptRows, hashes: KeyHashes, fields: Sequence[LabelField]) -> None:
-    """Write the key, place and label columns of the kept rows, one code file at a time.
+def write_rows(folder: Path, sources: Sequence[RowSource], fields: Sequence[LabelField]) -> None:
+    """Write the key, place and label columns of rows, one source at a time.
 
     Args:
         folder: where to.
-        kept: code files and their rows; the files have been proven whole.
-        hashes: `hash_keys` of the kept rows.
-        fields: `settle_labels` of the files.
+        sources: in the order of the rows.
+        fields: `settle_labels` of the sources.
     """
+    hashes = np.concatenate([np.empty(0, dtype=np.uint64), *(source.hashes() for source in sources)])
     order = np.argsort(hashes, kind="stable")
     write_column(folder / "keys.order.npy", order)
     write_column(folder / "keys.hashes.npy", hashes[order])
-    del order
-    write_text(folder, "keys", (_only(file.keys(), keep) for file, keep in _each(kept)))
+    rows = len(hashes)
+    del order, hashes
+    write_text(folder, "keys", (source.keys() for source in _each(sources)))
     with ColumnWriter(folder / "places.npy", np.uint64, (2,)) as places:
-        for file, keep in _each(kept):
-            places.append(file.places()[keep])
-    with LabelWriter(folder, len(hashes), fields) as writer:
-        for file, keep in _each(kept):
-            writer.add(_of_file(file, fields, keep), int(keep.sum()))
+        for source in _each(sources):
+            places.append(source.places())
+    with LabelWriter(folder, rows, fields) as writer:
+        for source in _each(sources):
+            writer.add(_labels_of(source, fields), source.rows)
         writer.finish()
 
 
-def settle_labels(kept: KeptRows) -> tuple[list[LabelField], list[str]]:
-    """Settle one kind per field over all files; of more fields than there may be, those of the most files stay.
+def settle_labels(sources: Sequence[RowSource]) -> tuple[list[LabelField], list[str]]:
+    """Settle one kind per field over all sources; of more fields than there may be, those of the most sources stay.
 
     Returns:
         The fields, sorted by name, and a line for each thing about them that a person should know.
     """
-    first: dict[str, dict[LabelKind, Path]] = {}
-    files = Counter[str]()
-    for file, _ in _each(kept):
-        for name, kind in file.label_fields().items():
-            files[name] += 1
-            first.setdefault(name, {}).setdefault(kind, file.path)
-    names = sorted(first, key=lambda name: (-files[name], name))
+    first: dict[str, dict[LabelKind, RowSource]] = {}
+    having = Counter[str]()
+    for source in sources:
+        for name, kind in source.label_fields().items():
+            having[name] += 1
+            first.setdefault(name, {}).setdefault(kind, source)
+    names = sorted(first, key=lambda name: (-having[name], name))
     notices = []
     if left_out := names[MAX_FIELDS:]:
         notices.append(
@@ -74,27 +69,19 @@ def settle_labels(kept: KeptRows) -> tuple[list[LabelField], list[str]]:
     return fields, notices
 
 
-def _example(path: Path, name: str) -> str:
-    """Return the key of the first row of a code file that has a label."""
-    with open_codes(path, proven=True) as file:
-        return file.keys()[int(np.argmax(file.label(name).present))]
+def _example(source: RowSource, name: str) -> str:
+    """Return the key of the first row of a source that has a label."""
+    with source.held():
+        return source.keys()[int(np.argmax(source.label(name).present))] if source.rows else source.name
 
 
-def _of_file(
-    file: CodeFile, fields: Sequence[LabelField], keep: npt.NDArray[np.bool_]
-) -> Callable[[str], LabelColumn | None]:
-    """Return what gives the labels of the kept rows of a code file, each of the kind that it has in the index."""
-    kinds, own = {field.name: field.kind for field in fields}, file.label_fields()
-    return lambda name: file.label(name).only(keep).as_kind(kinds[name]) if name in own else None
+def _labels_of(source: RowSource, fields: Sequence[LabelField]) -> Callable[[str], LabelColumn | None]:
+    """Return what gives the labels of a source's rows, each of the kind that it has in the segment."""
+    kinds, own = {field.name: field.kind for field in fields}, source.label_fields()
+    return lambda name: source.label(name).as_kind(kinds[name]) if name in own else None
 
 
-def _each(kept: KeptRows) -> Iterator[tuple[CodeFile, npt.NDArray[np.bool_]]]:
-    for path, keep in kept.items():
-        with open_codes(path, proven=True) as file:
-            yield file, keep
-
-
-def _only(column: TextColumn, keep: npt.NDArray[np.bool_]) -> TextColumn:
-    if keep.all():
-        return column
-    return TextColumn.of(string for string, kept in zip(column, keep.tolist(), strict=True) if kept)
+def _each(sources: Sequence[RowSource]) -> Iterator[RowSource]:
+    for source in sources:
+        with source.held():
+            yield source

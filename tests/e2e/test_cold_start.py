@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import indexer
+from encoder.codes.file import list_code_files
+from indexer.build import build
+from indexer.settings import BuildSettings, IndexKind
+
 ROOT = Path(__file__).parents[2]
 NOWHERE = "/dev/null/nowhere"
 SERVICE = """
@@ -17,12 +22,12 @@ import numpy as np
 from indexer.engines import readiness
 from indexer.search.level_index import LevelIndex
 from indexer.settings import BuildSettings, SearchSettings
-from indexer.storage.level_writer import write_level
+from indexer.storage.level_writer import LevelRows, write_level
 from indexer.storage.segment import LevelPart
 
 folder, rows = Path(sys.argv[1]), 3000
 codes = np.random.default_rng(0).integers(0, 256, (rows, 8), dtype=np.uint8)
-record = write_level(folder / "fine", 64, rows, [codes], BuildSettings(), lambda *_: None)
+record = write_level(folder / "fine", LevelRows(rows, 64, [codes]), BuildSettings(), lambda *_: None)
 level = LevelIndex([LevelPart(folder, record, rows)], [0, rows])
 kit, longest, settings = level.kit(lists=False), 0, SearchSettings(5, exact=True)
 truth = level.search(codes[:1], settings, None)[0].rows.tolist()
@@ -69,3 +74,23 @@ def test_where_no_kernel_can_be_kept_nobody_waits_and_the_scan_still_comes(tmp_p
     )
     assert float(done.stdout) < 2  # seconds: the kernels take many more
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+FIRST = """
+import sys
+import indexer
+answer = indexer.open(sys.argv[1]).query(indexer.ByKey("pic-007"), k=int(sys.argv[2]), level="fine")
+print(len(answer), sorted({"numba", "indexer.engines.scan", "torch"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_a_removed_row_does_not_make_a_process_load_the_scan(codes_folder, tmp_path, kind):
+    path = tmp_path / "index"
+    build(list_code_files([codes_folder]), path, BuildSettings(kind, nlist=None if kind is IndexKind.FLAT else 4))
+    with indexer.writer(path) as writer:
+        writer.remove(["pic-003"])
+    for k, found in ((5, 5), (60, 59)):
+        command = [sys.executable, "-c", FIRST, str(path), str(k)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{found} []\n"

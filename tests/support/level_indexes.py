@@ -4,7 +4,7 @@ import numpy as np
 
 from encoder.levels import Level
 from indexer.search.level_index import LevelIndex
-from indexer.storage.level_writer import write_level
+from indexer.storage.level_writer import LevelRows, write_level
 from indexer.storage.segment import LevelPart
 
 
@@ -13,8 +13,9 @@ def sub_index(folder, segments, builds, level=Level.FINE):
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for number, (codes, build) in enumerate(zip(segments, builds, strict=True)):
-        record = write_level(
-            folder / f"{level}-{number}", 8 * codes.shape[1], len(codes), [codes], build, lambda *_: None
-        )
+        for left in folder.glob(f"{level}-{number}.*"):  # of an example before
+            left.unlink()
+        rows = LevelRows(len(codes), 8 * codes.shape[1], [codes])
+        record = write_level(folder / f"{level}-{number}", rows, build, lambda *_: None)
         parts.append(LevelPart(folder, record, len(codes)))
     return LevelIndex(parts, np.cumsum([0, *map(len, segments)]).tolist())

@@ -11,9 +11,10 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import STAGE_LEVELS, Level
 from encoder.model.backbone import BACKBONES, RESNETS, Backbone
 from encoder.model.image_encoder import ImageEncoder
-from encoder.model.model_file import METADATA_KEY, load_model, save_model
+from encoder.model.model_file import load_model, save_model
 from encoder.model.network import AttentionPool, HashNetwork
 from encoder.model.spec import Activation, BackboneSpec, HeadSpec, ModelConfig, Normalisation, Pooling, Precision
+from encoder.model.tensor_file import METADATA_KEY
 from encoder.model.weights import load_backbone
 
 LAYERS = {

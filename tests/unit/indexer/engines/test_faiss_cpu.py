@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, write_ivf
 from indexer.engines.faiss_file import write_flat
 from indexer.matches import Bounds
 from indexer.row_mask import row_set
@@ -26,8 +26,14 @@ def collections(draw):
     return codes, queries
 
 
+def anew(path):
+    """Return a path at which there is nothing any more: of an example before."""
+    path.unlink(missing_ok=True)
+    return path
+
+
 def flat_of(folder, codes):
-    path = folder / "level.faiss"
+    path = anew(folder / "level.faiss")
     write_flat(path, 8 * codes.shape[1], len(codes), [codes[:5], codes[5:]])
     return FlatIndex(path)
 
@@ -55,8 +61,8 @@ def test_probing_every_list_finds_what_flat_finds(tmp_path, collection, data):
     codes, queries = collection
     nlist = data.draw(st.integers(1, len(codes)))
     flat = flat_of(tmp_path, codes)
-    write_ivf(tmp_path / "ivf.faiss", flat, nlist, 0, lambda *_: None)
-    ivf = open_ivf(tmp_path / "ivf.faiss")
+    write_ivf(anew(tmp_path / "ivf.faiss"), flat, nlist, 0, lambda *_: None)
+    ivf = IvfIndex(tmp_path / "ivf.faiss")
     assert (ivf.ntotal, ivf.nlist) == (len(codes), nlist)
     inside = Bounds(None, data.draw(st.integers(0, 8 * codes.shape[1])))
     for mine, exact in zip(ivf.search(queries, Bounds(10), nlist), flat.search(queries, Bounds(10)), strict=True):
@@ -69,8 +75,8 @@ def test_probing_every_list_finds_what_flat_finds(tmp_path, collection, data):
 def test_more_probes_never_find_fewer(tmp_path, rng):
     codes = rng.integers(0, 256, (3000, 8), dtype=np.uint8)
     flat = flat_of(tmp_path, codes)
-    write_ivf(tmp_path / "ivf.faiss", flat, 64, 0, lambda *_: None)
-    ivf = open_ivf(tmp_path / "ivf.faiss")
+    write_ivf(anew(tmp_path / "ivf.faiss"), flat, 64, 0, lambda *_: None)
+    ivf = IvfIndex(tmp_path / "ivf.faiss")
     exact = [set(found.rows.tolist()) for found in flat.search(codes[:50], Bounds(10))]
     recall = [
         np.mean(
@@ -139,8 +145,8 @@ def test_lists_leave_out_rows_that_are_not_eligible(tmp_path, collection, data):
     codes, queries = collection
     counts = np.array(data.draw(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes))))
     nlist = data.draw(st.integers(1, len(codes)))
-    write_ivf(tmp_path / "ivf.faiss", flat_of(tmp_path, codes), nlist, 0, lambda *_: None)
-    ivf, nprobe = open_ivf(tmp_path / "ivf.faiss"), data.draw(st.integers(1, nlist))
+    write_ivf(anew(tmp_path / "ivf.faiss"), flat_of(tmp_path, codes), nlist, 0, lambda *_: None)
+    ivf, nprobe = IvfIndex(tmp_path / "ivf.faiss"), data.draw(st.integers(1, nlist))
     k, radius = data.draw(st.sampled_from([(None, 9), (3, None), (2, 12)]))
     everything = ivf.search(queries, Bounds(None, 8 * codes.shape[1]), nprobe)
     for whole, found in zip(everything, ivf.search(queries, Bounds(k, radius, row_set(counts)), nprobe), strict=True):

@@ -74,7 +74,6 @@ def test_a_header_takes_no_time_that_grows_with_its_spaces(tmp_path):
     ids=["falling", "huge", "late", "no text", "parted"],
 )
 def test_text_is_read_within_its_bytes_or_refused(tmp_path, offsets, text):
-    write_text(tmp_path, "keys", [])
     write_column(tmp_path / "keys.offsets.npy", np.array(offsets, np.uint64))
     write_column(tmp_path / "keys.text.npy", np.frombuffer(text, np.uint8))
     column = map_text(tmp_path, "keys", 3)
@@ -107,3 +106,10 @@ def test_a_row_that_is_not_there_is_damage(tmp_path, row):
     write_text(tmp_path, "keys", [TextColumn.of(["a"] * 5)])
     with pytest.raises(HashgrainError, match=f"row {row} is not among its 5"):
         map_text(tmp_path, "keys", 5)[row]
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path):
+    (tmp_path / "a.npy").symlink_to("elsewhere")
+    with pytest.raises(FileExistsError):
+        write_column(tmp_path / "a.npy", np.arange(3))
+    assert not (tmp_path / "elsewhere").exists()

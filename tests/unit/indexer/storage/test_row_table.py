@@ -15,6 +15,8 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_siz
 def table_of(folder, keys):
     hashes = row_table.hash_keys(keys)
     order = np.argsort(hashes, kind="stable")
+    for left in folder.glob("*.npy"):
+        left.unlink()
     write_column(folder / "keys.order.npy", order)
     write_column(folder / "keys.hashes.npy", hashes[order])
     write_text(folder, "keys", [TextColumn.of(keys)])
@@ -49,9 +51,11 @@ def test_bytes_that_are_not_text_are_a_key_of_nobody(tmp_path):
 
 def test_rows_and_offsets_of_a_stranger_are_not_followed(tmp_path):
     table_of(tmp_path, ["a", "b"])
+    (tmp_path / "keys.order.npy").unlink()
     write_column(tmp_path / "keys.order.npy", np.array([2, -1]))
     with pytest.raises(HashgrainError, match=r"keys.order.npy leads out of the 2 rows; build the index again"):
         RowTable(tmp_path, 2, []).find("a")
     table_of(tmp_path, ["a", "b"])
+    (tmp_path / "keys.offsets.npy").unlink()
     write_column(tmp_path / "keys.offsets.npy", np.array([2**63, 2**63 + 1, 2], np.uint64))
     assert RowTable(tmp_path, 2, []).rows_of(["a", "b"]).tolist() == [-1, -1]

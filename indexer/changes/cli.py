@@ -1,0 +1,238 @@
+"""The commands that change an index after it was built. Arguments in, one function call, lines out."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from encoder.errors import HashgrainError, Reason
+from encoder.runtime.console import notice, progress, result
+from indexer.settings import KEEP, CompactSettings, OnDuplicate
+
+DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
+IndexPath = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
+Keep = Annotated[int, typer.Option(min=1, help="Generations that stay on the disk, the newest included.")]
+Compact = Annotated[
+    bool, typer.Option("--compact/--no-compact", help="Whether segments are joined after it where that is due.")
+]
+NOTICES = 10
+"""Lines about labels that an addition shows at most."""
+INDEX = {
+    Reason.INDEX_DAMAGED: "indexer build CODES --out INDEX --overwrite",
+    Reason.INDEX_MISSING: "--index, indexer build CODES --out INDEX",
+}
+REMEDIES = {
+    "add": INDEX
+    | {
+        Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
+        Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
+        Reason.DUPLICATE_KEYS: "--on-duplicate",
+        Reason.SHARD_DAMAGED: "--allow-damaged",
+    },
+    "remove": INDEX | {Reason.KEY_UNKNOWN: "--missing-ok"},
+    "history": INDEX,
+    "rollback": INDEX | {Reason.GENERATION_MISSING: "indexer history"},
+    "gc": INDEX,
+    "compact": INDEX,
+}
+"""What an error's remedy is called on the command line."""
+
+
+def add(
+    codes: Annotated[list[Path] | None, typer.Argument(help="Code files or folders.", show_default="codes")] = None,
+    index: IndexPath = DEFAULT_INDEX,
+    on_duplicate: Annotated[
+        OnDuplicate, typer.Option(help="What to do with a key that is there already.")
+    ] = OnDuplicate.REPLACE,
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", help="Take what was readable of damaged shards.")
+    ] = False,
+    compact: Compact = True,
+    keep: Keep = KEEP,
+    as_json: AsJson = False,
+) -> None:
+    """Add the rows of code files to an index; a key that is there already is replaced.
+
+    Example: indexer add codes/new.h5 --index index
+    """
+    from encoder.codes.file import list_code_files
+    from indexer.changes.writer import writer
+
+    with writer(index, keep=keep, compact=False) as opened:
+        added = opened.add(
+            list_code_files(codes or [DEFAULT_CODES]), on_duplicate=on_duplicate, allow_damaged=allow_damaged
+        )
+    report = opened.report
+    if as_json:
+        result(
+            json.dumps(asdict(added) | {"generation": report.generation, "live": report.rows, "bytes": report.bytes})
+        )
+        _compact_due(index, keep, wanted=compact)
+        return
+    result(
+        f"{added.rows:,} rows added to {index} ({report.generation}): {report.rows:,} rows, {report.bytes / 1e6:,.1f} MB written"
+    )
+    if added.replaced:
+        notice(f"{added.replaced:,} earlier rows replaced")
+    if added.left_out:
+        notice(f"{added.left_out:,} rows left out: another row has their key")
+    for line in added.notices[:NOTICES]:
+        notice(line)
+    if (more := len(added.notices) - NOTICES) > 0:
+        notice(f"{more:,} more labels are of several kinds")
+    _compact_due(index, keep, wanted=compact)
+
+
+def remove(
+    keys: Annotated[list[str] | None, typer.Argument(help="Keys of rows.", show_default=False)] = None,
+    index: IndexPath = DEFAULT_INDEX,
+    where: Annotated[str | None, typer.Option(help="Rows that pass, e.g. 'label.fine = 3'.")] = None,
+    from_file: Annotated[Path | None, typer.Option(help="A file with one key per line.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Rows of the shards with this name or glob, as `shard` in a filter.")
+    ] = None,
+    missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Keys that are not there are no error.")] = False,
+    compact: Compact = True,
+    keep: Keep = KEEP,
+    as_json: AsJson = False,
+) -> None:
+    """Remove rows from an index: from the next query on they are not found.
+
+    Example: indexer remove train-00017 --index index
+    """
+    from indexer.changes.writer import writer
+
+    named = [*(keys or []), *(_lines_of(from_file) if from_file else [])]
+    filters = [text for text in (where, None if shard is None else f"shard ~ {json.dumps(shard)}") if text is not None]
+    if not named and not filters and from_file is None:
+        raise HashgrainError(Reason.BAD_VALUE, "nothing to remove; give keys, --from-file, --where or --shard")
+    with writer(index, keep=keep, compact=False) as opened:
+        removed = opened.remove(named, missing_ok=missing_ok) + sum(opened.remove(where=text) for text in filters)
+    report = opened.report
+    if as_json:
+        result(json.dumps({"removed": removed, "generation": report.generation, "live": report.rows}))
+    else:
+        result(f"{removed:,} rows removed from {index} ({report.generation}): {report.rows:,} rows")
+    _compact_due(index, keep, wanted=compact)
+
+
+def compact(
+    index: IndexPath = DEFAULT_INDEX,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Join all segments, and leave out every removed row.", show_default="what is due"),
+    ] = False,
+    max_gb: Annotated[
+        float | None, typer.Option(min=0.001, help="GB that may be written at once.", show_default="what the disk has")
+    ] = None,
+    keep: Keep = KEEP,
+    as_json: AsJson = False,
+) -> None:
+    """Join segments of an index, and leave out rows that were removed; queries go on meanwhile, and find the same after it.
+
+    Example: indexer compact --index index
+    """
+    from indexer.changes.compact import compact as run_compact
+
+    _make_way()
+    settings = CompactSettings(all=everything, max_bytes=None if max_gb is None else int(max_gb * 1e9), keep=keep)
+    with progress("compacting") as advance:
+        report = run_compact(index, settings, lambda share, what: advance(share, 1.0, what))
+    if as_json:
+        result(json.dumps(asdict(report)))
+        return
+    result(
+        f"{index} ({report.generation}): {report.rows:,} rows in {report.segments:,} segments, "
+        f"{report.bytes / 1e6:,.1f} MB written in {report.steps:,} steps"
+    )
+    for line in report.left:
+        notice(f"{line} (indexer gc, --max-gb)")
+
+
+def history(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
+    """Show what was done to an index, oldest first, and which generations are still on the disk.
+
+    Example: indexer history --index index
+    """
+    from indexer.changes.history import history as run_history
+
+    for change, there in run_history(index):
+        if as_json:
+            result(json.dumps(asdict(change) | {"on_disk": there}))
+            continue
+        what = change.what if change.of is None else f"{change.what} to {change.of}"
+        where = "" if there else "  (no longer on the disk)"
+        result(
+            f"{change.generation}  {change.when}  {what}: +{change.added:,} -{change.removed:,}, {change.rows:,} rows{where}"
+        )
+
+
+def rollback(
+    to: Annotated[int, typer.Argument(help="Number of a generation; -1: the one before.")],
+    index: IndexPath = DEFAULT_INDEX,
+    keep: Keep = KEEP,
+    as_json: AsJson = False,
+) -> None:
+    """Take up an earlier generation of an index again, as a new one.
+
+    Example: indexer rollback 3 --index index
+    """
+    from indexer.changes.history import rollback as run_rollback
+
+    change = run_rollback(index, to, keep)
+    if as_json:
+        result(json.dumps(asdict(change)))
+        return
+    result(f"{index} ({change.generation}) is as {change.of} was: {change.rows:,} rows")
+
+
+def gc(index: IndexPath = DEFAULT_INDEX, keep: Keep = KEEP, as_json: AsJson = False) -> None:
+    """Remove old generations of an index from the disk, save those that somebody reads.
+
+    Example: indexer gc --keep 2 --index index
+    """
+    from indexer.changes.history import gc as run_gc
+
+    gone = run_gc(index, keep)
+    if as_json:
+        result(json.dumps({"removed": gone}))
+        return
+    result(f"{len(gone):,} generations of {index} removed{': ' if gone else ''}{', '.join(gone)}")
+
+
+def _compact_due(index: Path, keep: int, *, wanted: bool) -> None:
+    """Join what is due after a change, of which the result is told already."""
+    if not wanted:
+        return
+    from indexer.changes.compact import compact_due
+
+    _make_way()
+    report = compact_due(index, keep)
+    if report.steps:
+        notice(
+            f"{report.segments:,} segments now ({report.generation}): {report.bytes / 1e6:,.1f} MB written to join others"
+        )
+    for line in report.left:
+        notice(f"{line} (indexer gc, indexer compact)")
+
+
+def _make_way() -> None:
+    """Leave the processor to those who query, for the rest of this process."""
+    os.nice(10)
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as err:
+        raise HashgrainError(
+            Reason.BAD_VALUE, f"{path} cannot be read as lines of text ({err}); give a file of keys"
+        ) from err
+    return [line for line in text.splitlines() if line]
+
+
+COMMANDS = (add, remove, compact, history, rollback, gc)

@@ -1,0 +1,89 @@
+"""What was done to an index, the way back to an earlier generation, and old generations that go."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from encoder.errors import HashgrainError, Reason
+from encoder.runtime.publish import exclusive
+from indexer.settings import KEEP, whole
+from indexer.storage import generation
+from indexer.storage.generation import next_generation
+from indexer.storage.manifest import Change, check_sizes, generations, name_of, number_of, read_current, read_manifest
+
+
+def history(index: Path) -> list[tuple[Change, bool]]:
+    """Return what was done to an index, oldest first, and whether the generation that each change made is still on the disk.
+
+    Raises:
+        HashgrainError: `index-missing`, `index-damaged`.
+    """
+    _, manifest = read_current(index)
+    there = {folder.name for folder in generations(index)}
+    return [(change, change.generation in there) for change in manifest.history]
+
+
+def rollback(index: Path, to: int, keep: int = KEEP) -> Change:
+    """Take up an earlier generation again, as a new one: nothing that was done since is lost until it is removed from the disk.
+
+    Args:
+        index: folder of the index.
+        to: number of the generation; -1: the one before the current one, -2 the one before that, among those on the disk.
+        keep: generations that stay on the disk, the new one included.
+
+    Returns:
+        The change that the new generation is.
+
+    Raises:
+        HashgrainError: `generation-missing`, `index-missing`, `index-damaged`, `busy`, `write-failed`.
+    """
+    read_current(index)  # where there is none, no folder is made
+    with exclusive(index):
+        current, manifest = read_current(index)
+        folder = index / _named(index, to, current.name)
+        earlier = read_manifest(folder)
+        check_sizes(folder, earlier.files)
+        added, removed = max(0, earlier.live - manifest.live), max(0, manifest.live - earlier.live)
+        with next_generation(index, (folder, earlier)) as new:
+            published = new.publish(
+                replace(earlier, history=manifest.history),
+                "rollback",
+                added=added,
+                removed=removed,
+                of=folder.name,
+                keep=keep,
+            )
+    return published.history[-1]
+
+
+def gc(index: Path, keep: int) -> list[str]:
+    """Remove all generations but the newest ones; those that somebody reads stay until another time.
+
+    Args:
+        index: folder of the index.
+        keep: how many stay, the current one included; at least 1.
+
+    Returns:
+        The names of those that are gone.
+
+    Raises:
+        HashgrainError: `bad-value`, `busy`, `index-missing`, `index-damaged`.
+    """
+    keep = whole("keep", keep, 1)
+    read_current(index)
+    with exclusive(index):
+        return generation.gc(index, keep)
+
+
+def _named(index: Path, to: int, current: str) -> str:
+    """Return the name of the generation that is meant, which is on the disk and not the current one."""
+    there = sorted((folder.name for folder in generations(index)), key=number_of)
+    earlier = [name for name in there if number_of(name) < number_of(current)]
+    by_place = dict(enumerate(earlier, -len(earlier)))
+    name = by_place.get(to) if to < 0 else name_of(to)
+    if name not in earlier:
+        raise HashgrainError(
+            Reason.GENERATION_MISSING,
+            f"{index} has no generation {to} before the current one, {current}, on the disk; it has "
+            f"{', '.join(earlier) or 'none'}",
+        )
+    return name
