@@ -95,7 +95,7 @@ def write_code_file(folder: Path, name: str, rows: int, seed: int) -> Path:
 
 def add_and_find(index: Path, codes: Path, key: str) -> int:
     """Add a code file, and find its last row in an index that is opened after; return bytes written."""
-    with writer(index) as opened:
+    with writer(index, compact=False) as opened:
         opened.add([codes])
     reader = Index(index)
     row = reader.find(key)
@@ -130,7 +130,7 @@ def main() -> None:
         print(f"{path.name}: {times[-1]:.3f} s", flush=True)
 
     def remove(keys: list[str]) -> None:
-        with writer(index) as opened:
+        with writer(index, compact=False) as opened:
             opened.remove(keys)
 
     started = time.perf_counter()

@@ -25,7 +25,7 @@ from encoder.codes.label_columns import LabelColumn
 from encoder.codes.labels import LabelGroup, LabelReader, LabelSpool, write_bad_labels, write_labels
 from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
-from encoder.errors import HashgrainError, Reason, Reject, why
+from encoder.errors import NO_MORE, HashgrainError, Reason, Reject, no_more, why
 from encoder.images.duplicates import DIGEST_BYTES
 from encoder.images.labels.values import MAX_FIELDS, BadLabel, BadLabels, LabelKind, Labels
 from encoder.levels import Level
@@ -177,6 +177,8 @@ def _check_seal(path: Path) -> None:
         with open_regular(path) as file:
             block = file.read(USER_BLOCK)
     except (OSError, ValueError) as err:
+        if isinstance(err, OSError) and err.errno in NO_MORE:
+            raise HashgrainError(Reason.NO_RESOURCES, no_more(f"code file {path} could not be read", err)) from err
         raise HashgrainError(
             Reason.CODES_MISSING, f"code file {path} could not be read ({why(err)}); give one that can be read"
         ) from err

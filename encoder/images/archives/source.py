@@ -75,9 +75,12 @@ class Source:
 
     def read(self, size: int) -> bytes:
         """Return the next bytes; fewer where the file ends or breaks."""
-        chunk = self._read_chunk(min(size, CHUNK))
-        if len(chunk) in {size, 0}:
-            return chunk
+        if size <= CHUNK:
+            chunk = self._read_chunk(size)
+            if len(chunk) == size or not chunk:
+                return chunk
+        else:
+            chunk = self._read_chunk(CHUNK)
         chunks = [chunk]
         size -= len(chunk)
         while size > 0 and (chunk := self._read_chunk(min(size, CHUNK))):

@@ -22,6 +22,8 @@ from encoder.images.decoding.jpeg_header import JpegHeader
 
 BLOCK: Final = 256
 """Samples of a square that one block of threads writes."""
+OPTIONS: Final = {"enable_fp_fusion": False}
+"""Of the compiler: sums and products round one by one, as on a CPU."""
 _AXES: Final = np.array(
     [
         [0, 0, 0, 0, 0, 0],
@@ -59,7 +61,7 @@ def resize_squares(
     entries[:, 1:].view(np.int32)[:] = plan(headers, rows, size)
     on_device = table.to(squares.device, non_blocking=True)
     blocks = triton.cdiv(3 * size * size, BLOCK)
-    _resize[len(images), blocks](on_device, squares, size, BLOCK, enable_fp_fusion=False)  # as a CPU rounds
+    _resize[len(images), blocks](on_device, squares, size, BLOCK, **OPTIONS)
 
 
 def plan(headers: Sequence[JpegHeader], rows: Sequence[int], size: int) -> npt.NDArray[np.int32]:

@@ -102,9 +102,9 @@ def test_a_plan_says_nothing_of_one_picture_by_another():
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from encoder.images.decoding.gpu_resize import BLOCK, _resize
+from encoder.images.decoding.gpu_resize import BLOCK, OPTIONS, _resize
 source = ASTSource(_resize, {"table": "*i64", "squares": "*u8"}, {"size": 224, "block": BLOCK})
-built = compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False})
+built = compile(source, target=GPUTarget("cuda", 90, 32), options=OPTIONS)
 print(len(built.asm["cubin"]), "ld.local" in built.asm["ptx"], built.asm["ptx"].count("fma.rn"))
 """
 
