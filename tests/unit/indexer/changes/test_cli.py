@@ -27,14 +27,8 @@ def change(command, index):
     """Run a command on the index, which joins no segments: its exit code, its answer (of JSON, if asked for) and its notices."""
 
     def call(*arguments):
-<<<<<<< HEAD
-        if arguments[0] in {"add", "remove"}:
-            arguments += ("--no-compact",)
-        code, out, err = command("indexer", *arguments, "--index", index)
-=======
         alone = ["--no-compact"] if arguments[0] in {"add", "remove"} else []
         code, out, err = command("indexer", *arguments, *alone, "--index", index)
->>>>>>> wt-l-core
         return code, [json.loads(line) for line in out.splitlines()] if "--json" in arguments else out, err
 
     return call
