@@ -12,7 +12,6 @@ from encoder.images.limits import Limits
 from encoder.levels import Level
 from indexer.matches import Rows
 from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, name_of
-from indexer.row_mask import size_of
 from indexer.search.combine import Ranked
 from indexer.search.rerank import rerank
 from indexer.settings import CombineSettings, LevelSettings
@@ -68,33 +67,10 @@ def answer_queries(
         last, ranked = settings.levels[-1], index.combine(coded.codes, settings, exclude)
     else:
         last, ranked = settings.level, _of_one_level(index, queries, settings, coded, exclude)
-    probed, there = _lists_probed(index, levels[0], settings), _eligible(index, settings.search.where)
-    wanted = np.minimum(settings.search.k or 0, there - (0 if exclude is None else exclude >= 0)) + np.zeros(
-        len(queries)
-    )
     return [
-        Answer(
-            name,
-            searched,
-            tuple(_hits(index, name, last, one)),
-            one.survivors,
-            probed if len(one.rows) < most else None,
-        )
-        for name, one, most in zip(map(name_of, queries), ranked, wanted.tolist(), strict=True)
+        Answer(name, searched, tuple(_hits(index, name, last, one)), one.survivors, index.generation)
+        for name, one in zip(map(name_of, queries), ranked, strict=True)
     ]
-
-
-def _lists_probed(index: Snapshot, level: Level, settings: LevelSettings | CombineSettings) -> tuple[int, int] | None:
-    """Return how many lists are probed for k hits, and of how many; None: every code is compared, or distances are bounded."""
-    search = settings.search
-    if search.radius is not None or (isinstance(settings, CombineSettings) and settings.radii):
-        return None
-    return index.level(level).probed(search, index.passing(search.where))
-
-
-def _eligible(index: Snapshot, where: str | None) -> int:
-    rows = index.passing(where)
-    return index.ntotal if rows is None else size_of(rows)
 
 
 def code_queries(

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from encoder.bits import Bits, Codes
 from encoder.codes.file import open_codes
+from encoder.codes.gone import missing_shards
 from encoder.codes.header import CodeHeader
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
@@ -28,6 +30,11 @@ from indexer.storage.row_table import KeyHashes
 from indexer.storage.row_writer import settle_labels
 from indexer.storage.segment_writer import blocks, write_segment
 
+STAY: Final = (
+    "their code files are still there, so their rows are taken; delete those files, or sync the index with its folder"
+)
+"""What is said of shards that are gone where rows of code files are taken by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
@@ -43,6 +50,8 @@ class BuildReport:
     has_model: bool
     notices: tuple[str, ...] = ()
     """What a person should know of the labels: fields that are of several kinds, and those that were left out."""
+    missing: tuple[str, ...] = ()
+    """What a person should know of shards that are not where they were."""
 
 
 def build(
@@ -87,7 +96,9 @@ def build(
             manifest = new.publish(manifest, "build", added=rows, keep=1)
     size = sum(size for size, _ in manifest.files.values())
     seen = sum(header.rows for header in headers.values())
-    return BuildReport(new.name, rows, seen - rows, manifest.segments[0].levels, size, has_model, tuple(notices))
+    missing = tuple(missing_shards(headers).notices(STAY))
+    levels = manifest.segments[0].levels
+    return BuildReport(new.name, rows, seen - rows, levels, size, has_model, tuple(notices), missing)
 
 
 def _check_vacant(index: Path, settings: BuildSettings) -> None:

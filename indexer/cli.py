@@ -236,11 +236,6 @@ def query(
             _print_answer(answer, explain=explain)
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
-    if probed := next((answer.probed for answer in answers if answer.probed), None):
-        notice(
-            f"fewer than {cap:,} hits were in the {probed[0]:,} of {probed[1]:,} inverted lists that were probed; "
-            "see more with a larger --nprobe, or --exact"
-        )
     _name_unverified(opened)
     if save_html is not None:
         from indexer.page.page import SCORES, Result, save_page
@@ -472,7 +467,10 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
 
 
 for command in COMMANDS:
-    app.command(no_args_is_help=command.__name__ in {"remove", "rollback"})(command)
+    app.command(
+        no_args_is_help=command.__name__ in {"remove", "rollback"},
+        context_settings={"ignore_unknown_options": command.__name__ == "rollback"},  # -1 is a number there
+    )(command)
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """An index as programs use it: opened once, searched from any number of threads, with the model that codes query images."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
 
 import numpy as np
 
@@ -16,16 +16,33 @@ from indexer.options import QueryOptions, plan
 from indexer.query import Answer, Query, as_query
 from indexer.settings import Trust
 from indexer.snapshot import Snapshot
+from indexer.storage.manifest import Manifest
+from indexer.storage.segment import Segment
 
 if TYPE_CHECKING:
     from encoder.model.image_encoder import ImageEncoder
 
 
-class Index(Snapshot):
-    """The current generation of an index folder, and the encoder of its queries.
+P = ParamSpec("P")
+R = TypeVar("R")
 
-    Any number of threads may share it. A forked process may go on with it (searches take one thread there until the scan
-    is loaded). Pickling it, as starting a process by spawn does, opens the same generation again there.
+
+def _of_snapshot(method: Callable[Concatenate[Snapshot, P], R]) -> Callable[Concatenate["Index", P], R]:
+    """Return a method of the generation that is open when it is called."""
+
+    @wraps(method)
+    def call(index: "Index", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(index.snapshot, *args, **kwargs)
+
+    return call
+
+
+class Index:
+    """The newest generation of an index folder when it was opened or last refreshed, and the encoder of its queries.
+
+    Any number of threads may share it, one that refreshes it among them: a query that is under way goes on with the
+    generation it began with. A forked process may go on with it (searches take one thread there until the scan is loaded).
+    Pickling it, as starting a process by spawn does, opens the same generation again there.
 
     Args:
         path: folder of the index.
@@ -48,15 +65,71 @@ class Index(Snapshot):
         notify: Callable[[str], None] = lambda _: None,
         trust: Trust = Trust(),
     ) -> None:
-        super().__init__(path, pointer=pointer, notify=notify, trust=trust)
-        self.limits = limits or self.manifest.limits
-        self._own_limits = limits
-        self._model, self._notify = model, notify
-        self._encoder: ImageEncoder | None = None
-        self._loading = ForkLock()
+        self.path, self.trust, self._model, self._limits, self._notify = path, trust, model, limits, notify
+        self._opened = Snapshot(path, pointer=pointer, notify=notify, trust=trust, limits=limits)
+        self._encoder: tuple[tuple[str, str], ImageEncoder] | None = None
+        self._loading, self._refreshing = ForkLock(), ForkLock()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return partial(Index, trust=self.trust), (self.path, self._model, self._own_limits, self._pointer)
+        return partial(Index, trust=self.trust), (self.path, self._model, self._limits, self._opened.pointer)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The generation that is open; unlike this object it does not change when that is refreshed."""
+        return self._opened
+
+    @property
+    def generation(self) -> str:
+        """Name of the generation that is open."""
+        return self._opened.generation
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the generation says of itself."""
+        return self._opened.manifest
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the generation."""
+        return self._opened.folder
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Its segments, opened, in row order."""
+        return self._opened.segments
+
+    @property
+    def ntotal(self) -> int:
+        """Number of rows, removed ones too: rows keep their numbers."""
+        return self._opened.ntotal
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no newer generation has taken its place, nor another index; reads the pointer, a file of one line."""
+        return self._opened.is_current
+
+    @property
+    def unverified(self) -> dict[str, int]:
+        """Files in use that were checked by their size alone, with their bytes."""
+        return self._opened.unverified
+
+    @property
+    def limits(self) -> Limits:
+        """What a query image may be, and an image that is shown."""
+        return self._limits or self._opened.manifest.limits
+
+    level = _of_snapshot(Snapshot.level)
+    live_rows = _of_snapshot(Snapshot.live_rows)
+    search = _of_snapshot(Snapshot.search)
+    combine = _of_snapshot(Snapshot.combine)
+    passing = _of_snapshot(Snapshot.passing)
+    find = _of_snapshot(Snapshot.find)
+    codes = _of_snapshot(Snapshot.codes)
+    key = _of_snapshot(Snapshot.key)
+    labels = _of_snapshot(Snapshot.labels)
+    shard = _of_snapshot(Snapshot.shard)
+    image = _of_snapshot(Snapshot.image)
+    image_reader = _of_snapshot(Snapshot.image_reader)
 
     @property
     def encoder(self) -> "ImageEncoder":
@@ -65,12 +138,18 @@ class Index(Snapshot):
         Raises:
             HashgrainError: `model-invalid`, `model-mismatch`.
         """
+        return self._encoder_of(self._opened)
+
+    def _encoder_of(self, opened: Snapshot) -> "ImageEncoder":
+        """Return the model that made the codes of a generation."""
+        made_by = (opened.manifest.fingerprint, opened.manifest.precision)
         with self._loading:
-            if self._encoder is None:
+            if self._encoder is None or self._encoder[0] != made_by:
                 import encoder
 
-                self._encoder = encoder.load(self._model_path(), precision=self.manifest.precision)
-            return self._encoder
+                loaded = encoder.load(self._model_path(opened), precision=opened.manifest.precision)
+                self._encoder = (made_by, loaded)
+            return self._encoder[1]
 
     def query(self, what: Query, **options: Unpack[QueryOptions]) -> Answer:
         """Find the images nearest to one query.
@@ -90,33 +169,48 @@ class Index(Snapshot):
 
     def query_batch(self, whats: Iterable[Query], **options: Unpack[QueryOptions]) -> list[Answer]:
         """Find the images nearest to each of several queries, which together take less time than one by one; as `query`."""
-        settings = plan(options, self.manifest.bits)
+        opened = self._opened
+        settings = plan(options, opened.manifest.bits)
         given: object = whats
         if isinstance(given, str | bytes | np.ndarray) or not isinstance(given, Iterable):
             raise HashgrainError(
                 Reason.BAD_VALUE, f"{shown(given)} is not several queries; give a list of them, or one to query"
             )
         queries = [as_query(what) for what in whats]
-        return answer_queries(self, queries, settings, lambda: self.encoder, self.limits)
+        return answer_queries(
+            opened, queries, settings, lambda: self._encoder_of(opened), self._limits or opened.manifest.limits
+        )
+
+    def refresh(self) -> bool:
+        """Go to the newest generation, and say whether there was a newer one than that which was open.
+
+        What is unchanged stays open, on a GPU too; only what changed is opened. Row numbers are those of a generation.
+
+        Raises:
+            HashgrainError: `index-missing`, `index-damaged`; then the one that was open stays.
+        """
+        with self._refreshing:
+            if self._opened.is_current:
+                return False
+            self._opened = self._opened.newest()
+            return True
 
     def reopen(self) -> "Index":
         """Return this index while it is the current generation, else the one that took its place, opened."""
         if self.is_current:
             return self
-        newer = Index(self.path, self._model, self._own_limits, notify=self._notify, trust=self.trust)
-        same = (newer.manifest.fingerprint, newer.manifest.precision)
-        if same == (self.manifest.fingerprint, self.manifest.precision):
-            newer._encoder = self._encoder
+        newer = Index(self.path, self._model, self._limits, notify=self._notify, trust=self.trust)
+        newer._encoder = self._encoder
         return newer
 
-    def _model_path(self) -> Path:
+    def _model_path(self, opened: Snapshot) -> Path:
         """Return the model file to code images with, proven to be the one that made the index's codes."""
-        if self._model is None and self.manifest.model is None:
+        if self._model is None and opened.manifest.model is None:
             raise HashgrainError(
                 Reason.MODEL_INVALID,
                 f"{self.path} holds no model, none stood beside its code files; give the one that made them",
             )
-        path = self._model or self.folder / str(self.manifest.model)
+        path = self._model or opened.folder / str(opened.manifest.model)
         try:
             found = sha256_of(path)
         except (OSError, ValueError) as err:
@@ -124,15 +218,15 @@ class Index(Snapshot):
                 Reason.MODEL_INVALID,
                 f"model file {path} could not be read ({why(err)}); give the one that made the codes",
             ) from err
-        if found != self.manifest.fingerprint and self._model is None:
+        if found != opened.manifest.fingerprint and self._model is None:
             raise HashgrainError(
                 Reason.INDEX_DAMAGED,
                 f"the model of index {self.path} is damaged: {path} does not match its SHA-256; build the index again",
             )
-        if found != self.manifest.fingerprint:
+        if found != opened.manifest.fingerprint:
             raise HashgrainError(
                 Reason.MODEL_MISMATCH,
                 f"model {path} has fingerprint {found[:12]}, the codes of {self.path} were made by "
-                f"{self.manifest.fingerprint[:12]}; give that one, or none where the index has its own",
+                f"{opened.manifest.fingerprint[:12]}; give that one, or none where the index has its own",
             )
         return path

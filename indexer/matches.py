@@ -56,6 +56,24 @@ def without(matches: Matches, row: int, k: int | None) -> Matches:
     return Matches(matches.rows[others][:k], matches.distances[others][:k])
 
 
+def eligible(matches: Matches, bounds: Bounds) -> Matches:
+    """Return the first k of matches that are eligible."""
+    if bounds.rows is None:
+        return Matches(matches.rows[: bounds.k], matches.distances[: bounds.k])
+    mask = in_set(bounds.rows, matches.rows)
+    return Matches(matches.rows[mask][: bounds.k], matches.distances[mask][: bounds.k])
+
+
+def out_of_range(rows: Rows, there: int) -> bool:
+    """Return whether any row of a file that others made is not one of so many."""
+    return bool((rows.view(np.uint64) >= there).any())
+
+
+def mostly(rows: RowSet, there: int) -> bool:
+    """Return whether most rows are eligible, as after removals, so that finding more than are wanted is worth it."""
+    return 2 * size_of(rows) >= there
+
+
 def nearest_eligible(
     search: Callable[[Codes, int], Sequence[Matches | None]], queries: Codes, k: int, rows: RowSet, there: int
 ) -> list[Matches | None]:

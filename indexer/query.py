@@ -110,8 +110,8 @@ class Answer(Sequence[Hit]):
     hits: tuple[Hit, ...]
     survivors: tuple[int, ...] = ()
     """Cascade: how many rows each level left over."""
-    probed: tuple[int, int] | None = None
-    """Where there are fewer hits than were wanted because only some inverted lists were looked into: how many, and of how many."""
+    generation: str = ""
+    """The generation of the index that answered: rows are numbers in it."""
 
     def __len__(self) -> int:
         return len(self.hits)

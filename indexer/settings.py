@@ -139,9 +139,14 @@ class SyncSettings:
     """Take code files of shards that were not whole."""
     dry_run: bool = False
     """Only say what would change."""
+    on_duplicate: OnDuplicate = OnDuplicate.ERROR
+    """What to do with a key that several code files have; not `replace`: which row counts would depend on what came when."""
     keep: int = KEEP
 
     def __post_init__(self) -> None:
+        take_names(self)
+        if self.on_duplicate is OnDuplicate.REPLACE:
+            raise _bad("on_duplicate", self.on_duplicate, "error or first")
         object.__setattr__(self, "keep", whole("keep", self.keep, 1))
 
 

@@ -27,6 +27,8 @@ from indexer.storage.manifest import POINTER, POINTER_BYTES, Manifest, check_siz
 from indexer.storage.pictures import Pictures, manifest_digest
 from indexer.storage.segment import Segment
 
+ATTEMPTS = 10
+"""Generations in a row that may each be gone before they are opened."""
 FILTERS = 16
 """Filters whose rows are remembered: the next page of an answer, or the next query of a session, asks with the same one."""
 
@@ -42,13 +44,11 @@ class Snapshot:
         pointer: of the generation that is to be opened, as another process had it open; None: the current one.
         notify: called with a line for a person when a GPU hands over to the scan.
         trust: what of it is believed.
+        limits: what an image may be that is read back, where the user said so.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`.
     """
-
-    _own_limits: Limits | None = None
-    """What an image may be, where the user said so."""
 
     def __init__(
         self,
@@ -58,8 +58,9 @@ class Snapshot:
         pointer: bytes | None = None,
         notify: Callable[[str], None] = lambda _: None,
         trust: Trust = Trust(),
+        limits: Limits | None = None,
     ) -> None:
-        self.path, self.trust = path, trust
+        self.path, self.trust, self._limits, self._notify = path, trust, limits, notify
         with ExitStack() as stack:
             self.folder, self.manifest, self._pointer = (
                 _current(path, stack) if pointer is None else _earlier(path, stack, pointer)
@@ -71,10 +72,41 @@ class Snapshot:
         # not by a method of this object: in a cycle, a dropped index would hold its generation until the next collection
         self._filtered = lru_cache(FILTERS)(partial(_filter, self.segments))
         self._bases: list[int] = np.cumsum([0, *(record.rows for record in self.manifest.segments)]).tolist()
-        self._levels = {
-            level: LevelIndex([segment.levels[level] for segment in self.segments], self._bases, notify)
+        self._levels: dict[Level, LevelIndex] = {
+            level: LevelIndex(
+                [segment.levels[level] for segment in self.segments],
+                self._bases,
+                notify,
+                live=[record.rows - record.removed for record in self.manifest.segments],
+            )
             for level in self.manifest.bits
         }
+
+    def newest(self) -> "Snapshot":
+        """Return the generation that took this one's place, opened; what both have of this one is not opened again.
+
+        Raises:
+            HashgrainError: `index-missing`, `index-damaged`.
+        """
+        newer = Snapshot(self.path, notify=self._notify, trust=self.trust, limits=self._limits)
+        before = {segment.record.name: segment for segment in self.segments}
+        here, there = newer.manifest.files, self.manifest.files
+        for segment in newer.segments:
+            if (old := before.get(segment.record.name)) is not None:
+                segment.take_over(old, lambda path: here.get(path) == there.get(path))
+        for level in newer._levels.keys() & self._levels.keys():
+            newer._levels[level].take_over(self._levels[level])
+        return newer
+
+    @property
+    def generation(self) -> str:
+        """Name of the generation."""
+        return self.folder.name
+
+    @property
+    def pointer(self) -> bytes:
+        """What the pointer held when the generation was the current one."""
+        return self._pointer
 
     @property
     def is_current(self) -> bool:
@@ -181,18 +213,18 @@ class Snapshot:
         return np.ascontiguousarray(queries)
 
     def find(self, key: str) -> int:
-        """Return the row of a key.
+        """Return the row of a key that has not been removed; the newest segment is asked first.
 
         Raises:
             HashgrainError: `key-unknown`.
         """
-        for segment, base in zip(self.segments, self._bases, strict=False):
+        for segment, base in reversed(list(zip(self.segments, self._bases, strict=False))):
             row = segment.table.find(key)
             if row is not None and (segment.live is None or segment.live[row]):
                 return base + row
         raise HashgrainError(
             Reason.KEY_UNKNOWN,
-            f"key {key!r} is not among the {self.ntotal:,} of {self.path}; keys are spelled as in the shards",
+            f"key {key!r} is not among the {self.manifest.live:,} of {self.path}; keys are spelled as in the shards",
         )
 
     def codes(self, level: Level, rows: Rows) -> Codes:
@@ -234,7 +266,7 @@ class Snapshot:
     @cached_property
     def _pictures(self) -> Pictures:
         digest = manifest_digest(self._pointer)
-        return Pictures(self.path, digest, self.manifest.limits, self.trust.roots, self._own_limits)
+        return Pictures(self.path, digest, self.manifest.limits, self.trust.roots, self._limits)
 
     def _local(self, row: int) -> tuple[Segment, int]:
         if not 0 <= row < self.ntotal:
@@ -262,18 +294,20 @@ def _filter(segments: Sequence[Segment], where: str) -> RowSet:
 
 
 def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest, bytes]:
-    """Read the current generation and its pointer, in use until the stack ends; once more if a new one took its place meanwhile."""
-    for attempt in (1, 2):
+    """Read the current generation and its pointer, in use until the stack ends; again while new ones take its place."""
+    for left in reversed(range(ATTEMPTS)):
         pointer = _bytes_of(path / POINTER)
-        try:
-            folder, manifest = read_current(path)
-            stack.enter_context(in_use(folder))
-            check_sizes(folder, manifest.files)
-        except HashgrainError:
-            if attempt == 2 or _bytes_of(path / POINTER) == pointer:
-                raise
-        else:
-            return folder, manifest, pointer
+        with ExitStack() as held:
+            try:
+                folder, manifest = read_current(path, pointer or None)
+                held.enter_context(in_use(folder))
+                check_sizes(folder, manifest.files)
+            except HashgrainError:
+                if not left or _bytes_of(path / POINTER) == pointer:
+                    raise
+            else:
+                stack.push(held.pop_all())
+                return folder, manifest, pointer
     raise AssertionError  # the loop returns or raises
 
 

@@ -5,8 +5,6 @@ is written deterministically (one metadata key, canonical JSON), so `sha256sum` 
 """
 
 import json
-import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,23 +22,16 @@ from encoder.model.backbone import Backbone
 from encoder.model.cost import check_cost
 from encoder.model.network import HashNetwork
 from encoder.model.spec import Activation, BackboneSpec, HeadSpec, KernelSpec, ModelConfig, Normalisation, Pooling
-from encoder.runtime.files import open_regular
+from encoder.model.tensor_file import METADATA_KEY, UNREADABLE, count, read_tensor_header
 from encoder.runtime.publish import publish, sha256_of
 
 FORMAT, VERSION = "hashgrain-model", 1
-METADATA_KEY = "hashgrain"
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 16, 2048
 INITIALISERS = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_})
 MAX_LAYERS, MAX_WIDTH, MAX_ANCHORS = 8, 4096, 65_536
 MAX_KERNEL_WIDTH = 1e12
 """Of features of any scale; its square, and that of its inverse, are still numbers."""
-MAX_HEADER = 4 << 20
-"""Bytes of a file's header: a ResNet-152 has 100 kB, a long training's record as many again."""
-DTYPES = {"F32": 4, "F16": 2}
-"""Bytes of a value, by safetensors' name of its type."""
 STAGES = len(STAGE_LEVELS)
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What reading a header raises that somebody else wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +71,16 @@ def load_model(path: Path) -> Model:
         HashgrainError: `model-invalid`, with what is wrong.
     """
     try:
-        metadata, shapes = _read_header(path)
+        metadata, shapes = read_tensor_header(path)
     except FileNotFoundError:
         raise _invalid(path, "it does not exist") from None
-    except (*_UNREADABLE, OSError) as err:
+    except (*UNREADABLE, OSError) as err:
         raise _invalid(path, f"it is not a readable safetensors file ({err})") from err
     if METADATA_KEY not in metadata:
         raise _invalid(path, "it holds tensors only, no hashgrain header; plain weights are what a model is fitted on")
     try:
         config = _config(path, json.loads(metadata[METADATA_KEY]))
-    except _UNREADABLE as err:
+    except UNREADABLE as err:
         raise _invalid(path, f"its header cannot be read ({err})") from err
     network = _blank_network(path, config, shapes)
     try:
@@ -97,26 +88,6 @@ def load_model(path: Path) -> Model:
     except (safetensors.SafetensorError, OSError) as err:
         raise _invalid(path, f"it is not a readable safetensors file ({err})") from err
     return Model(config, _filled(path, network, tensors), sha256_of(path))
-
-
-def _read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
-    """Return the metadata and the shape of each tensor; nothing is allocated by what the file says.
-
-    Raises:
-        One of `_UNREADABLE`: it is not a safetensors file of the types that a model has.
-    """
-    with open_regular(path) as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > MAX_HEADER:
-            raise ValueError(f"not a safetensors file, or a header of {length:,} bytes, the most are {MAX_HEADER:,}")
-        content = json.loads(file.read(length))
-        there = os.fstat(file.fileno()).st_size - 8 - length
-    metadata = content.pop("__metadata__", {})
-    shapes = {name: tuple(_count(size) for size in tensor["shape"]) for name, tensor in content.items()}
-    wanted = sum(math.prod(shapes[name]) * DTYPES[tensor["dtype"]] for name, tensor in content.items())
-    if wanted != there:
-        raise ValueError(f"its tensors take {wanted:,} bytes, there are {there:,}")
-    return metadata, shapes
 
 
 class _WithoutValues(TorchFunctionMode):
@@ -139,7 +110,7 @@ def _invalid(path: Path, why: str) -> HashgrainError:
 def _config(path: Path, header: dict[str, Any]) -> ModelConfig:
     if header["format"] != FORMAT:
         raise ValueError(f"format {header['format']!r}, expected {FORMAT!r}")
-    if _count(header["version"]) > VERSION:
+    if count(header["version"]) > VERSION:
         raise HashgrainError(
             Reason.TOO_NEW,
             f"model file {path} has format version {header['version']}, this program reads {VERSION}; upgrade hashgrain",
@@ -147,7 +118,7 @@ def _config(path: Path, header: dict[str, Any]) -> ModelConfig:
     header = _upgraded(header)
     heads = {Level(level): _head(head) for level, head in header["heads"].items()}
     exits = {Level(level): _widths(widths) for level, widths in header["exits"].items()}
-    size = _count(header["image_size"])
+    size = count(header["image_size"])
     if (
         not MIN_IMAGE_SIZE <= size <= MAX_IMAGE_SIZE
         or not heads
@@ -190,7 +161,7 @@ def _backbone(fields: dict[str, Any]) -> BackboneSpec:
 
 
 def _head(fields: dict[str, Any]) -> HeadSpec:
-    bits = _count(fields["bits"])
+    bits = count(fields["bits"])
     if not 0 < bits <= MAX_BITS or bits % 8:
         raise ValueError(f"a hash layer of {bits} bits, out of range: a multiple of 8 up to {MAX_BITS}")
     return HeadSpec(bits, Activation(fields["activation"]), _kernel(fields.get("kernel")))
@@ -199,8 +170,8 @@ def _head(fields: dict[str, Any]) -> HeadSpec:
 def _kernel(fields: dict[str, Any] | None) -> KernelSpec | None:
     if fields is None:
         return None
-    neighbours = None if fields["neighbours"] is None else _count(fields["neighbours"])
-    kernel = KernelSpec(_count(fields["anchors"]), float(fields["width"]), neighbours)
+    neighbours = None if fields["neighbours"] is None else count(fields["neighbours"])
+    kernel = KernelSpec(count(fields["anchors"]), float(fields["width"]), neighbours)
     fewest = 1 if neighbours is None else neighbours
     if not (0 < fewest <= kernel.anchors <= MAX_ANCHORS and 1 / MAX_KERNEL_WIDTH < kernel.width < MAX_KERNEL_WIDTH):
         raise ValueError(f"{kernel} out of range")
@@ -209,16 +180,10 @@ def _kernel(fields: dict[str, Any] | None) -> KernelSpec | None:
 
 def _widths(values: list[int]) -> tuple[int, ...]:
     """Return channels of layers, within what a file may ask this machine to allocate."""
-    widths = tuple(_count(value) for value in values)
+    widths = tuple(count(value) for value in values)
     if not 0 < len(widths) <= MAX_LAYERS or not all(0 < width <= MAX_WIDTH for width in widths):
         raise ValueError(f"widths {widths} out of range")
     return widths
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is not a count")
-    return value
 
 
 def _blank_network(path: Path, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> HashNetwork:
@@ -244,8 +209,10 @@ def _filled(path: Path, network: HashNetwork, tensors: Mapping[str, Tensor]) -> 
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise _invalid(path, f"tensor {name} has values that are not finite")
-    # `to_empty`, but for its `empty_like`, for which torch imports sympy
-    network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
+    # `to_empty`, but for its `empty_like`, for which torch imports sympy; what is no tensor of the file has its values
+    network._apply(  # type: ignore[no-untyped-call]
+        lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+    )
     with torch.no_grad():
         for name, target in _tensors(network).items():
             target.copy_(tensors[name])

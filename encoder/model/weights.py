@@ -13,8 +13,9 @@ from torch import Tensor
 
 from encoder.errors import HashgrainError, Reason
 from encoder.model.backbone import Backbone
-from encoder.model.model_file import METADATA_KEY, load_model
+from encoder.model.model_file import load_model
 from encoder.model.spec import BackboneSpec
+from encoder.model.tensor_file import METADATA_KEY
 from encoder.model.vision import torchvision_models
 from encoder.runtime.files import exists
 from encoder.runtime.publish import sha256_of

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from encoder.bits import Bits, pack
+from encoder.codes.gone import missing_shards
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.runtime import durable
 from encoder.runtime.publish import exclusive
-from indexer.build import choose, limits_of, prove
+from indexer.build import STAY, choose, limits_of, prove
 from indexer.changes.compact import CompactReport, compact_due
 from indexer.filters.expression import label_fields
 from indexer.filters.parser import parse
@@ -46,6 +47,8 @@ class Added:
     """Rows that were given and are not in the index because another one has their key."""
     notices: tuple[str, ...] = ()
     """What a person should know of the labels."""
+    missing: tuple[str, ...] = ()
+    """What a person should know of shards that are not where they were."""
 
 
 @dataclass(slots=True)
@@ -135,7 +138,8 @@ class Writer:
         repeated = sum(header.rows for header in headers.values()) - sum(source.rows for source in sources)
         self._widen(limits_of(headers.values()))
         added = self.add_rows(sources, headers[codes[0]].fingerprint, on_duplicate=on_duplicate)
-        return replace(added, left_out=added.left_out + repeated)
+        missing = tuple(missing_shards(headers).notices(STAY))
+        return replace(added, left_out=added.left_out + repeated, missing=missing)
 
     def add_rows(
         self, sources: Sequence[RowSource], fingerprint: str, *, on_duplicate: OnDuplicate = OnDuplicate.REPLACE
@@ -163,7 +167,7 @@ class Writer:
         if count:
             fields, notices = settle_labels(chosen)
             added = [_Part(Segment(self.folder, self._write(chosen, fields)), None)]
-        replaced = 0 if on_duplicate is OnDuplicate.FIRST else sum(map(self._remove, there))
+        replaced = 0 if on_duplicate is OnDuplicate.FIRST else sum(map(self.remove_rows, there))
         self._parts += added
         self.report.added += count
         self.report.rows += count
@@ -194,12 +198,22 @@ class Writer:
             )
         if where is not None:
             condition = parse(where, label_fields(part.segment.record for part in self._parts))
-        removed = self._remove(there)
+        removed = self.remove_rows(there)
         if where is not None:
             from indexer.filters.evaluate import passing
 
             for part in self._parts:
                 removed += self._removed(part, passing(condition, part.segment.table, part.segment.record.shards))
+        return removed
+
+    def remove_rows(self, rows: Rows) -> int:
+        """Remove rows by their numbers over all segments, int64[n], -1 for none; return how many were there."""
+        removed = base = 0
+        for part in self._parts:
+            mask = np.zeros(part.segment.record.rows, dtype=np.bool_)
+            mask[rows[(rows >= base) & (rows < base + len(mask))] - base] = True
+            removed += self._removed(part, mask)
+            base += len(mask)
         return removed
 
     def publish(self, what: str | None, keep: int) -> None:
@@ -250,16 +264,6 @@ class Writer:
             found[there] = base + rows[there]
             base += part.segment.record.rows
         return found
-
-    def _remove(self, rows: Rows) -> int:
-        """Remove rows over all segments, int64[n], -1 for none; return how many."""
-        removed = base = 0
-        for part in self._parts:
-            mask = np.zeros(part.segment.record.rows, dtype=np.bool_)
-            mask[rows[(rows >= base) & (rows < base + len(mask))] - base] = True
-            removed += self._removed(part, mask)
-            base += len(mask)
-        return removed
 
     def _refuse_known(self, sources: Sequence[RowSource], there: Sequence[Rows]) -> None:
         for source, rows in zip(sources, there, strict=True):

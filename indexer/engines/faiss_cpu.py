@@ -6,7 +6,7 @@ Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import NO_MORE, HashgrainError, Reason, unreadable
 from encoder.runtime.locks import ForkLock
 from indexer.engines.faiss_file import ListsWriter, flat_layout, lists_layout
 from indexer.engines.faiss_library import faiss
-from indexer.matches import Bounds, Matches, complete_ties, merge
-from indexer.row_mask import RowSet, in_set
+from indexer.matches import (
+    Bounds,
+    Matches,
+    Rows,
+    complete_ties,
+    eligible,
+    merge,
+    mostly,
+    nearest_eligible,
+    out_of_range,
+)
+from indexer.row_mask import RowSet
 
 if TYPE_CHECKING:
     from indexer.engines.scan.extents import Lists
@@ -28,6 +38,8 @@ TRAIN_PER_LIST = 64
 """Codes per list that an IVF is trained on. Source: FAISS's k-means warns below 39 points a centroid and stops gaining
 above 256; 64 keeps the float copy of the sample small."""
 WRITE_BLOCK = 1 << 20
+NOBODY = -1
+"""What FAISS fills answers up with."""
 WORDS_PER_THREAD = 1 << 19
 """Words of 64 bits to compare that are worth a thread: 0.3 ms or more, of which waking it takes a tenth, more on busy cores."""
 if hasattr(os, "register_at_fork"):
@@ -118,53 +130,59 @@ class FlatIndex:
     def search(self, queries: Codes, bounds: Bounds) -> list[Matches]:
         """Return exactly the k smallest (distance, row) within the radius for uint8[nq, nbits / 8], fewer if fewer are eligible.
 
-        FAISS's flat search keeps the lower id among equal distances; a property test holds it to that.
+        FAISS's flat search keeps the lower id among equal distances; a property test holds it to that. It asks a selector once per
+        code, so where few rows are left out more are found, and these dropped.
         """
-        queries, selector = np.ascontiguousarray(queries), _selecting(bounds.rows)
+        queries = np.ascontiguousarray(queries)
         if not self.ntotal:
             return [merge([], None) for _ in queries]
         with _threads_for(queries, self.ntotal):
-            if bounds.radius is not None:
-                beyond = _beyond(bounds.radius, self.nbits)
-                return _ranges(self._index.range_search(queries, beyond, params=selector), bounds.k)
-            distances, rows = self._index.search(queries, min(bounds.k or self.ntotal, self.ntotal), params=selector)
+            if bounds.rows is None or not mostly(bounds.rows, self.ntotal):
+                return self._search(queries, bounds)
+            return _found_beyond(queries, bounds, self.ntotal, self._search, self._search)
+
+    def _search(self, queries: Codes, bounds: Bounds) -> list[Matches]:
+        selector = _selecting(bounds.rows)
+        if bounds.radius is not None:
+            beyond = _beyond(bounds.radius, self.nbits)
+            return _ranges(self._index.range_search(queries, beyond, params=selector), bounds.k)
+        distances, rows = self._index.search(queries, min(bounds.k or self.ntotal, self.ntotal), params=selector)
         return _hits(rows, distances)
 
 
-@dataclass(slots=True)
 class IvfIndex:
-    """Inverted lists over the codes of a level: searches `nprobe` of `nlist` lists, so it may miss rows."""
+    """Inverted lists over the codes of a level, mapped from a file: searches `nprobe` of `nlist` lists, so it may miss rows.
 
-    index: Any
-    lock: ForkLock = field(default_factory=ForkLock)
+    Raises:
+        HashgrainError: `index-damaged`.
+    """
 
-    @property
-    def nlist(self) -> int:
-        """Number of inverted lists."""
-        nlist: int = self.index.nlist
-        return nlist
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, ForkLock()
+        self.index = _read(path, lists_layout)
+        """FAISS's own."""
+        self.nlist: int = self.index.nlist
+        self.ntotal: int = self.index.ntotal
+        self.nbits: int = self.index.d
+        self.centroids = _codes_of(faiss.downcast_IndexBinary(self.index.quantizer))
+        """uint8[nlist, nbits / 8], mapped, read only."""
 
-    @property
-    def ntotal(self) -> int:
-        """Number of codes."""
-        ntotal: int = self.index.ntotal
-        return ntotal
-
-    @property
-    def nbits(self) -> int:
-        """Bits of a code."""
-        nbits: int = self.index.d
-        return nbits
+    def members(self, number: int) -> tuple[Codes, Rows]:
+        """Return uint8[m, nbits / 8] and int64[m], the codes of a list and their ids; mapped, valid as long as this object."""
+        lists, size = self.index.invlists, self.index.invlists.list_size(number)
+        if not size:
+            return np.empty((0, self.nbits // 8), dtype=np.uint8), np.empty(0, dtype=np.int64)
+        codes = faiss.rev_swig_ptr(lists.get_codes(number), size * self.nbits // 8)
+        return codes.reshape(size, -1), faiss.rev_swig_ptr(lists.get_ids(number), size)
 
     def fault(self) -> str | None:
         """Say what is wrong with the ids in the lists, or None: for readers of files that others made."""
-        memory, seen = self.index.invlists, np.zeros(self.ntotal, dtype=np.bool_)
+        seen = np.zeros(self.ntotal, dtype=np.bool_)
         for number in range(self.nlist):
-            if size := memory.list_size(number):
-                ids = faiss.rev_swig_ptr(memory.get_ids(number), size)
-                if ids.min() < 0 or ids.max() >= self.ntotal or seen[ids].any():
-                    return f"list {number} holds a code that is not there or in another list, too"
-                seen[ids] = True
+            _, ids = self.members(number)
+            if out_of_range(ids, self.ntotal) or seen[ids].any():
+                return f"list {number} holds a code that is not there or in another list, too"
+            seen[ids] = True
         return None if seen.all() else "its lists do not hold every code"
 
     def search(self, queries: Codes, bounds: Bounds, nprobe: int) -> list[Matches]:
@@ -178,27 +196,63 @@ class IvfIndex:
         if not self.ntotal:
             return [merge([], None) for _ in queries]
         nprobe = min(nprobe, self.nlist)
+        if not self.ntotal:
+            return [merge([], None) for _ in queries]
         with _threads_for(queries, self.nlist + self.ntotal * nprobe // self.nlist):
+            queries = np.ascontiguousarray(queries)
             if bounds.rows is None:
-                return self._search(np.ascontiguousarray(queries), bounds, nprobe)
-            # FAISS's lists cannot leave rows out, and hold few: all of them are taken, of a query at a time
-            everything = Bounds(None, self.nbits if bounds.radius is None else bounds.radius)
-            starts = range(len(queries))
-            whole = [self._search(queries[start : start + 1], everything, nprobe)[0] for start in starts]
-            return [_eligible(one, bounds.rows, bounds.k) for one in whole]
+                return self._search(queries, bounds, nprobe)
+            if not mostly(bounds.rows, self.ntotal):
+                return self._search_whole(queries, bounds, nprobe)
+            return _found_beyond(
+                queries,
+                bounds,
+                self.ntotal,
+                lambda some, within: self._search(some, within, nprobe),
+                lambda some, within: self._search_whole(some, within, nprobe),
+            )
+
+    def _search_whole(self, queries: Codes, bounds: Bounds, nprobe: int) -> list[Matches]:
+        """Take all that lies in the lists, of a query at a time: FAISS's lists know no selector, and hold few."""
+        everything = Bounds(None, self.nbits if bounds.radius is None else bounds.radius)
+        starts = range(len(queries))
+        whole = [self._search(queries[start : start + 1], everything, nprobe)[0] for start in starts]
+        return [eligible(one, bounds) for one in whole]
 
     def _search(self, queries: Codes, bounds: Bounds, nprobe: int) -> list[Matches]:
         if bounds.radius is not None:
-            with self.lock:  # FAISS takes nprobe of a range search from the index itself
+            with self._lock:  # FAISS takes nprobe of a range search from the index itself
                 self.index.nprobe = nprobe
-                return _ranges(self.index.range_search(queries, _beyond(bounds.radius, self.nbits)), bounds.k)
+                limits, distances, rows = self.index.range_search(queries, _beyond(bounds.radius, self.nbits))
+            self._check_ids(rows)
+            return _ranges((limits, distances, rows), bounds.k)
         k = min(bounds.k or self.ntotal, self.ntotal)
         distances, rows = self.index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=nprobe))
+        self._check_ids(rows[rows != NOBODY])
         matches = _hits(rows, distances)
         # which of the rows that tie for the last place FAISS takes is chance
         cut = [at for at, one in enumerate(matches) if len(one.rows) == k < self.ntotal]
-        complete_ties(matches, cut, lambda some, distance: self.search(queries[some], Bounds(k, distance), nprobe))
+        complete_ties(matches, cut, lambda some, distance: self._search(queries[some], Bounds(k, distance), nprobe))
         return matches
+
+    def _check_ids(self, rows: Rows) -> None:
+        """Ids come from the file as they are, and lead to rows."""
+        if out_of_range(rows, self.ntotal):
+            raise HashgrainError(
+                Reason.INDEX_DAMAGED, f"{self._path} holds ids beyond its {self.ntotal:,} codes; build the index again"
+            )
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.uint64]:
+        """uint64[nlist, 3], where the codes and ids of each list lie, and how many there are."""
+        memory = self.index.invlists
+        return np.array(
+            [
+                (int(memory.get_codes(number) or 0), int(memory.get_ids(number) or 0), memory.list_size(number))
+                for number in range(self.nlist)
+            ],
+            dtype=np.uint64,
+        )
 
     def lists(self, first_row: int) -> "Lists":
         """Return where centroids and lists lie in FAISS's memory.
@@ -207,25 +261,12 @@ class IvfIndex:
             first_row: what is added to an id to give its row.
         """
         from indexer.engines.scan.extents import Lists, extents, flat_extents
-        from indexer.engines.scan.kernels import EXTENT_FIELDS
+        from indexer.engines.scan.kernels import CODES, EXTENT_FIELDS, FIRST_ROW, IDS, ROWS
 
-        quantizer, memory = faiss.downcast_IndexBinary(self.index.quantizer), self.index.invlists
         table = np.zeros((self.nlist, EXTENT_FIELDS), dtype=np.uint64)
-        table[:] = [
-            (int(memory.get_codes(number) or 0), int(memory.get_ids(number) or 0), first_row, memory.list_size(number))
-            for number in range(self.nlist)
-        ]
-        members = extents(table, self.index.code_size, (self.index,))
-        return Lists(flat_extents([_codes_of(quantizer)], [0]), members)
-
-
-def open_ivf(path: Path) -> IvfIndex:
-    """Map an IVF from its file.
-
-    Raises:
-        HashgrainError: `index-damaged`.
-    """
-    return IvfIndex(_read(path, lists_layout))
+        table[:, [CODES, IDS, ROWS]], table[:, FIRST_ROW] = self._table, first_row
+        members = extents(table, self.nbits // 8, (self.index,))
+        return Lists(flat_extents([self.centroids], [0]), members)
 
 
 def _read(path: Path, layout: Callable[[Path], object]) -> Any:
@@ -235,9 +276,12 @@ def _read(path: Path, layout: Callable[[Path], object]) -> Any:
         return faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as err:
         why = str(err).splitlines()[0].rpartition(": ")[2]
-        raise HashgrainError(
+        damaged = HashgrainError(
             Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({why}); build the index again"
-        ) from err
+        )
+        # FAISS says in words alone that the system refused
+        short = next((OSError(code, os.strerror(code)) for code in NO_MORE if os.strerror(code) in str(err)), None)
+        raise (damaged if short is None else unreadable(path, short, damaged)) from err
 
 
 class _Memory:
@@ -283,9 +327,20 @@ def _threads_for(queries: Codes, compared: int) -> Iterator[None]:
         faiss.omp_set_num_threads(most)
 
 
-def _eligible(matches: Matches, rows: RowSet, k: int | None) -> Matches:
-    mask = in_set(rows, matches.rows)
-    return Matches(matches.rows[mask][:k], matches.distances[mask][:k])
+def _found_beyond(
+    queries: Codes,
+    bounds: Bounds,
+    there: int,
+    search: Callable[[Codes, Bounds], list[Matches]],
+    search_slowly: Callable[[Codes, Bounds], list[Matches]],
+) -> list[Matches]:
+    """Find more than is wanted by a search that knows no rows to leave out, and leave these to the slow one that take too many."""
+    if bounds.radius is not None or bounds.k is None or bounds.rows is None:
+        return [eligible(one, bounds) for one in search(queries, Bounds(None, bounds.radius))]
+    found = nearest_eligible(lambda some, k: search(some, Bounds(k)), queries, bounds.k, bounds.rows, there)
+    left = [at for at, one in enumerate(found) if one is None]
+    slowly = iter(search_slowly(queries[left], bounds) if left else [])
+    return [next(slowly) if one is None else one for one in found]
 
 
 def _hits(rows: npt.NDArray[np.int64], distances: npt.NDArray[np.int32]) -> list[Matches]:

@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import HashgrainError, Reason, unreadable, why
 from encoder.runtime.durable import create
+from encoder.runtime.files import open_regular
 from indexer.matches import Rows
 
 FLAT: Final = b"IBxF"
@@ -176,13 +177,14 @@ class _Fields:
 @contextmanager
 def _fields(path: Path) -> Iterator[_Fields]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield _Fields(file)
     except (OSError, _Unfit) as err:
         what = f"it has {err}" if isinstance(err, _Unfit) else why(err)
-        raise HashgrainError(
+        damaged = HashgrainError(
             Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({what}); build the index again"
-        ) from err
+        )
+        raise (unreadable(path, err, damaged) if isinstance(err, OSError) else damaged) from err
 
 
 class FlatWriter:

@@ -56,7 +56,7 @@ class GpuFlat:
     """
 
     def __init__(self, flat: FlatIndex) -> None:
-        self._flat = flat
+        self.flat = flat
         with _gpu():
             self._index: Any = faiss.GpuIndexBinaryFlat(_resources(), flat.nbits)
             self._index.add(np.ascontiguousarray(flat.codes))
@@ -70,7 +70,7 @@ class GpuFlat:
         """
         with _gpu():
             return exactly_nearest(
-                self._nearest, np.ascontiguousarray(queries), min(k, self._flat.ntotal), self._flat.ntotal
+                self._nearest, np.ascontiguousarray(queries), min(k, self.flat.ntotal), self.flat.ntotal
             )
 
     def _nearest(self, queries: Codes, k: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

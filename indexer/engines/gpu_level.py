@@ -24,15 +24,23 @@ class GpuLevel:
         flats: the codes of each segment.
         first_entries: of each segment.
         notify: called with one line for a person when the GPU's memory is short; from then on nothing is answered here.
+        earlier: the level in the generation before; what it has copied of the same codes is not copied again.
 
     Raises:
         HashgrainError: `bad-value` where there is no GPU.
     """
 
-    def __init__(self, flats: Sequence[FlatIndex], first_entries: Sequence[int], notify: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        flats: Sequence[FlatIndex],
+        first_entries: Sequence[int],
+        notify: Callable[[str], None],
+        earlier: "GpuLevel | None" = None,
+    ) -> None:
         check_gpu()
         self._flats, self._first_entries, self._notify = flats, first_entries, notify
         self._copies: list[GpuFlat] = []
+        self._there = {} if earlier is None else {copy.flat: copy for copy in earlier._copies if copy.flat in flats}
         self._short, self._lock = False, ForkLock()
 
     def search(self, queries: Codes, k: int) -> list[Matches | None]:
@@ -56,7 +64,8 @@ class GpuLevel:
             if self._short:
                 raise GpuMemoryShortError  # another thread has found so since
             if not self._copies:
-                self._copies = [GpuFlat(flat) for flat in self._flats]
+                self._copies = [self._there.get(flat) or GpuFlat(flat) for flat in self._flats]
+                self._there = {}
             return self._copies
 
     def _hand_over(self, err: GpuMemoryShortError) -> None:

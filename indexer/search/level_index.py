@@ -6,7 +6,7 @@ are found for them here.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ from encoder.bits import Bits, Codes
 from encoder.errors import HashgrainError, Reason
 from indexer.engines.kit import Kind, Kit, padded_words
 from indexer.engines.readiness import READINESS
-from indexer.matches import Bounds, Matches, Rows, complete_ties, merge, without
+from indexer.matches import Bounds, Matches, Rows, complete_ties, merge, mostly, nearest_eligible, out_of_range, without
 from indexer.row_mask import RowSet, in_set, mask_of, row_set, size_of
 from indexer.settings import Engine, SearchSettings
 from indexer.storage.manifest import LevelRecord
@@ -37,6 +37,18 @@ Compare = Callable[[Codes, Bounds], list[Matches]]
 """Queries and bounds to entries."""
 
 
+@dataclass(slots=True)
+class _Eligible:
+    """What is known of the rows that a query may return."""
+
+    rows: RowSet
+    count: int
+    entries: RowSet
+    """Those with an eligible row, over all segments."""
+    masks: list[RowSet | None] | None = None
+    """The entries of each segment; found when FAISS is asked."""
+
+
 class LevelIndex:
     """One level of an index.
 
@@ -44,13 +56,25 @@ class LevelIndex:
         parts: the level in each segment, in row order.
         first_rows: of each segment, and the number of rows.
         notify: called with a line for a person when a GPU hands over to the scan.
+        live: rows of each segment that have not been removed; None: all.
     """
 
     def __init__(
-        self, parts: Sequence[LevelPart], first_rows: Sequence[int], notify: Callable[[str], None] = lambda _: None
+        self,
+        parts: Sequence[LevelPart],
+        first_rows: Sequence[int],
+        notify: Callable[[str], None] = lambda _: None,
+        *,
+        live: Sequence[int] | None = None,
     ) -> None:
         self.parts, self._first_rows, self._notify = parts, first_rows, notify
-        self._eligible: tuple[RowSet, RowSet] | None = None
+        self._live: Sequence[int] = np.diff(first_rows).tolist() if live is None else live
+        self._earlier_gpu: GpuLevel | None = None
+        self._known: _Eligible | None = None
+
+    def take_over(self, earlier: "LevelIndex") -> None:
+        """Use again what an earlier generation has copied to a GPU."""
+        self._earlier_gpu = earlier.__dict__.get("_gpu")
 
     @cached_property
     def _first_entries(self) -> list[int]:
@@ -77,10 +101,9 @@ class LevelIndex:
 
     @cached_property
     def _listed(self) -> list[tuple[LevelRecord, int]]:
-        """The record of each segment that has inverted lists, and its entries."""
-        entries = np.diff(self._first_entries).tolist()
-        pairs = zip(self.parts, entries, strict=True)
-        return [(part.record, there) for part, there in pairs if part.record.ivf is not None]
+        """The record of each segment that has inverted lists, and its rows that have not been removed."""
+        pairs = zip(self.parts, self._live, strict=True)
+        return [(part.record, live) for part, live in pairs if part.record.ivf is not None]
 
     @cached_property
     def _unlisted(self) -> "Extents | None":
@@ -137,13 +160,13 @@ class LevelIndex:
             settings = replace(settings, k=there)
         nprobes = self._nprobes(settings, rows)
         matches = self._excluding(queries, settings, rows, nprobes, exclude)
-        if nprobes is not None and rows is not None and settings.k is not None and settings.radius is None:
-            available = np.full(len(queries), size_of(rows))
+        if nprobes is not None and settings.k is not None and settings.radius is None:
+            available = np.full(len(queries), self._first_rows[-1] if rows is None else self._of(rows).count)
             if exclude is not None:
-                available -= (exclude >= 0) & in_set(rows, np.maximum(exclude, 0))
+                available -= (exclude >= 0) & (True if rows is None else in_set(rows, np.maximum(exclude, 0)))
             wanted = np.minimum(available, settings.k).tolist()
             if short := [at for at, one in enumerate(matches) if len(one.rows) < wanted[at]]:
-                # eligible rows need not lie in the lists near a query
+                # k rows need not lie in the lists near a query
                 others = None if exclude is None else exclude[short]
                 for at, whole in zip(short, self._excluding(queries[short], settings, rows, None, others), strict=True):
                     matches[at] = whole
@@ -177,7 +200,7 @@ class LevelIndex:
             rows: those that are eligible; None: all.
             nprobes: lists to probe in each segment that has any; None: compare every code.
         """
-        entries = self._entries_of(rows)
+        entries = None if rows is None else self._of(rows).entries
         compare = self._compare(settings.engine, nprobes)
         matches = compare(queries, Bounds(settings.k, settings.radius, entries))
         if not self._shared:
@@ -217,26 +240,21 @@ class LevelIndex:
         known = [] if settings.exact else [_nprobe(record, settings) for record, _ in self._listed]
         if not known or None in known:
             return None
-        sizes = [(record.nlist or 1, there) for record, there in self._listed]
-        nprobes = [min(nprobe or 1, nlist) for nprobe, (nlist, _) in zip(known, sizes, strict=True)]
-        if (entries := self._entries_of(rows)) is None:
+        sizes = [record.nlist or 1 for record, _ in self._listed]
+        nprobes = [min(nprobe or 1, nlist) for nprobe, nlist in zip(known, sizes, strict=True)]
+        if rows is None:
             return nprobes
-        eligible = size_of(entries)
+        eligible = self._of(rows).count
         if eligible and settings.recall is not None:
             # the nearest of a share of the rows lie as far out as 1 / share times as many of all rows, and so in as many more lists
-            more = self._first_entries[-1] / eligible
-            nprobes = [min(math.ceil(nprobe * more), nlist) for nprobe, (nlist, _) in zip(nprobes, sizes, strict=True)]
+            more = max(1.0, sum(self._live) / eligible)
+            nprobes = [min(math.ceil(nprobe * more), nlist) for nprobe, nlist in zip(nprobes, sizes, strict=True)]
         return None if eligible <= self._probed(nprobes) else nprobes
 
-    def probed(self, settings: SearchSettings, rows: RowSet | None) -> tuple[int, int] | None:
-        """Return how many lists a search probes, and of how many; None: it compares every code."""
-        nprobes, there = self._nprobes(settings, rows), sum(record.nlist or 1 for record, _ in self._listed)
-        return None if nprobes is None or sum(nprobes) == there else (sum(nprobes), there)
-
     def _probed(self, nprobes: Sequence[int]) -> float:
-        """Return how many entries lie in so many lists of each segment that has any."""
+        """Return how many rows lie in so many lists of each segment that has any, without those removed."""
         return sum(
-            there * nprobe / (record.nlist or 1) for nprobe, (record, there) in zip(nprobes, self._listed, strict=True)
+            live * nprobe / (record.nlist or 1) for nprobe, (record, live) in zip(nprobes, self._listed, strict=True)
         )
 
     def _search_quickly(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
@@ -260,6 +278,11 @@ class LevelIndex:
         if nprobes is None:
             return search_flat(self._extents, queries, bounds)
         matches = search_lists(self._lists, queries, nprobes, bounds)
+        if bounds.rows is None and out_of_range(np.concatenate([one.rows for one in matches]), self._first_entries[-1]):
+            raise HashgrainError(
+                Reason.INDEX_DAMAGED,
+                f"{self.parts[0].path} or its like holds ids beyond its codes; build the index again",
+            )
         if self._unlisted is None:
             return matches
         others = search_flat(self._unlisted, queries, bounds)
@@ -267,8 +290,9 @@ class LevelIndex:
 
     def _search_faiss(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
         of_lists, parts = iter(nprobes or ()), []
-        for part, first in zip(self.parts, self._first_entries, strict=False):
-            of_part = replace(bounds, rows=_within(bounds.rows, first, first + part.flat.ntotal))
+        masks = [None] * len(self.parts) if bounds.rows is None else self._of_entries(bounds.rows)
+        for part, first, mask in zip(self.parts, self._first_entries, masks, strict=False):
+            of_part = replace(bounds, rows=mask)
             matches = (
                 part.flat.search(queries, of_part)
                 if nprobes is None or part.ivf is None
@@ -278,10 +302,16 @@ class LevelIndex:
         return [merge(of_query, bounds.k) for of_query in zip(*parts, strict=True)]
 
     def _search_gpu(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
-        """Take flat answers from the GPU; radii, rows left out, lists and what the GPU leaves open are the scan's."""
-        if nprobes is not None or bounds.radius is not None or bounds.rows is not None or bounds.k is None:
+        """Take flat answers from the GPU; radii, filters, lists and what the GPU leaves open are the scan's."""
+        rows, there = bounds.rows, self._first_entries[-1]
+        if nprobes is not None or bounds.radius is not None or bounds.k is None:
             return self._search_scan(queries, bounds, nprobes)
-        answers = self._gpu.search(queries, bounds.k)
+        if rows is None:
+            answers = self._gpu.search(queries, bounds.k)
+        elif mostly(rows, there):
+            answers = nearest_eligible(self._gpu.search, queries, bounds.k, rows, there)
+        else:
+            return self._search_scan(queries, bounds, nprobes)
         if left := [at for at, one in enumerate(answers) if one is None]:
             for at, one in zip(left, self._search_scan(queries[left], bounds, None), strict=True):
                 answers[at] = one
@@ -291,20 +321,36 @@ class LevelIndex:
     def _gpu(self) -> "GpuLevel":
         from indexer.engines.gpu_level import GpuLevel
 
-        return GpuLevel([part.flat for part in self.parts], self._first_entries, self._notify)
+        flats = [part.flat for part in self.parts]
+        return GpuLevel(flats, self._first_entries, self._notify, self._earlier_gpu)
 
-    def _entries_of(self, rows: RowSet | None) -> RowSet | None:
-        """Return the entries with an eligible row; those of the last filter are remembered, as the filter itself is."""
-        if rows is None or not self._shared:
-            return rows
-        eligible = self._eligible
-        if eligible is None or eligible[0] is not rows:
-            masks: list[Bits] = []
-            for part, (start, stop) in zip(self.parts, pairwise(self._first_rows), strict=True):
-                mask = mask_of(rows, start, stop)
-                masks.append(mask if part.postings is None else part.postings.entries_of(mask))
-            self._eligible = eligible = rows, row_set(np.concatenate(masks))
-        return eligible[1]
+    def _of(self, rows: RowSet) -> "_Eligible":
+        """Return what is known of the eligible rows; that of the last filter is remembered, as the filter itself is."""
+        known = self._known
+        if known is None or known.rows is not rows:
+            self._known = known = _Eligible(rows, size_of(rows), self._entries_of(rows) if self._shared else rows)
+        return known
+
+    def _entries_of(self, rows: RowSet) -> RowSet:
+        """Return the entries with an eligible row."""
+        masks: list[Bits] = []
+        for part, (start, stop) in zip(self.parts, pairwise(self._first_rows), strict=True):
+            mask = mask_of(rows, start, stop)
+            masks.append(mask if part.postings is None else part.postings.entries_of(mask))
+        return row_set(np.concatenate(masks))
+
+    def _of_entries(self, entries: RowSet) -> list[RowSet | None]:
+        """Return the eligible entries of each segment; None where that is all: nothing is removed from most segments."""
+        known = self._known
+        if known is None or known.entries is not entries:  # another query has had another filter since
+            return self._masks(entries)
+        if known.masks is None:
+            known.masks = self._masks(entries)
+        return known.masks
+
+    def _masks(self, entries: RowSet) -> list[RowSet | None]:
+        masks = [mask_of(entries, start, stop) for start, stop in pairwise(self._first_entries)]
+        return [None if mask.all() else row_set(mask) for mask in masks]
 
     def _rows_of(self, matches: Matches, k: int | None, rows: RowSet | None) -> Matches:
         """Return the rows of entries."""
@@ -320,10 +366,6 @@ class LevelIndex:
             mask = in_set(rows, answer.rows)
             answer = Matches(answer.rows[mask], answer.distances[mask])
         return Matches(answer.rows[:k].copy(), answer.distances[:k].copy())  # not views that keep all of them
-
-
-def _within(rows: RowSet | None, start: int, stop: int) -> RowSet | None:
-    return None if rows is None else row_set(mask_of(rows, start, stop))
 
 
 def _nprobe(record: LevelRecord, settings: SearchSettings) -> int | None:

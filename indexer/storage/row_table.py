@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,6 @@ from indexer.matches import Rows
 from indexer.storage.columns import map_column, map_text
 from indexer.storage.digests import Prove
 from indexer.storage.labels import LabelField, LabelStore
-from indexer.storage.manifest import COLUMNS
 
 KeyHashes = npt.NDArray[np.uint64]
 """uint64[n], see `hash_keys`."""
@@ -24,7 +25,8 @@ KeyHashes = npt.NDArray[np.uint64]
 
 def hash_keys(keys: Iterable[str]) -> KeyHashes:
     """Return uint64[n]: the first 8 bytes of each key's BLAKE2b, lowest first."""
-    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
+    encoded = keys.encoded() if isinstance(keys, TextColumn) else (key.encode() for key in keys)
+    digests = b"".join([hashlib.blake2b(key, digest_size=8).digest() for key in encoded])
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64, copy=False)
 
 
@@ -39,14 +41,47 @@ class RowTable:
     """
 
     def __init__(self, folder: Path, rows: int, fields: Sequence[LabelField], prove: Prove = lambda _: None) -> None:
-        self.rows, self._folder = rows, folder
-        for name in COLUMNS:
-            prove(name)
-        self.keys = map_text(folder, "keys", rows)
-        self.places: npt.NDArray[np.uint64] = map_column(folder / "places.npy", np.uint64, (rows, 2))
-        self.sorted_hashes = map_column(folder / "keys.hashes.npy", np.uint64, (rows,))
-        self.order = map_column(folder / "keys.order.npy", np.int64, (rows,))
-        self.label_store = LabelStore(folder, rows, fields, prove)
+        self.rows, self._folder, self._fields, self._prove = rows, folder, fields, prove
+
+    @cached_property
+    def keys(self) -> TextColumn:
+        """The key of each row."""
+        self._prove("keys.offsets.npy")
+        self._prove("keys.text.npy")
+        return map_text(self._folder, "keys", self.rows)
+
+    @cached_property
+    def places(self) -> npt.NDArray[np.uint64]:
+        """uint64[rows, 2], offset and size in bytes of each image in its shard."""
+        return self._column("places.npy", np.uint64, 2)
+
+    @cached_property
+    def sorted_hashes(self) -> KeyHashes:
+        """uint64[rows], `hash_keys` of all keys, ascending."""
+        return self._column("keys.hashes.npy", np.uint64)
+
+    @cached_property
+    def order(self) -> Rows:
+        """int64[rows], the row of each of these."""
+        return self._column("keys.order.npy", np.int64)
+
+    @cached_property
+    def label_store(self) -> LabelStore:
+        """The labels of all rows."""
+        return LabelStore(self._folder, self.rows, self._fields, self._prove)
+
+    def _column(self, name: str, dtype: npt.DTypeLike, *width: int) -> npt.NDArray[Any]:
+        self._prove(name)
+        return map_column(self._folder / name, dtype, (self.rows, *width))
+
+    def open_all(self) -> None:
+        """Map every file.
+
+        Raises:
+            HashgrainError: `index-damaged`.
+        """
+        _ = self.keys, self.places, self.sorted_hashes, self.order
+        self.label_store.open_all()
 
     def find(self, key: str) -> int | None:
         """Return the row of a key; None when it is not there."""

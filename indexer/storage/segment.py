@@ -1,5 +1,6 @@
 """One segment of an index: rows that were built together. Files are mapped when first used, nothing is copied."""
 
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -7,13 +8,16 @@ import numpy as np
 
 from encoder.bits import Bits, Codes, unpack
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, open_ivf
+from indexer.engines.faiss_cpu import FlatIndex, IvfIndex
 from indexer.matches import Rows
 from indexer.storage.columns import map_column
 from indexer.storage.digests import Prove
 from indexer.storage.manifest import POSTINGS, LevelRecord, SegmentRecord, ShardSpan
 from indexer.storage.row_table import RowTable
 from indexer.storage.shared_codes import Postings
+
+OPENED = ("flat", "ivf", "postings")
+"""What a level holds once it is used."""
 
 
 class LevelPart:
@@ -28,6 +32,23 @@ class LevelPart:
 
     def __init__(self, folder: Path, record: LevelRecord, rows: int, prove: Prove = lambda _: None) -> None:
         self.record, self._folder, self._rows, self._prove = record, folder, rows, prove
+
+    def take_over(self, earlier: "LevelPart", same: Callable[[str], bool]) -> None:
+        """Use again what an earlier generation has open of the same files.
+
+        Args:
+            earlier: the level of the segment there.
+            same: whether a name stands for the same bytes there.
+        """
+        if self.record.files() == earlier.record.files() and all(map(same, self.record.files())):
+            self.__dict__ |= {part: earlier.__dict__[part] for part in OPENED if part in earlier.__dict__}
+        elif self.record.flat == earlier.record.flat and same(self.record.flat) and "flat" in earlier.__dict__:
+            self.__dict__["flat"] = earlier.flat  # the lists are others
+
+    @property
+    def path(self) -> Path:
+        """The file of the lists, or of the codes where there are none."""
+        return self._folder / (self.record.ivf or self.record.flat)
 
     @cached_property
     def flat(self) -> FlatIndex:
@@ -44,7 +65,7 @@ class LevelPart:
         if self.record.ivf is None:
             return None
         self._prove(self.record.ivf)
-        ivf = open_ivf(self._folder / self.record.ivf)
+        ivf = IvfIndex(self._folder / self.record.ivf)
         expected = (self.record.nbits, self.flat.ntotal, self.record.nlist)
         self._check(self.record.ivf, (ivf.nbits, ivf.ntotal, ivf.nlist), expected)
         return ivf
@@ -108,6 +129,21 @@ class Segment:
         }
         self._first_rows = [span.first_row for span in record.shards]
 
+    def take_over(self, earlier: "Segment", same: Callable[[str], bool]) -> None:
+        """Use again what an earlier generation has open of the same files.
+
+        Args:
+            earlier: the segment of that name there.
+            same: whether a path stands for the same bytes there.
+        """
+        if earlier.record.rows != self.record.rows:
+            return
+        for level in self.levels.keys() & earlier.levels.keys():
+            self.levels[level].take_over(earlier.levels[level], lambda name: same(f"{self.record.name}/{name}"))
+        live = self.record.live
+        if live is not None and live == earlier.record.live and same(live) and "live" in earlier.__dict__:
+            self.__dict__["live"] = earlier.live
+
     @cached_property
     def table(self) -> RowTable:
         """Keys, places and labels."""
@@ -129,7 +165,7 @@ class Segment:
             HashgrainError: `index-damaged`.
         """
         _ = self.live
-        self.table.label_store.open_all()
+        self.table.open_all()
         for part in self.levels.values():
             _ = part.flat, part.ivf, part.postings
 

@@ -13,7 +13,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive, sha256_of
 from indexer.build import build
-from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, write_ivf
 from indexer.engines.faiss_file import write_flat
 from indexer.index import Index
 from indexer.settings import (
@@ -400,11 +400,11 @@ def test_verify_looks_at_the_ids_in_lists(tmp_path, rng):
     flat, codes = tmp_path / "flat", rng.integers(0, 256, (90, 8), dtype=np.uint8)
     write_flat(flat, 64, 90, [codes])
     write_ivf(tmp_path / "ivf", FlatIndex(flat), 4, 0, lambda *_: None)
-    assert open_ivf(tmp_path / "ivf").fault() is None
+    assert IvfIndex(tmp_path / "ivf").fault() is None
     whole = (tmp_path / "ivf").read_bytes()
     at = whole.index(np.int64(17).tobytes(), len(whole) // 2 - 800)
     (tmp_path / "ivf").write_bytes(whole[:at] + np.int64(90).tobytes() + whole[at + 8 :])
-    assert "not there" in str(open_ivf(tmp_path / "ivf").fault())
+    assert "not there" in str(IvfIndex(tmp_path / "ivf").fault())
 
 
 def test_an_open_index_outlives_its_generation(built):

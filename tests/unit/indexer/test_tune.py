@@ -68,7 +68,7 @@ def test_lists_with_fewer_rows_than_are_wanted_find_few(tmp_path, write_codes, r
     others = rng.integers(0, 256, (200, 8), dtype=np.uint8)
     for point in curve.points[:3]:
         measured = recall_of(Index(tmp_path / "index"), others, SearchSettings(100, nprobe=point.nprobe), 100)
-        assert abs(measured - point.recall) < 0.05
+        assert measured > point.recall - 0.05  # more where k are not in the lists: then every code is compared
 
 
 def test_lists_that_are_quicker_replace_those_there(path):

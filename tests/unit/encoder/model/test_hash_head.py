@@ -15,9 +15,10 @@ from encoder.hashing.layer import HashLayer
 from encoder.levels import Level
 from encoder.model.backbone import Backbone
 from encoder.model.hash_head import HashHead
-from encoder.model.model_file import METADATA_KEY, load_model, save_model
+from encoder.model.model_file import load_model, save_model
 from encoder.model.network import HashNetwork
 from encoder.model.spec import Activation, BackboneSpec, HeadSpec, KernelSpec, ModelConfig, Normalisation, Pooling
+from encoder.model.tensor_file import METADATA_KEY
 
 LAYERS = {
     "linear": (Activation.LINEAR, None, None),

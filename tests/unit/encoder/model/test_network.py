@@ -11,9 +11,10 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import STAGE_LEVELS, Level
 from encoder.model.backbone import BACKBONES, RESNETS, Backbone
 from encoder.model.image_encoder import ImageEncoder
-from encoder.model.model_file import METADATA_KEY, load_model, save_model
+from encoder.model.model_file import load_model, save_model
 from encoder.model.network import AttentionPool, HashNetwork
 from encoder.model.spec import Activation, BackboneSpec, HeadSpec, ModelConfig, Normalisation, Pooling, Precision
+from encoder.model.tensor_file import METADATA_KEY
 from encoder.model.weights import load_backbone
 
 LAYERS = {
@@ -193,6 +194,13 @@ def test_a_low_level_alone_does_not_compute_the_stages_above(network, monkeypatc
     everything = network(images)
     monkeypatch.setattr(network.backbone._stages[1], "forward", None)
     assert torch.equal(network(images, [Level.FINE])[Level.FINE], everything[Level.FINE])
+
+
+def test_constants_move_with_the_network_and_are_no_part_of_it(network):
+    buffers = dict(network.named_buffers())
+    assert {"pixel_mean", "pixel_std"} <= buffers.keys()
+    assert not {"pixel_mean", "pixel_std"} & network.state_dict().keys()
+    assert buffers["pixel_mean"].tolist() == [255 * np.float32(value) for value in (0.485, 0.456, 0.406)]
 
 
 def test_a_saved_model_makes_the_same_codes_and_the_same_file(network, config, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import FlatIndex, open_ivf, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, write_ivf
 from indexer.engines.faiss_file import write_flat
 from indexer.matches import Bounds
 from indexer.row_mask import row_set
@@ -62,7 +62,7 @@ def test_probing_every_list_finds_what_flat_finds(tmp_path, collection, data):
     nlist = data.draw(st.integers(1, len(codes)))
     flat = flat_of(tmp_path, codes)
     write_ivf(anew(tmp_path / "ivf.faiss"), flat, nlist, 0, lambda *_: None)
-    ivf = open_ivf(tmp_path / "ivf.faiss")
+    ivf = IvfIndex(tmp_path / "ivf.faiss")
     assert (ivf.ntotal, ivf.nlist) == (len(codes), nlist)
     inside = Bounds(None, data.draw(st.integers(0, 8 * codes.shape[1])))
     for mine, exact in zip(ivf.search(queries, Bounds(10), nlist), flat.search(queries, Bounds(10)), strict=True):
@@ -76,7 +76,7 @@ def test_more_probes_never_find_fewer(tmp_path, rng):
     codes = rng.integers(0, 256, (3000, 8), dtype=np.uint8)
     flat = flat_of(tmp_path, codes)
     write_ivf(anew(tmp_path / "ivf.faiss"), flat, 64, 0, lambda *_: None)
-    ivf = open_ivf(tmp_path / "ivf.faiss")
+    ivf = IvfIndex(tmp_path / "ivf.faiss")
     exact = [set(found.rows.tolist()) for found in flat.search(codes[:50], Bounds(10))]
     recall = [
         np.mean(
@@ -146,7 +146,7 @@ def test_lists_leave_out_rows_that_are_not_eligible(tmp_path, collection, data):
     counts = np.array(data.draw(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes))))
     nlist = data.draw(st.integers(1, len(codes)))
     write_ivf(anew(tmp_path / "ivf.faiss"), flat_of(tmp_path, codes), nlist, 0, lambda *_: None)
-    ivf, nprobe = open_ivf(tmp_path / "ivf.faiss"), data.draw(st.integers(1, nlist))
+    ivf, nprobe = IvfIndex(tmp_path / "ivf.faiss"), data.draw(st.integers(1, nlist))
     k, radius = data.draw(st.sampled_from([(None, 9), (3, None), (2, 12)]))
     everything = ivf.search(queries, Bounds(None, 8 * codes.shape[1]), nprobe)
     for whole, found in zip(everything, ivf.search(queries, Bounds(k, radius, row_set(counts)), nprobe), strict=True):

@@ -1,4 +1,6 @@
 import struct
+import subprocess
+import sys
 
 import faiss
 import numpy as np
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import FlatIndex, assign, open_ivf, train, write_ivf, write_lists
+from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, assign, train, write_ivf, write_lists
 from indexer.engines.faiss_file import ListsWriter, flat_layout, lists_layout, write_flat
 
 
@@ -68,7 +70,7 @@ def test_the_short_form_of_sizes_is_read(tmp_path, rng):
     (tmp_path / "lists").write_bytes(theirs := faiss_lists(codes, centroids))
     assert b"sprs" in theirs
     assert lists_layout(tmp_path / "lists").sizes.tolist() == [0, 0, 0, 0, 5, 0, 0, 0, 0]
-    assert open_ivf(tmp_path / "lists").fault() is None
+    assert IvfIndex(tmp_path / "lists").fault() is None
 
 
 def test_lists_trained_assigned_and_written_are_lists_that_are_written_at_once(tmp_path, rng):
@@ -95,7 +97,7 @@ def files(tmp_path, rng):
     codes = rng.integers(0, 256, (90, 8), dtype=np.uint8)
     write_flat(tmp_path / "flat", 64, 90, [codes])
     write_ivf(tmp_path / "lists", FlatIndex(tmp_path / "flat"), 4, 0, lambda *_: None)
-    return {tmp_path / "flat": FlatIndex, tmp_path / "lists": open_ivf}
+    return {tmp_path / "flat": FlatIndex, tmp_path / "lists": IvfIndex}
 
 
 def refused(read, path):
@@ -120,7 +122,7 @@ def test_every_bit_of_the_numbers_in_a_file_counts(files):
     for path, read in files.items():
         whole = path.read_bytes()
         numbers = [*range(33)]
-        if read is open_ivf:
+        if read is IvfIndex:
             nprobe, centroids, sizes = 25 + 8, 25 + 16 + 33, lists_layout(path)
             numbers = [*range(nprobe), *range(nprobe + 8, centroids), *range(centroids + 32, sizes.lists_at)]
         for at in numbers:
@@ -135,38 +137,68 @@ def test_every_bit_of_the_numbers_in_a_file_counts(files):
 
 def test_lists_on_a_disk_of_their_own_are_not_opened(tmp_path, files):
     """FAISS would open any path that such a file names, for writing."""
-    path = next(path for path, read in files.items() if read is open_ivf)
+    path = next(path for path, read in files.items() if read is IvfIndex)
     index = faiss.read_index_binary(str(path))
     elsewhere = faiss.OnDiskInvertedLists(index.nlist, index.code_size, str(tmp_path / "elsewhere"))
     elsewhere.merge_from_1(index.invlists)
     index.replace_invlists(elsewhere)
     (tmp_path / "ondisk").write_bytes(faiss.serialize_index_binary(index).tobytes())
-    assert "b'ilod' for lists, expected b'ilar'" in refused(open_ivf, tmp_path / "ondisk")
+    assert "b'ilod' for lists, expected b'ilar'" in refused(IvfIndex, tmp_path / "ondisk")
 
 
 def test_lists_with_a_direct_map_are_not_opened(tmp_path, files):
-    path = next(path for path, read in files.items() if read is open_ivf)
+    path = next(path for path, read in files.items() if read is IvfIndex)
     index = faiss.read_index_binary(str(path))
     index.make_direct_map()
     (tmp_path / "mapped").write_bytes(faiss.serialize_index_binary(index).tobytes())
-    assert "direct map" in refused(open_ivf, tmp_path / "mapped")
+    assert "direct map" in refused(IvfIndex, tmp_path / "mapped")
 
 
 @pytest.mark.parametrize(
     "pairs", [[(1, 30), (1, 60)], [(4, 90)], [(2, 45), (1, 45)], [(1, 89)], [(1, 2**63), (2, 2**63 + 90)]]
 )
 def test_short_forms_that_lie_are_refused(files, pairs):
-    path = next(path for path, read in files.items() if read is open_ivf)
+    path = next(path for path, read in files.items() if read is IvfIndex)
     whole, layout = path.read_bytes(), lists_layout(path)
     at = whole.rindex(b"full", 0, layout.lists_at)
     sizes = b"sprs" + struct.pack("<Q", 2 * len(pairs)) + b"".join(struct.pack("<QQ", *pair) for pair in pairs)
     path.write_bytes(whole[:at] + sizes + whole[layout.lists_at :])
-    refused(open_ivf, path)
+    refused(IvfIndex, path)
 
 
 def test_files_of_another_kind_are_named(files):
     flat, lists = files
     assert "b'IBwF' for the kind of index, expected b'IBxF'" in refused(FlatIndex, lists)
-    assert "b'IBxF' for the kind of index, expected b'IBwF'" in refused(open_ivf, flat)
+    assert "b'IBxF' for the kind of index, expected b'IBwF'" in refused(IvfIndex, flat)
     refused(FlatIndex, flat.parent)
     refused(FlatIndex, flat.parent / "missing")
+
+
+FEW_HANDLES = """
+import os, resource, sys
+from pathlib import Path
+from encoder.errors import HashgrainError
+from indexer.engines import faiss_cpu
+path, layout = Path(sys.argv[1]), faiss_cpu.flat_layout(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+held = []
+try:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+for read in (faiss_cpu.FlatIndex, lambda path: faiss_cpu._read(path, lambda _: layout)):
+    try:
+        read(path)
+    except HashgrainError as err:
+        print(err.reason, err)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets Linux's limits")
+def test_a_process_out_of_handles_is_not_told_to_build_again(files):
+    """By us or by FAISS."""
+    flat, _ = files
+    done = subprocess.run([sys.executable, "-c", FEW_HANDLES, str(flat)], capture_output=True, text=True, check=True)
+    line = f"no-resources {flat} could not be read (Too many open files); end other work, or raise the system's limit\n"
+    assert done.stdout == 2 * line
