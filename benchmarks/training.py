@@ -58,9 +58,11 @@ def main() -> None:
     print(f"\ntraining reaches {share:.1%} of the bare passes")
 
 
-def measure(shards: list[Shard], settings: TrainSettings, rounds: int, steps: int) -> dict[str, list[float]]:
+def measure(
+    shards: list[Shard], settings: TrainSettings, rounds: int, steps: int, device_name: str = "cpu"
+) -> dict[str, list[float]]:
     """Return images per second of each round, of training and of the bare passes."""
-    _, dtype = Machine().resolve()
+    device, dtype = Machine(device_name).resolve()
     phase = settings.phases[0]
     rates: dict[str, list[float]] = {"training": [], "bare": []}
     with tempfile.TemporaryDirectory() as scratch:
@@ -68,14 +70,14 @@ def measure(shards: list[Shard], settings: TrainSettings, rounds: int, steps: in
         images = read_images(shards, side, settings.labels or DEFAULT_LABELS, Path(scratch), lambda _: None)
         parts = split_images(images, settings)
         learner, _, _ = make_learner(images, parts, settings, dtype)
-        learner.to(memory_format=torch.channels_last)
+        learner.to(device).to(memory_format=torch.channels_last)
         batch = settings.batch
         per_epoch = max(1, len(parts.trained) // batch)
         short = replace(settings, phases=(replace(phase, epochs=(steps + 1) / per_epoch),))
         top = images.pictures[:batch, : settings.image_size, : settings.image_size]
-        pictures = torch.from_numpy(np.array(top))
+        pictures = torch.from_numpy(np.array(top)).to(device)
         rows = np.arange(batch)
-        labels = {level: torch.from_numpy(values[rows]) for level, values in parts.classes.items()}
+        labels = {level: torch.from_numpy(values[rows]).to(device) for level, values in parts.classes.items()}
         for number in range(rounds):
             stamps: list[float] = []
             checkpoint = Path(scratch, f"{number}.checkpoint")
@@ -83,13 +85,23 @@ def measure(shards: list[Shard], settings: TrainSettings, rounds: int, steps: in
             training.run(lambda _, stamps=stamps: stamps.append(time.perf_counter()))  # type: ignore[misc]
             rates["training"].append(batch * (len(stamps) - 2) / (stamps[-2] - stamps[0]))
             learner.train()
+            wait(device)
             started = time.perf_counter()
             for _ in range(steps):
                 learner.zero_grad(set_to_none=True)
-                loss, _ = learner.loss(learner.logits(pictures, phase.levels), labels, torch.from_numpy(rows), 0.5)
+                loss, _ = learner.loss(
+                    learner.logits(pictures, phase.levels), labels, torch.from_numpy(rows).to(device), 0.5
+                )
                 torch.autograd.backward(loss)
+            wait(device)
             rates["bare"].append(batch * steps / (time.perf_counter() - started))
     return rates
+
+
+def wait(device: torch.device) -> None:
+    """Wait for what a GPU has still to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

@@ -349,6 +349,8 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
             f"{report.encoded / report.seconds:.1f} images/s, {report.bytes / report.seconds / 1e6:,.1f} MB/s of image files"
         )
         result(f"  time of {report.threads} threads: {shares}{gpu}")
+    if report.ways:
+        result(f"  decoded {report.decoded()}")
     if report.taken:
         result(f"  {report.taken:,} images had their codes from an earlier run")
     for reject, count in report.rejects.most_common():

@@ -5,7 +5,9 @@ for people (what was done, the offending value, what was expected, the remedy). 
 image has no code while the run goes on.
 """
 
+import errno
 from enum import StrEnum
+from typing import Final
 
 
 class Reason(StrEnum):
@@ -85,6 +87,33 @@ class HashgrainError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.reason, str(self))  # so that it comes back whole from another process
+
+
+NO_MORE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What the system answers when it has no handles or memory left to give."""
+
+
+def unreadable(path: object, err: OSError, damaged: HashgrainError) -> HashgrainError:
+    """Return the error of a file of an index that could not be read: nothing is wrong with the file where the system refuses.
+
+    Args:
+        path: of the file.
+        err: what the system said.
+        damaged: the error of anything else.
+    """
+    if err.errno in NO_MORE:
+        return HashgrainError(Reason.NO_RESOURCES, no_more(f"{path} could not be read", err))
+    if err.errno in {errno.EACCES, errno.EPERM}:
+        return HashgrainError(
+            Reason.INDEX_MISSING, f"index file {path} cannot be read ({why(err)}); give an index that you may read"
+        )
+    return damaged
+
+
+def no_more(what: str, err: OSError | MemoryError) -> str:
+    """Return the line of a process that gets no more memory or handles: nothing was changed."""
+    reason = "the memory is used up" if isinstance(err, MemoryError) else why(err)
+    return f"{what} ({reason}); end other work, or raise the system's limit"
 
 
 def shown(value: object) -> str:

@@ -87,12 +87,15 @@ def open(  # noqa: A001 - reads as indexer.open, like io.open
     return Index(Path(path), None if model is None else Path(model), limits, notify=notify, trust=trust)
 
 
-def writer(path: str | PathLike[str], *, keep: int = KEEP) -> "AbstractContextManager[Writer]":
+def writer(path: str | PathLike[str], *, keep: int = KEEP, compact: bool = True) -> "AbstractContextManager[Writer]":
     """Change an index: rows that are added and removed in the block are there, and gone, for every reader that opens it after.
+
+    Once they are, segments are joined where that is due: most changes join none, now and then one writes what many before it wrote.
 
     Args:
         path: folder of the index.
         keep: generations that stay on the disk, the new one included: what can be rolled back to.
+        compact: whether segments are joined; else `indexer compact` does it at a quiet time.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`, `busy` while another process writes, `write-failed`. Whatever is raised
@@ -100,4 +103,4 @@ def writer(path: str | PathLike[str], *, keep: int = KEEP) -> "AbstractContextMa
     """
     from indexer.changes.writer import writer
 
-    return writer(Path(path), keep=keep)
+    return writer(Path(path), keep=keep, compact=compact)

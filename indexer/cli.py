@@ -464,7 +464,10 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
 
 
 for command in COMMANDS:
-    app.command(no_args_is_help=command.__name__ in {"remove", "rollback"})(command)
+    app.command(
+        no_args_is_help=command.__name__ in {"remove", "rollback"},
+        context_settings={"ignore_unknown_options": command.__name__ == "rollback"},  # -1 is a number there
+    )(command)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from encoder.bits import Codes, hamming
 from encoder.codes.strings import TextColumn, TextsColumn
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import HashgrainError, Reason, unreadable, why
 from encoder.model.tensor_file import METADATA_KEY, UNREADABLE, read_tensor_header
 from encoder.runtime.publish import sha256_of
 from indexer.engines.faiss_file import lists_layout
@@ -38,7 +38,7 @@ def verify(path: Path, progress: Callable[[float, float, str], None]) -> Snapsho
         try:
             found = sha256_of(index.folder / name)
         except OSError as err:
-            raise _wrong(path, f"{name} cannot be read ({why(err)})") from err
+            raise unreadable(index.folder / name, err, _wrong(path, f"{name} cannot be read ({why(err)})")) from err
         if found != digest:
             raise _wrong(path, f"{name} does not match its SHA-256")
         done += size
@@ -55,7 +55,8 @@ def _verify_model(path: Path, index: Snapshot, name: str) -> None:
     try:
         known = METADATA_KEY in read_tensor_header(index.folder / name).metadata
     except (OSError, *UNREADABLE) as err:
-        raise _wrong(path, f"its model {name} is not a model file ({err})") from err
+        damaged = _wrong(path, f"its model {name} is not a model file ({err})")
+        raise (unreadable(index.folder / name, err, damaged) if isinstance(err, OSError) else damaged) from err
     if not known:
         raise _wrong(path, f"its model {name} is not a model file of this program")
 

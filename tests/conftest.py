@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from encoder.cli import main as encoder_main
-from encoder.codes.file import CodeFileWriter, Place, list_code_files
+from encoder.codes.file import CodeFileWriter, list_code_files
 from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.hashing.fit_model import FitSettings, fit
 from encoder.hashing.names import HashKind
@@ -70,14 +70,12 @@ def write_codes(tmp_path):
         record = ShardRecord(name, kind, str(shard_path), 0, "0" * 64, "", damage, "")
         path = folder / f"{name}.h5"
         with CodeFileWriter(folder, bits) as writer:
-            for row in range(rows):
-                offset, size = places[row] if places else (0, 0)
-                writer.add(
-                    keys[row] if keys else f"{name}-{row}",
-                    Place(offset, size, digest_of(f"{name}-{row}".encode())),
-                    labels[row] if labels else {},
-                    {level: values[row].tobytes() for level, values in codes.items()},
-                )
+            keys = keys or [f"{name}-{row}" for row in range(rows)]
+            digests = b"".join(digest_of(f"{name}-{row}".encode()) for row in range(rows))
+            of_rows = np.array(places, np.uint64).reshape(rows, 2) if places else np.zeros((rows, 2), np.uint64)
+            writer.add_rows(keys, of_rows, digests, codes)
+            for row, of_row in enumerate(labels or ()):
+                writer.label(row, of_row, keys[row])
             for key, reject, detail in rejects:
                 writer.reject(key, reject, detail)
             writer.finish(path, CodeHeader(fingerprint, "fp32", bits, record, 0, 0, 0, 0))

@@ -1,7 +1,7 @@
 """What the machine can do: the bare forward, the bare decode, the bare read.
 
 Forward is the backbone alone, folded and in the precision of the run, on normalised tensors in memory; decode is JPEG bytes in memory
-to the network's square. On a CPU both are measured in CPU seconds with every core busy, since cores share caches and clock, and the
+to the network's square, or on a GPU to pixels. On a CPU both are measured in CPU seconds with every core busy, since cores share caches and clock, and the
 forward in both ways of using the cores (one thread per batch; all threads on one batch), of which the cheaper counts.
 """
 
@@ -13,16 +13,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from benchmarks.encode.photos import photos_of
 from encoder.images.decoding.decode import decode_square
+from encoder.images.decoding.gpu_decode import route
 from encoder.images.limits import Limits
+from encoder.model.gpu_forward import GpuForward
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.runtime.cores import worker_count
 
 REPEATS = 6
 """Batches a core and measurement."""
+DECODED_TOGETHER = 256
+"""Photos per call of nvJPEG."""
 WIDE = Limits()
 
 
@@ -56,21 +61,30 @@ def cpu_limits(model: Path, tar: Path) -> dict[str, float]:
 
 
 def gpu_limits(model: Path, tar: Path, device: str) -> dict[str, float]:
-    """Return seconds per image of the compiled forward and of the decode on a GPU, images/s of the slower, bytes/s of the bare read."""
-    torch.set_num_threads(1)  # as in the threads that code batches, for which the network was compiled
-    loaded = load_model(model)
-    levels = tuple(loaded.config.bits)
-    encoder = ImageEncoder(loaded, device, compile_for=levels)
-    files = [sample.data for sample in itertools.islice(photos_of([tar]), encoder.batch)]
-    pictures = [picture for picture in encoder.pictures(files, WIDE) if isinstance(picture, torch.Tensor)]
-    images = torch.stack(pictures)
+    """Return seconds per image of bare forward and bare decode on a GPU, images/s of the slower, and bytes/s of the bare read.
 
-    @torch.inference_mode()
-    def forward() -> None:
-        encoder.network(images, levels)
+    Forward is the backbone, compiled for one shape. Decode is torchvision's call alone, of the photos that nvJPEG's hardware takes.
+    """
+    torch.set_num_threads(1)
+    encoder = ImageEncoder(load_model(model), device)
+    plan = GpuForward(encoder.model, encoder.device, tuple(encoder.model.config.bits))
+    plan.prepare()  # for the batch that a run would take
+    network, size = encoder.model.network, encoder.model.config.image_size
+    pictures = torch.zeros((plan.batch, size, size, 3), dtype=torch.uint8, device=encoder.device)
+    bare = torch.compile(lambda batch: list(network.backbone(batch)), dynamic=False)
+    with torch.inference_mode():
+        batch = network.normalise(pictures)
+        forwards = _gpu_seconds(lambda: bare(batch), encoder.device) / len(batch)
+    files = [sample.data for sample in itertools.islice(photos_of([tar]), plan.batch)]
+    encoded = route(files, WIDE, hardware=True).encoded
+    if not encoded:
+        raise SystemExit(f"none of the first {len(files)} photos of {tar} is one that nvJPEG's hardware takes")
 
-    forwards = _gpu_seconds(forward, device) / len(images)
-    decodes = _gpu_seconds(lambda: encoder.pictures(files, WIDE), device) / len(files)
+    def decode() -> None:
+        for start in range(0, len(encoded), DECODED_TOGETHER):
+            decode_jpeg(encoded[start : start + DECODED_TOGETHER], ImageReadMode.RGB, device=encoder.device)
+
+    decodes = _gpu_seconds(decode, encoder.device) / len(encoded)
     return {"forward": forwards, "decode": decodes, "images": 1 / max(forwards, decodes), "read": _read_rate(tar)}
 
 
@@ -83,13 +97,14 @@ def _cpu_seconds(work: Callable[[], int], threads: int, intra: int) -> float:
         return (time.process_time() - started) / images
 
 
-def _gpu_seconds(work: Callable[[], object], device: str) -> float:
+def _gpu_seconds(work: Callable[[], object], device: torch.device) -> float:
+    synchronize = torch.get_device_module(device).synchronize
     work()
-    torch.cuda.synchronize(device)
+    synchronize(device)
     started = time.perf_counter()
     for _ in range(10 * REPEATS):
         work()
-    torch.cuda.synchronize(device)
+    synchronize(device)
     return (time.perf_counter() - started) / (10 * REPEATS)
 
 

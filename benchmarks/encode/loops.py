@@ -57,8 +57,8 @@ class Tars(IterableDataset[torch.Tensor]):
                         yield self.transform(Image.open(io.BytesIO(file.read())).convert("RGB"))
 
 
-def images_per_second(
-    device: str, model_path: Path, files: Path, way: str, workers: int, tars: Sequence[Path]
+def images_per_second(  # noqa: PLR0913
+    device: str, model_path: Path, files: Path, way: str, workers: int, tars: Sequence[Path], *, batch: int = BATCH
 ) -> float:
     """Run a loop over all images: codes are thresholded, packed and saved.
 
@@ -69,6 +69,7 @@ def images_per_second(
         way: files or tars; tuned, memory is channels last, and autocast is on where the processor has bf16.
         workers: of the DataLoader.
         tars: the images.
+        batch: images at once.
     """
     source, _, tuned = way.partition(" ")
     model = load_model(model_path)
@@ -76,7 +77,7 @@ def images_per_second(
     if source == "files":
         _unpack(tars, files)
     loader: DataLoader[torch.Tensor] = DataLoader(
-        Files(files, size) if source == "files" else Tars(tars, size), BATCH, num_workers=workers
+        Files(files, size) if source == "files" else Tars(tars, size), batch, num_workers=workers
     )
     if tuned:
         network = network.to(memory_format=torch.channels_last)
@@ -85,10 +86,10 @@ def images_per_second(
     codes: dict[Level, list[Any]] = {}
     started, images = time.perf_counter(), 0
     with torch.inference_mode(), autocast:
-        for batch in loader:
-            for level, logits in network(batch.to(device).permute(0, 2, 3, 1)).items():
+        for pictures in loader:
+            for level, logits in network(pictures.to(device).permute(0, 2, 3, 1)).items():
                 codes.setdefault(level, []).append(np.packbits(logits.float().cpu().numpy() > 0, axis=1))
-            images += len(batch)
+            images += len(pictures)
     for level, parts in codes.items():
         np.save(files.parent / f"codes-{level}.npy", np.concatenate(parts))
     return images / (time.perf_counter() - started)

@@ -6,8 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.search.codes import Codebase, Spread
-from encoder.codes.file import CodeFileWriter, Place
+from encoder.codes.file import CodeFileWriter
 from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.images.duplicates import DIGEST_BYTES
 from encoder.images.shards import ShardKind
@@ -50,10 +52,9 @@ def _write_file(codes: Codebase, start: int, stop: int, path: Path) -> None:
         return
     bits = {Level.FINE: codes.nbits}
     with CodeFileWriter(path.parent, bits) as writer:
-        for row in range(start, stop):
-            writer.add(
-                f"{row:09d}", Place(0, 0, bytes(DIGEST_BYTES)), {}, {Level.FINE: codes.flat.codes[row].tobytes()}
-            )
+        keys = [f"{row:09d}" for row in range(start, stop)]
+        digests = bytes(DIGEST_BYTES * len(keys))
+        writer.add_rows(keys, np.zeros((len(keys), 2), np.uint64), digests, {Level.FINE: codes.flat.codes[start:stop]})
         record = ShardRecord(path.stem, ShardKind.TAR, "/nowhere", 0, "0" * 64, "", None, "")
         writer.finish(path, CodeHeader("f" * 64, "fp32", bits, record, 0, 0, 0, 0))
 

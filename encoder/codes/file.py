@@ -25,7 +25,7 @@ from encoder.codes.label_columns import LabelColumn
 from encoder.codes.labels import LabelGroup, LabelReader, LabelSpool, write_bad_labels, write_labels
 from encoder.codes.spool import PatientFile, Spool, TextSpool
 from encoder.codes.strings import TextColumn
-from encoder.errors import HashgrainError, Reason, Reject, why
+from encoder.errors import NO_MORE, HashgrainError, Reason, Reject, no_more, why
 from encoder.images.duplicates import DIGEST_BYTES
 from encoder.images.labels.values import MAX_FIELDS, BadLabel, BadLabels, LabelKind, Labels
 from encoder.levels import Level
@@ -49,16 +49,6 @@ class RejectRow:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the bytes of an image are, and which they are."""
-
-    offset: int
-    size: int
-    digest: bytes
-    """`digest_of` its bytes."""
-
-
 class CodeFileWriter:
     """Collects the rows and rejects of one shard in bounded memory; `finish` makes the file appear, whole."""
 
@@ -80,16 +70,27 @@ class CodeFileWriter:
         for column in (*columns, *self._codes.values(), *self._rejected.values()):
             column.close()
 
-    def add(self, key: str, place: Place, labels: Labels, codes: Mapping[Level, bytes]) -> int:
-        """Append one image: its key, the place of its bytes, labels and packed code per level; return its row."""
+    def add_rows(
+        self, keys: Sequence[str], places: npt.NDArray[np.uint64], digests: bytes, codes: Mapping[Level, Codes]
+    ) -> int:
+        """Append n images, whose labels `label` brings.
+
+        Args:
+            keys: of each.
+            places: uint64[n, 2], offset and size in bytes of each image in its shard.
+            digests: `digest_of` each, one behind the other.
+            codes: uint8[n, nbits / 8] per level of the file.
+
+        Returns:
+            The row of the first one.
+        """
         row = self.rows
-        self._keys.append(key)
-        self._digests.append(place.digest)
-        self._places.append(place.offset.to_bytes(8, "little") + place.size.to_bytes(8, "little"))
-        for level, code in codes.items():
-            self._codes[level].append(code)
-        self.rows += 1
-        self.label(row, labels, key)
+        self._keys.extend(keys)
+        self._places.append(places.astype("<u8", copy=False).tobytes())
+        self._digests.append(digests)
+        for level, of_level in codes.items():
+            self._codes[level].append(of_level.tobytes())
+        self.rows += len(keys)
         return row
 
     def label(self, row: int, labels: Labels, key: str) -> None:
@@ -100,7 +101,7 @@ class CodeFileWriter:
     def reject(self, key: str, reject: Reject, detail: str) -> None:
         """Record an image that has no code, and why."""
         for name, value in (("key", key), ("reason", reject), ("detail", detail[:1000])):
-            self._rejected[name].append(value)
+            self._rejected[name].extend([value])
         self.rejects += 1
         self.reasons[reject] += 1
 
@@ -176,6 +177,8 @@ def _check_seal(path: Path) -> None:
         with open_regular(path) as file:
             block = file.read(USER_BLOCK)
     except (OSError, ValueError) as err:
+        if isinstance(err, OSError) and err.errno in NO_MORE:
+            raise HashgrainError(Reason.NO_RESOURCES, no_more(f"code file {path} could not be read", err)) from err
         raise HashgrainError(
             Reason.CODES_MISSING, f"code file {path} could not be read ({why(err)}); give one that can be read"
         ) from err

@@ -2,9 +2,11 @@
 
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from encoder.runtime.publish import BLOCK
 
@@ -74,10 +76,12 @@ class TextSpool:
         self.text, self.offsets = Spool(folder), Spool(folder)
         self.offsets.append(bytes(8))
 
-    def append(self, string: str) -> None:
-        """Append a row."""
-        self.text.append(string.encode())
-        self.offsets.append(self.text.size.to_bytes(8, "little"))
+    def extend(self, strings: Sequence[str]) -> None:
+        """Append rows."""
+        encoded = [string.encode() for string in strings]
+        ends = self.text.size + np.cumsum([len(string) for string in encoded], dtype="<u8")
+        self.text.append(b"".join(encoded))
+        self.offsets.append(ends.astype("<u8", copy=False).tobytes())
 
     def close(self) -> None:
         """Let go of the memory or the unnamed file."""

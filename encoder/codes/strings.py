@@ -50,13 +50,21 @@ class TextColumn:
         Raises:
             HashgrainError: `index-damaged`.
         """
+        try:
+            yield from (row.decode() for row in self.encoded())
+        except UnicodeDecodeError:
+            raise _damaged(self.file, "its text is not UTF-8") from None
+
+    def encoded(self) -> Iterator[bytes]:
+        """Return what yields every row as it is stored.
+
+        Raises:
+            HashgrainError: `index-damaged`.
+        """
         if fault := fault_of(self.offsets, len(self.text)):
             raise _damaged(self.file, fault)
         raw = self.text.tobytes()
-        try:
-            yield from (raw[start:stop].decode() for start, stop in pairwise(self.offsets.tolist()))
-        except UnicodeDecodeError:
-            raise _damaged(self.file, "its text is not UTF-8") from None
+        return (raw[start:stop] for start, stop in pairwise(self.offsets.tolist()))
 
     def take(self, rows: npt.NDArray[np.int64]) -> "TextColumn":
         """Return some rows, in the order in which they are named, without making strings of them.

@@ -3,6 +3,7 @@
 No decoding, nothing written to disk. Every image is *seen*: it comes out with its bytes or with a `Reject`.
 """
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from encoder.errors import Reject
+from encoder.images.archives.hash_thread import Hasher
 from encoder.images.labels.sidecars import read_sidecar
 from encoder.images.labels.values import BadLabels, Labels
 from encoder.images.limits import Limits
@@ -60,6 +62,7 @@ class ShardReader(ABC):
         wanted: for a sampling pass: the ordinals of the images whose bytes are wanted. Others come without bytes, a
             plain tar is not read where it can be skipped, and no digest is made.
         labelled: for a sampling pass: whether the labels of all images are wanted; a tar's come anyway.
+        hasher: makes the digest of the shard.
     """
 
     kind: ClassVar[ShardKind]
@@ -72,6 +75,7 @@ class ShardReader(ABC):
     limits: Limits = field(default_factory=Limits)
     wanted: Callable[[int], bool] | None = None
     labelled: bool = False
+    hasher: Callable[[], Hasher] = hashlib.sha256
     seen: int = 0
     bad_labels: BadLabels = field(default_factory=BadLabels)
     """Labels that could not be kept as they are; their images are."""

@@ -1,9 +1,18 @@
 """Where a network runs and in which arithmetic: names of devices and precisions, resolved on this machine."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
+
 import torch
 
 from encoder.errors import HashgrainError, Reason
 from encoder.model.spec import Precision
+
+Stream: TypeAlias = Any
+"""A `torch.cuda.Stream`, or a `torch.cpu.Stream`, which does nothing."""
+Event: TypeAlias = Any
+"""A `torch.cuda.Event`, or a `torch.cpu.Event`: `record()` and `wait()` are of the stream that `on_stream` chose, and
+`synchronize()` lets the calling thread wait."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -51,3 +60,18 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
     """Return the type that `Precision.AUTO` computes in."""
     precision = resolve_precision(Precision.AUTO, torch.device(device))
     return torch.bfloat16 if precision is Precision.BF16 else torch.float32
+
+
+def new_stream(device: torch.device) -> Stream:
+    """Return a queue for work of a device; on a CPU it does nothing, since work is done there when it is called."""
+    return torch.cuda.Stream(device) if device.type == "cuda" else torch.cpu.Stream()  # type: ignore[no-untyped-call]
+
+
+def new_event(device: torch.device) -> Event:
+    """Return an event of a device, for which a thread waits asleep; on a CPU it has always happened."""
+    return torch.cuda.Event(blocking=True) if device.type == "cuda" else torch.cpu.Event()  # type: ignore[no-untyped-call]
+
+
+def on_stream(device: torch.device, stream: Stream) -> AbstractContextManager[object]:
+    """Let what this thread asks of a device in the block go to a stream."""
+    return torch.cuda.stream(stream) if device.type == "cuda" else nullcontext()

@@ -209,8 +209,10 @@ def _filled(path: Path, network: HashNetwork, tensors: Mapping[str, Tensor]) -> 
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise _invalid(path, f"tensor {name} has values that are not finite")
-    # `to_empty`, but for its `empty_like`, for which torch imports sympy
-    network._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
+    # `to_empty`, but for its `empty_like`, for which torch imports sympy; what is no tensor of the file has its values
+    network._apply(  # type: ignore[no-untyped-call]
+        lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+    )
     with torch.no_grad():
         for name, target in _tensors(network).items():
             target.copy_(tensors[name])

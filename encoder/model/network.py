@@ -109,6 +109,11 @@ class HashNetwork(nn.Module):
             {level: nn.Parameter(torch.zeros(channels[level]), requires_grad=False) for level in centred}
         )
         self.heads = nn.ModuleDict({level: HashHead(self.dims[level], head) for level, head in (heads or {}).items()})
+        # buffers, so that they move to a GPU with the network, once; on `meta` they would lose their values
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        for name, values in (("pixel_mean", IMAGENET_MEAN), ("pixel_std", IMAGENET_STD)):
+            self.register_buffer(name, 255 * torch.tensor(values, device="cpu"), persistent=False)
 
     @property
     def levels(self) -> list[Level]:
@@ -137,8 +142,7 @@ class HashNetwork(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8[n, size, size, 3] into the backbone's input, float[n, 3, size, size], channels last in memory."""
-        mean, std = (255 * torch.tensor(values, device=images.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
-        pixels = (images.float() - mean) / std
+        pixels = (images.float() - self.pixel_mean) / self.pixel_std
         return pixels.to(next(self.backbone.parameters()).dtype).permute(0, 3, 1, 2)
 
     def pooled(self, images: Tensor) -> Iterator[tuple[Level, Tensor]]:

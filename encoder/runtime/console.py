@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO, cast
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import NO_MORE, HashgrainError, Reason, no_more
 
 if TYPE_CHECKING:
     import typer
@@ -54,8 +54,12 @@ def run(app: "typer.Typer", name: str, remedies: Mapping[str, Mapping[Reason, st
     except HashgrainError as err:
         remedy = remedies.get(next(iter(sys.argv[1:]), ""), {}).get(err.reason)
         notice(f"error: {err}" + (f" ({remedy})" if remedy else ""))
-    except OSError:
-        if not output.loss and not errors.loss:
+    except MemoryError as err:
+        notice(f"error: {no_more('the command was ended', err)}")
+    except OSError as err:
+        if err.errno in NO_MORE:
+            notice(f"error: {no_more('the command was ended', err)}")
+        elif not output.loss and not errors.loss:
             raise
     if loss := output.end():
         notice(f"error: standard output took only part of the answer ({loss}); send it where all of it is taken")

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ AHEAD = 8 << 20
 """Bytes read ahead where a file at a URL is read from front to back: few requests, little memory."""
 _URL = re.compile(r"([A-Za-z][\w+.:-]*)://")
 _WEB = frozenset({"http", "https"})
+_PAGE = 64 << 20
+"""Bytes of an answer that is no part of a file, at most."""
 _VERSIONS = ("etag", "generation", "blobid", "sha", "lastmodified", "modified", "modify", "mtime", "updated", "created")
 """What a file system may tell of a file that changes with its content, the surest first; each spells them in its own way."""
 
@@ -288,8 +291,32 @@ def _file_system(url: str) -> tuple[Any, str]:
             "drivers: pip install '.[remote]'",
         ) from err
     with _told("open", url):
-        system, inside = fsspec.url_to_fs(url)
+        options = {"client_kwargs": {"response_class": _bounded_response()}} if scheme in _WEB else {}
+        system, inside = fsspec.url_to_fs(url, **options)
     return system, inside
+
+
+@cache
+def _bounded_response() -> type:
+    """Return the class of a web server's answers: no more is taken of one than was asked for, whatever the server sends.
+
+    fsspec takes all of what is called a part, without an end where there is none.
+    """
+    from aiohttp import ClientResponse
+
+    class Bounded(ClientResponse):
+        async def read(self) -> bytes:
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.request_info.headers.get("Range", ""))
+            most, body = int(asked[2]) + 1 - int(asked[1]) if asked else _PAGE, bytearray()
+            async for chunk in self.content.iter_any():
+                body += chunk
+                if len(body) > most:
+                    self.close()
+                    raise ValueError(f"the server sends more than the {most:,} bytes that were asked for")
+            self._body = bytes(body)
+            return self._body
+
+    return Bounded
 
 
 def _is_gone(err: FileNotFoundError) -> bool:

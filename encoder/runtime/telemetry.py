@@ -20,7 +20,11 @@ class Stage(StrEnum):
     """What a thread can be busy with; else it waits."""
 
     READ = "read"
+    HASH = "hash"
+    """In a thread of its own; where there is none, it is part of READ."""
     DECODE = "decode"
+    NVJPEG = "nvJPEG"
+    """On a GPU; DECODE is then what the worker threads do."""
     FORWARD = "forward"
     WRITE = "write"
 

@@ -23,9 +23,12 @@ from encoder.images.shards import Shard
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.runtime.telemetry import Interval, Stage, Telemetry
+from encoder.stream.batch import BatchDone
+from encoder.stream.coding import Coding
 from encoder.stream.known import KnownCodes
+from encoder.stream.pipeline import pipeline_for
 from encoder.stream.settings import EncodeSettings
-from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards, labels_table
+from encoder.stream.shard import Contents, ShardDone, bits_of, code_shards, labels_table
 
 PR_SET_PDEATHSIG: Final = 1
 """Source: prctl(2)."""
@@ -40,6 +43,8 @@ class Work:
     settings: EncodeSettings
     donors: tuple[Path, ...]
     """Code files whose codes may be taken over."""
+    compile: bool = False
+    """Whether each process has so many images to come that compiling the network is worth its minute."""
     trace: bool = False
 
 
@@ -141,10 +146,11 @@ def _serve(connection: Connection, work: Work) -> None:
     try:
         model = load_model(work.model)
         bits = bits_of(model.config, settings)
-        encoder = ImageEncoder(model, settings.device, settings.precision, compile_for=tuple(bits), notify=notify)
+        encoder = ImageEncoder(model, settings.device, settings.precision)
         table = labels_table(settings)
-        contents = Contents(known=KnownCodes(work.donors, bits), table=table)
-        for done in code_shards(encoder, shards(), work.out, settings, telemetry, contents):
+        coding = Coding(encoder, tuple(bits), settings, telemetry, KnownCodes(work.donors, bits))
+        pipeline = pipeline_for(coding, compile=work.compile, notify=notify)
+        for done in code_shards(coding, pipeline, shards(), work.out, Contents(table=table)):
             connection.send(done)
     except HashgrainError as err:
         connection.send(_Failed(err.reason, str(err)))

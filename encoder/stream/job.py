@@ -17,6 +17,7 @@ from encoder.images.readers.formats import reader_for
 from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.model.device import resolve_device, resolve_devices, resolve_precision
+from encoder.model.gpu_forward import COMPILE_FROM_BYTES
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.model.spec import MODEL_NAME
@@ -25,12 +26,15 @@ from encoder.runtime.durable import sync_folder
 from encoder.runtime.gpu_usage import watching
 from encoder.runtime.publish import exclusive, publish, sha256_of
 from encoder.runtime.telemetry import Telemetry
+from encoder.stream.batch import BatchDone
+from encoder.stream.coding import Coding
 from encoder.stream.devices import Notice, Work, code_on
 from encoder.stream.earlier import Earlier, Wanted, image_names, look_back
 from encoder.stream.known import KnownCodes
+from encoder.stream.pipeline import pipeline_for
 from encoder.stream.report import EncodeProgress, EncodeReport
 from encoder.stream.settings import EncodeSettings, MaxBad, SkipDuplicates
-from encoder.stream.shard import BatchDone, Contents, ShardDone, bits_of, code_shards, labels_table
+from encoder.stream.shard import Contents, ShardDone, bits_of, code_shards, labels_table
 
 
 def encode(
@@ -79,20 +83,22 @@ def encode(
             else:
                 todo.append(shard)
         settings = replace(settings, workers=settings.workers or max(1, worker_count() // len(devices)))
+        nbytes = sum(reader_for(shard).nbytes() for shard in todo)
+        is_worth_compiling = nbytes >= len(devices) * COMPILE_FROM_BYTES
         if len(devices) == 1:
-            encoder = ImageEncoder(model, devices[0], settings.precision, compile_for=tuple(bits), notify=notify)
-            contents = replace(contents, known=KnownCodes(earlier.donors, bits))
-            coded: Generator[BatchDone | ShardDone | Notice] = code_shards(
-                encoder, todo, out, settings, report.telemetry, contents
-            )
+            encoder = ImageEncoder(model, devices[0], settings.precision)
+            coding = Coding(encoder, tuple(bits), settings, report.telemetry, KnownCodes(earlier.donors, bits))
+            pipeline = pipeline_for(coding, compile=is_worth_compiling, notify=notify)
+            coded: Generator[BatchDone | ShardDone | Notice] = code_shards(coding, pipeline, todo, out, contents)
         else:
             matched = table.matched if table else Matched()
-            work = Work(model_path, out, settings, tuple(earlier.donors))
+            work = Work(model_path, out, settings, tuple(earlier.donors), is_worth_compiling)
             coded = code_on(devices, todo, work, report.telemetry, matched)
         report.devices, report.threads = len(devices), len(devices) * (settings.workers or 1)
         started = time.monotonic()
         with closing(coded), watching(devices) as utilisation:
-            _follow(coded, report, todo, settings.max_bad, progress, notify)
+            start = EncodeProgress(0, len(todo), 0, report.bad, 0, nbytes)
+            _follow(coded, report, start, settings.max_bad, progress, notify)
         report.seconds, report.gpu = time.monotonic() - started, utilisation.mean
         # what a superseded file held may be in one that a run made which was ended before it came to this place
         names = [shard.name for shard in todo] + list(earlier.kept if earlier.superseded else ())
@@ -156,14 +162,14 @@ def _remember(contents: Contents, path: Path, shard_name: str) -> None:
 def _follow(
     coded: Iterable[BatchDone | ShardDone | Notice],
     report: EncodeReport,
-    todo: Sequence[Shard],
+    start: EncodeProgress,
     max_bad: MaxBad,
     progress: Callable[[EncodeProgress], None],
     notify: Callable[[str], None],
 ) -> None:
     """Count what is done, and stop where too much is bad."""
-    done, passed, bytes_total = 0, 0, sum(reader_for(shard).nbytes() for shard in todo)
-    seen, bad = report.seen, report.bad
+    done, passed = 0, 0
+    seen, bad = report.seen, start.bad
     for each in coded:
         if isinstance(each, Notice):
             notify(each.line)
@@ -175,10 +181,11 @@ def _follow(
             report.encoded += each.images
             report.bytes += each.bytes
             report.taken += each.taken
+            report.ways.update(each.ways)
             passed += each.passed
             seen, bad = seen + each.images, bad + each.bad
             max_bad.check(seen, bad, final=False)
-        progress(EncodeProgress(done, len(todo), report.encoded, bad, passed, bytes_total))
+        progress(EncodeProgress(done, start.shards_total, report.encoded, bad, passed, start.bytes_total))
 
 
 def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: bool) -> None:

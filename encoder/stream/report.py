@@ -2,11 +2,22 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Final
 
 from encoder.codes.header import CodeHeader
 from encoder.errors import Reject
+from encoder.images.decoding.jpeg_header import Way
 from encoder.runtime.console import Advance
 from encoder.runtime.telemetry import Stage, Telemetry
+
+_IN_WORDS: Final = {
+    Way.NOT_JPEG: "not JPEG",
+    Way.PROGRESSIVE: "progressive",
+    Way.COLOUR: "in other colours than sRGB's",
+    Way.ODD: "rare or damaged",
+    Way.REFUSED: "that nvJPEG refused",
+    Way.NO_DECODER: "for want of a hardware decoder",
+}
 
 
 @dataclass(slots=True)
@@ -24,6 +35,8 @@ class EncodeReport:
     """Files in archives that are neither images nor labels, by kind."""
     taken: int = 0
     """Images whose code an earlier run made."""
+    ways: Counter[Way] = field(default_factory=Counter)
+    """Images that were decoded for a GPU, by the way they went."""
     dropped: int = 0
     """Images whose codes were there before this run and are no longer, since they are gone or now rejected."""
     removed: list[str] = field(default_factory=list)
@@ -39,7 +52,7 @@ class EncodeReport:
     """Of their files."""
     devices: int = 1
     threads: int = 1
-    """That decode and compute; each device has one more, which reads and writes."""
+    """That decode, and on a CPU compute; each device has one more, which reads and writes, and a GPU one for each other stage."""
     gpu: float | None = None
     """Share of time in which the GPUs were busy, where their driver reports it."""
     telemetry: Telemetry = field(default_factory=Telemetry)
@@ -63,9 +76,24 @@ class EncodeReport:
 
     def shares(self) -> dict[str, float]:
         """Return the share of the threads' time that went into each stage, and into waiting."""
-        of_workers = {stage: self._share(stage, self.threads) for stage in (Stage.DECODE, Stage.FORWARD)}
-        of_readers = {stage: self._share(stage, self.devices) for stage in (Stage.READ, Stage.WRITE)}
-        return of_workers | {"waiting": max(0.0, 1 - sum(of_workers.values()))} | of_readers
+        alone = [Stage.READ, Stage.WRITE]
+        if self.ways:
+            alone = [Stage.NVJPEG, Stage.FORWARD, Stage.READ, Stage.HASH, Stage.WRITE]
+        of_workers = {
+            stage: self._share(stage, self.threads) for stage in (Stage.DECODE, Stage.FORWARD) if stage not in alone
+        }
+        of_others = {stage: self._share(stage, self.devices) for stage in alone}
+        return of_workers | {"waiting": max(0.0, 1 - sum(of_workers.values()))} | of_others
+
+    def decoded(self) -> str:
+        """Return in words how images were decoded for a GPU: `93.1% on the GPU; on the CPU 5.9% progressive, 1.0% not JPEG`."""
+        total = self.ways.total()
+        others = [
+            f"{count / total:.1%} {_IN_WORDS[way]}" for way, count in self.ways.most_common() if way is not Way.NVJPEG
+        ]
+        return f"{self.ways[Way.NVJPEG] / total:.1%} on the GPU" + (
+            f"; on the CPU {', '.join(others)}" if others else ""
+        )
 
     def _share(self, stage: Stage, threads: int) -> float:
         return self.telemetry.seconds[stage] / (threads * self.seconds) if self.seconds else 0.0

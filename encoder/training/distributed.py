@@ -16,12 +16,20 @@ from torch import Tensor, nn
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[tuple[int, int]]:
-    """Join the group that torchrun started, if it did, and yield (number of this process, processes)."""
+    """Join the group that torchrun started, if it did, and yield (number of this process, processes).
+
+    A GPU becomes the one that is meant where none is named: else every process would take memory and streams of the first.
+    """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if processes == 1:
         yield 0, 1
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type == "cuda":
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
     try:
         yield dist.get_rank(), processes
     finally:

@@ -68,10 +68,12 @@ class Machine:
 
     def resolve(self) -> tuple[torch.device, torch.dtype]:
         """Return the device of this process and the type of its convolutions."""
-        own = os.environ.get("LOCAL_RANK", "0")
-        device = resolve_device(self.device)
-        if device == torch.device("cuda"):
-            device = torch.device("cuda", int(own))
+        name = self.device
+        if name == "cuda" or (
+            name == "auto" and torch.cuda.is_available()
+        ):  # by number: else each takes memory of the first
+            name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        device = resolve_device(name)
         precision = resolve_precision(self.precision, device)
         return device, torch.bfloat16 if precision is Precision.BF16 else torch.float32
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime.pace import Pace
-from encoder.training.batches import Batch, Batches
+from encoder.training.batches import Batch, Batches, workers_beside
 from encoder.training.checkpoint import load_checkpoint, save_checkpoint
 from encoder.training.dataset import Pictures
 from encoder.training.distributed import sum_gradients
@@ -165,15 +165,18 @@ class Training:
     def _batches(self, number: int, progress: Callable[[TrainProgress], None]) -> Batches | FeatureBatches:
         """Return what makes a phase's batches: pictures, or features where the phase says so."""
         phase = self.settings.phases[number]
+        batches = Batches(
+            self.pictures, self.parts.trained, self.settings, self._has_views(phase),
+            (0, 1) if phase.copies else self.share, self.device, workers_beside(self.device, self.share[1]),
+        )  # fmt: skip
         if not phase.copies:
-            return Batches(self.pictures, self.parts.trained, self.settings, self._has_views(phase), self.share)
-        batches = Batches(self.pictures, self.parts.trained, self.settings, self._has_views(phase))
+            return batches
         self.learner.eval()
         began = time.monotonic()
 
         @torch.no_grad()
         def features_of(pictures: Tensor) -> dict[Level, Tensor]:
-            found = self.learner.features(pictures.to(self.device), phase.levels)
+            found = self.learner.features(pictures, phase.levels)
             return {level: values.cpu() for level, values in found.items()}
 
         def computed(copies: int) -> None:
@@ -248,16 +251,19 @@ class Training:
         optimiser.zero_grad(set_to_none=True)
         if isinstance(batch.inputs, Tensor):
             views = 2 if self._has_views(phase) else 1
-            logits = self.learner.logits(batch.inputs.to(self.device), phase.levels, views)
+            logits = self.learner.logits(batch.inputs, phase.levels, views)
         else:
-            logits = self.learner.hashed({level: values.to(self.device) for level, values in batch.inputs.items()})
+            logits = self.learner.hashed({level: self._sent(values) for level, values in batch.inputs.items()})
         rows = self.parts.trained[batch.rows.numpy()]
-        labels = {level: torch.from_numpy(values[rows]).to(self.device) for level, values in self.parts.classes.items()}
-        loss, parts = self.learner.loss(logits, labels, batch.rows.to(self.device), done)
+        labels = {level: self._sent(torch.from_numpy(values[rows])) for level, values in self.parts.classes.items()}
+        loss, parts = self.learner.loss(logits, labels, self._sent(batch.rows), done)
         torch.autograd.backward(loss)
         sum_gradients(self.learner.network.parameters())
         optimiser.step()
         return parts
+
+    def _sent(self, values: Tensor) -> Tensor:
+        return values.to(self.device, non_blocking=True)
 
 
 def _mean(scores: Mapping[str, float]) -> float:

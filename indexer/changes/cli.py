@@ -1,6 +1,7 @@
 """The commands that change an index after it was built. Arguments in, one function call, lines out."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,13 +9,16 @@ from typing import Annotated
 import typer
 
 from encoder.errors import HashgrainError, Reason
-from encoder.runtime.console import notice, result
-from indexer.settings import KEEP, OnDuplicate
+from encoder.runtime.console import notice, progress, result
+from indexer.settings import KEEP, CompactSettings, OnDuplicate
 
 DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
 IndexPath = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 Keep = Annotated[int, typer.Option(min=1, help="Generations that stay on the disk, the newest included.")]
+Compact = Annotated[
+    bool, typer.Option("--compact/--no-compact", help="Whether segments are joined after it where that is due.")
+]
 NOTICES = 10
 """Lines about labels that an addition shows at most."""
 INDEX = {
@@ -33,6 +37,7 @@ REMEDIES = {
     "history": INDEX,
     "rollback": INDEX | {Reason.GENERATION_MISSING: "indexer history"},
     "gc": INDEX,
+    "compact": INDEX,
 }
 """What an error's remedy is called on the command line."""
 
@@ -46,6 +51,7 @@ def add(
     allow_damaged: Annotated[
         bool, typer.Option("--allow-damaged", help="Take what was readable of damaged shards.")
     ] = False,
+    compact: Compact = True,
     keep: Keep = KEEP,
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +62,7 @@ def add(
     from encoder.codes.file import list_code_files
     from indexer.changes.writer import writer
 
-    with writer(index, keep=keep) as opened:
+    with writer(index, keep=keep, compact=False) as opened:
         added = opened.add(
             list_code_files(codes or [DEFAULT_CODES]), on_duplicate=on_duplicate, allow_damaged=allow_damaged
         )
@@ -65,6 +71,7 @@ def add(
         result(
             json.dumps(asdict(added) | {"generation": report.generation, "live": report.rows, "bytes": report.bytes})
         )
+        _compact_due(index, keep, wanted=compact)
         return
     result(
         f"{added.rows:,} rows added to {index} ({report.generation}): {report.rows:,} rows, {report.bytes / 1e6:,.1f} MB written"
@@ -77,6 +84,7 @@ def add(
         notice(line)
     if (more := len(added.notices) - NOTICES) > 0:
         notice(f"{more:,} more labels are of several kinds")
+    _compact_due(index, keep, wanted=compact)
 
 
 def remove(
@@ -88,6 +96,7 @@ def remove(
         str | None, typer.Option(help="Rows of the shards with this name or glob, as `shard` in a filter.")
     ] = None,
     missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Keys that are not there are no error.")] = False,
+    compact: Compact = True,
     keep: Keep = KEEP,
     as_json: AsJson = False,
 ) -> None:
@@ -101,13 +110,47 @@ def remove(
     filters = [text for text in (where, None if shard is None else f"shard ~ {json.dumps(shard)}") if text is not None]
     if not named and not filters and from_file is None:
         raise HashgrainError(Reason.BAD_VALUE, "nothing to remove; give keys, --from-file, --where or --shard")
-    with writer(index, keep=keep) as opened:
+    with writer(index, keep=keep, compact=False) as opened:
         removed = opened.remove(named, missing_ok=missing_ok) + sum(opened.remove(where=text) for text in filters)
     report = opened.report
     if as_json:
         result(json.dumps({"removed": removed, "generation": report.generation, "live": report.rows}))
+    else:
+        result(f"{removed:,} rows removed from {index} ({report.generation}): {report.rows:,} rows")
+    _compact_due(index, keep, wanted=compact)
+
+
+def compact(
+    index: IndexPath = DEFAULT_INDEX,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Join all segments, and leave out every removed row.", show_default="what is due"),
+    ] = False,
+    max_gb: Annotated[
+        float | None, typer.Option(min=0.001, help="GB that may be written at once.", show_default="what the disk has")
+    ] = None,
+    keep: Keep = KEEP,
+    as_json: AsJson = False,
+) -> None:
+    """Join segments of an index, and leave out rows that were removed; queries go on meanwhile, and find the same after it.
+
+    Example: indexer compact --index index
+    """
+    from indexer.changes.compact import compact as run_compact
+
+    _make_way()
+    settings = CompactSettings(all=everything, max_bytes=None if max_gb is None else int(max_gb * 1e9), keep=keep)
+    with progress("compacting") as advance:
+        report = run_compact(index, settings, lambda share, what: advance(share, 1.0, what))
+    if as_json:
+        result(json.dumps(asdict(report)))
         return
-    result(f"{removed:,} rows removed from {index} ({report.generation}): {report.rows:,} rows")
+    result(
+        f"{index} ({report.generation}): {report.rows:,} rows in {report.segments:,} segments, "
+        f"{report.bytes / 1e6:,.1f} MB written in {report.steps:,} steps"
+    )
+    for line in report.left:
+        notice(f"{line} (indexer gc, --max-gb)")
 
 
 def history(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
@@ -161,6 +204,27 @@ def gc(index: IndexPath = DEFAULT_INDEX, keep: Keep = KEEP, as_json: AsJson = Fa
     result(f"{len(gone):,} generations of {index} removed{': ' if gone else ''}{', '.join(gone)}")
 
 
+def _compact_due(index: Path, keep: int, *, wanted: bool) -> None:
+    """Join what is due after a change, of which the result is told already."""
+    if not wanted:
+        return
+    from indexer.changes.compact import compact_due
+
+    _make_way()
+    report = compact_due(index, keep)
+    if report.steps:
+        notice(
+            f"{report.segments:,} segments now ({report.generation}): {report.bytes / 1e6:,.1f} MB written to join others"
+        )
+    for line in report.left:
+        notice(f"{line} (indexer gc, indexer compact)")
+
+
+def _make_way() -> None:
+    """Leave the processor to those who query, for the rest of this process."""
+    os.nice(10)
+
+
 def _lines_of(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -171,4 +235,4 @@ def _lines_of(path: Path) -> list[str]:
     return [line for line in text.splitlines() if line]
 
 
-COMMANDS = (add, remove, history, rollback, gc)
+COMMANDS = (add, remove, compact, history, rollback, gc)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from encoder.errors import HashgrainError
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive
 from indexer.changes.tiers import Step, due, whole
@@ -34,10 +35,10 @@ class CompactReport:
     rows: int
     """Rows that have not been removed."""
     segments: int
-    steps: int
-    bytes: int
+    steps: int = 0
+    bytes: int = 0
     """Written, over all steps."""
-    left: tuple[str, ...]
+    left: tuple[str, ...] = ()
     """A line for each step that was due and for which there was no room."""
 
 
@@ -54,27 +55,38 @@ def compact(
     Raises:
         HashgrainError: `index-missing`, `index-damaged`, `busy`, `write-failed`. What was done before it stays done.
     """
-    read_current(index)  # where there is none, no folder is made
+    report = _report(index)  # where there is none, no folder is made
     with exclusive(index):
-        return compact_held(index, settings, progress)
+        while True:
+            folder, manifest = read_current(index)
+            step, left = _next(index, manifest, settings)
+            if step is None:
+                return replace(_report(index), steps=report.steps, bytes=report.bytes, left=tuple(left))
+            check_sizes(folder, manifest.files)
+            with next_generation(index, (folder, manifest)) as new:
+                segments = list(manifest.segments)
+                segments[slice(*step)] = _rewritten(folder, manifest, step, new, progress)
+                new.publish(replace(manifest, segments=segments), "compact", keep=settings.keep)
+            report = replace(report, steps=report.steps + 1, bytes=report.bytes + new.bytes_written)
 
 
-def compact_held(
-    index: Path, settings: CompactSettings, progress: Callable[[float, str], None] = lambda *_: None
-) -> CompactReport:
-    """As `compact`, of an index that the caller holds."""
-    steps = written = 0
-    while True:
-        folder, manifest = read_current(index)
-        step, left = _next(index, manifest, settings)
-        if step is None:
-            return CompactReport(folder.name, manifest.live, len(manifest.segments), steps, written, tuple(left))
-        check_sizes(folder, manifest.files)
-        with next_generation(index, (folder, manifest)) as new:
-            segments = list(manifest.segments)
-            segments[slice(*step)] = _rewritten(folder, manifest, step, new, progress)
-            new.publish(replace(manifest, segments=segments), "compact", keep=settings.keep)
-        steps, written = steps + 1, written + new.bytes_written
+def compact_due(index: Path, keep: int) -> CompactReport:
+    """Join what is due after a change, which is done whatever comes of this: a fault is a line of the report.
+
+    Args:
+        index: folder of the index.
+        keep: generations that stay on the disk.
+    """
+    try:
+        return compact(index, CompactSettings(keep=keep))
+    except (HashgrainError, MemoryError) as err:
+        return replace(_report(index), left=(f"segments were not joined: {err}",))
+
+
+def _report(index: Path) -> CompactReport:
+    """Return how an index is, with nothing done."""
+    folder, manifest = read_current(index)
+    return CompactReport(folder.name, manifest.live, len(manifest.segments))
 
 
 def _next(index: Path, manifest: Manifest, settings: CompactSettings) -> tuple[Step | None, list[str]]:

@@ -16,6 +16,7 @@ from encoder.levels import Level
 from encoder.runtime import durable
 from encoder.runtime.publish import exclusive
 from indexer.build import STAY, choose, limits_of, prove
+from indexer.changes.compact import CompactReport, compact_due
 from indexer.filters.expression import label_fields
 from indexer.filters.parser import parse
 from indexer.matches import Rows
@@ -62,6 +63,8 @@ class WriterReport:
     """Rows, those replaced included."""
     bytes: int = 0
     """Written, beside what was taken over."""
+    compaction: CompactReport | None = None
+    """Of the segments that were joined after it; None: not tried."""
 
 
 @dataclass(slots=True)
@@ -302,13 +305,16 @@ class Writer:
 
 
 @contextmanager
-def writer(path: Path, *, keep: int = KEEP, what: str | None = None) -> Iterator[Writer]:
+def writer(path: Path, *, keep: int = KEEP, what: str | None = None, compact: bool = True) -> Iterator[Writer]:
     """Change an index: what was done when the block ends becomes the current generation, at once for every reader.
+
+    After it, while it is current already, segments are joined where that is due: seldom, and never a cause for an exception.
 
     Args:
         path: folder of the index.
         keep: generations that stay on the disk, the new one included.
         what: what the history calls the change; None: `add` where rows were added, else `remove`.
+        compact: whether segments are joined.
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`, `busy`, `write-failed`. Whatever is raised, the index stays as it was.
@@ -321,3 +327,5 @@ def writer(path: Path, *, keep: int = KEEP, what: str | None = None) -> Iterator
             opened = Writer(path, (folder, manifest), new)
             yield opened
             opened.publish(what, keep)
+    if compact and opened.report.generation != folder.name:
+        opened.report.compaction = compact_due(path, keep)

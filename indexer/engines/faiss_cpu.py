@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import NO_MORE, HashgrainError, Reason, unreadable
 from encoder.runtime.locks import ForkLock
 from indexer.engines.faiss_file import ListsWriter, flat_layout, lists_layout
 from indexer.engines.faiss_library import faiss
@@ -196,6 +196,8 @@ class IvfIndex:
         if not self.ntotal:
             return [merge([], None) for _ in queries]
         nprobe = min(nprobe, self.nlist)
+        if not self.ntotal:
+            return [merge([], None) for _ in queries]
         with _threads_for(queries, self.nlist + self.ntotal * nprobe // self.nlist):
             queries = np.ascontiguousarray(queries)
             if bounds.rows is None:
@@ -274,9 +276,12 @@ def _read(path: Path, layout: Callable[[Path], object]) -> Any:
         return faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as err:
         why = str(err).splitlines()[0].rpartition(": ")[2]
-        raise HashgrainError(
+        damaged = HashgrainError(
             Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({why}); build the index again"
-        ) from err
+        )
+        # FAISS says in words alone that the system refused
+        short = next((OSError(code, os.strerror(code)) for code in NO_MORE if os.strerror(code) in str(err)), None)
+        raise (damaged if short is None else unreadable(path, short, damaged)) from err
 
 
 class _Memory:

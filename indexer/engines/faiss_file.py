@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import HashgrainError, Reason, unreadable, why
 from encoder.runtime.durable import create
 from encoder.runtime.files import open_regular
 from indexer.matches import Rows
@@ -181,9 +181,10 @@ def _fields(path: Path) -> Iterator[_Fields]:
             yield _Fields(file)
     except (OSError, _Unfit) as err:
         what = f"it has {err}" if isinstance(err, _Unfit) else why(err)
-        raise HashgrainError(
+        damaged = HashgrainError(
             Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({what}); build the index again"
-        ) from err
+        )
+        raise (unreadable(path, err, damaged) if isinstance(err, OSError) else damaged) from err
 
 
 class FlatWriter:

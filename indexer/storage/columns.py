@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.codes.strings import TextColumn
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, unreadable, why
 from encoder.runtime.durable import create
 from encoder.runtime.files import open_regular
 
@@ -123,7 +123,9 @@ def map_column(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.
                 return np.empty(shape, dtype)
             return np.memmap(file, found.dtype, "r", found.data_at, shape).view(np.ndarray)
     except (OSError, ValueError) as err:
-        raise HashgrainError(Reason.INDEX_DAMAGED, f"{path} cannot be read ({err}); build the index again") from err
+        fault = why(err) if isinstance(err, OSError) else err
+        damaged = HashgrainError(Reason.INDEX_DAMAGED, f"{path} cannot be read ({fault}); build the index again")
+        raise (unreadable(path, err, damaged) if isinstance(err, OSError) else damaged) from err
 
 
 class NpyHeader(NamedTuple):

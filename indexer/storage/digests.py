@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, unreadable
 from encoder.runtime.publish import sha256_of
 from indexer.settings import Verify
 
@@ -41,21 +41,26 @@ class Digests:
             name: path in the generation.
 
         Raises:
-            HashgrainError: `index-damaged` when its bytes are not those that were written.
-            OSError: when it cannot be read.
+            HashgrainError: `index-damaged` when its bytes are not those that were written; `index-missing`, `no-resources` when
+                they cannot be read.
         """
         size, digest = self._files[name]
         path = self._folder / name
         if self._mode is Verify.OFF or (self._mode is Verify.QUICK and size > QUICK_BYTES):
             self._by_size[name] = size
             return
-        status = path.stat()
-        known = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, digest)
-        if known in _proven:
-            return
-        if sha256_of(path) != digest:
-            raise HashgrainError(
-                Reason.INDEX_DAMAGED,
-                f"index file {path} is damaged: its bytes do not match its SHA-256; build the index again",
-            )
+        damaged = HashgrainError(
+            Reason.INDEX_DAMAGED,
+            f"index file {path} is damaged: its bytes do not match its SHA-256; build the index again",
+        )
+        try:
+            status = path.stat()
+            known = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, digest)
+            if known in _proven:
+                return
+            found = sha256_of(path)
+        except OSError as err:
+            raise unreadable(path, err, damaged) from err
+        if found != digest:
+            raise damaged
         _proven.add(known)

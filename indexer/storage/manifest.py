@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import HashgrainError, Reason, unreadable, why
 from encoder.images.labels.values import LabelKind
 from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
@@ -283,9 +283,9 @@ def read_manifest(folder: Path, expected: str | None = None) -> Manifest:
                 Reason.TOO_NEW, f"{path} has format version {version}, this program reads {VERSION}; upgrade hashgrain"
             )
         return _parse(content)
-    except PermissionError as err:
-        raise _unreadable(path, err) from err
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as err:
+    except OSError as err:
+        raise unreadable(path, err, _damaged(path, f"it cannot be read ({why(err)})")) from err
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as err:
         raise _damaged(path, f"it cannot be read ({err})") from err
 
 
@@ -321,7 +321,10 @@ def _missing(index: Path, err: OSError | ValueError) -> HashgrainError:
 
 
 def _unreadable(path: Path, err: OSError | ValueError) -> HashgrainError:
-    return HashgrainError(Reason.INDEX_MISSING, f"index {path} cannot be read ({why(err)}); give one that you may read")
+    missing = HashgrainError(
+        Reason.INDEX_MISSING, f"index {path} cannot be read ({why(err)}); give one that you may read"
+    )
+    return unreadable(path, err, missing) if isinstance(err, OSError) else missing
 
 
 def _damaged(path: Path, fault: str) -> HashgrainError:

@@ -25,7 +25,8 @@ KeyHashes = npt.NDArray[np.uint64]
 
 def hash_keys(keys: Iterable[str]) -> KeyHashes:
     """Return uint64[n]: the first 8 bytes of each key's BLAKE2b, lowest first."""
-    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys)
+    encoded = keys.encoded() if isinstance(keys, TextColumn) else (key.encode() for key in keys)
+    digests = b"".join([hashlib.blake2b(key, digest_size=8).digest() for key in encoded])
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64, copy=False)
 
 

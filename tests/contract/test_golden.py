@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from encoder.bits import pack
-from encoder.codes.file import CodeFileWriter, Place, open_codes
+from encoder.codes.file import CodeFileWriter, open_codes
 from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.codes.rules import Rules
 from encoder.codes.strings import TextColumn
@@ -32,9 +32,11 @@ def write_golden(folder: Path) -> Path:
     bits = np.zeros((2, 16), dtype=np.bool_)
     bits[0, [0, 9]] = bits[1, 15] = True
     with CodeFileWriter(folder, {Level.FINE: 8, Level.FUSED: 16}) as writer:
-        first, second = ({Level.FINE: code[:1].tobytes(), Level.FUSED: code.tobytes()} for code in pack(bits))
-        writer.add("first", Place(512, 100, b"d" * 16), {"fine": 1, "name": "é"}, first)
-        writer.add("zweite/ß", Place(1536, 7, b"e" * 16), {"fine": -2}, second)
+        codes, places = pack(bits), np.array([[512, 100], [1536, 7]], np.uint64)
+        keys, digests = ["first", "zweite/ß"], b"d" * 16 + b"e" * 16
+        writer.add_rows(keys, places, digests, {Level.FINE: codes[:, :1], Level.FUSED: codes})
+        writer.label(0, {"fine": 1, "name": "é"}, "first")
+        writer.label(1, {"fine": -2}, "zweite/ß")
         writer.reject("bad", Reject.TRUNCATED, "ends early")
         path = folder / "golden-v2.h5"
         writer.finish(path, CodeHeader("b" * 64, "fp32", {}, record, 0, 0, 0, 1, rules, {".md": 2}))

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import indexer
+from encoder.codes.file import list_code_files
+from indexer.build import build
+from indexer.settings import BuildSettings, IndexKind
+
 ROOT = Path(__file__).parents[2]
 NOWHERE = "/dev/null/nowhere"
 SERVICE = """
@@ -69,3 +74,23 @@ def test_where_no_kernel_can_be_kept_nobody_waits_and_the_scan_still_comes(tmp_p
     )
     assert float(done.stdout) < 2  # seconds: the kernels take many more
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+FIRST = """
+import sys
+import indexer
+answer = indexer.open(sys.argv[1]).query(indexer.ByKey("pic-007"), k=int(sys.argv[2]), level="fine")
+print(len(answer), sorted({"numba", "indexer.engines.scan", "torch"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("kind", list(IndexKind))
+def test_a_removed_row_does_not_make_a_process_load_the_scan(codes_folder, tmp_path, kind):
+    path = tmp_path / "index"
+    build(list_code_files([codes_folder]), path, BuildSettings(kind, nlist=None if kind is IndexKind.FLAT else 4))
+    with indexer.writer(path) as writer:
+        writer.remove(["pic-003"])
+    for k, found in ((5, 5), (60, 59)):
+        command = [sys.executable, "-c", FIRST, str(path), str(k)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{found} []\n"

@@ -104,13 +104,14 @@ def originals(home: Path) -> None:
     build(files, home / "lists", BuildSettings(IndexKind.IVF, nlist=2, dedupe=Dedupe.ON))
 
 
-def mutants(home: Path, flips: int, cuts: int, seed: int) -> Iterator[Mutant]:
-    """Yield mutants, as many of each kind of file, half of them sealed."""
+def mutants(home: Path, flips: int, cuts: int, seed: int, only: str = "") -> Iterator[Mutant]:
+    """Yield mutants, as many of each kind of file (or `only` of that ending), half of them sealed."""
     rng = np.random.default_rng(seed)
     kinds: dict[str, list[tuple[str, str]]] = {}
     for what in ("flat", "lists", "codes"):
         for path in sorted((home / what).rglob("*")):
-            if path.is_file() and path.name != ".lock" and (what != "codes" or path.suffix == ".h5"):
+            of_codes = what != "codes" or path.suffix == ".h5"
+            if path.is_file() and path.name != ".lock" and of_codes and path.name.endswith(only):
                 kinds.setdefault(path.suffix or path.name, []).append((what, str(path.relative_to(home / what))))
     for number in range(flips + cuts):
         of_kind = list(kinds.values())[number % len(kinds)]
@@ -261,7 +262,7 @@ def judge(report: Report, mutant: Mutant, done: dict[str, Any], whole: dict[str,
         report.unnoticed += 1
 
 
-def campaign(home: Path, flips: int, cuts: int, seed: int, progress: Callable[[int], None] = lambda _: None) -> Report:
+def campaign(home: Path, flips: int, cuts: int, seed: int, only: str = "") -> Report:
     """Try that many mutants."""
     os.environ["XDG_STATE_HOME"] = str(home / "state")
     originals(home)
@@ -274,8 +275,7 @@ def campaign(home: Path, flips: int, cuts: int, seed: int, progress: Callable[[i
             name: value for name, value in wholes[what][0].items() if isinstance(value, list) and value[0] != "answer"
         }:
             raise AssertionError(f"the original {what} does not answer: {odd}")
-    for number, mutant in enumerate(mutants(home, flips, cuts, seed)):
-        progress(number)
+    for mutant in mutants(home, flips, cuts, seed, only):
         whole, operations = wholes[mutant.what]
         try:
             make(home, mutant, home / "mutant")
@@ -291,9 +291,10 @@ def main() -> None:
     parser.add_argument("--flips", type=int, default=500)
     parser.add_argument("--cuts", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="ending of the files (.h5)")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report = campaign(Path(folder), chosen.flips, chosen.cuts, chosen.seed)
+        report = campaign(Path(folder), chosen.flips, chosen.cuts, chosen.seed, chosen.only)
     sys.stdout.write(json.dumps(asdict(report)) + "\n")
     sys.exit(bool(report.bad))
 

@@ -14,16 +14,17 @@ from encoder.codes.strings import TextColumn
 from encoder.images.labels.values import LabelKind
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive
+from indexer.changes.compact import compact
 from indexer.changes.history import gc, rollback
-from indexer.changes.writer import Writer, writer
+from indexer.changes.writer import writer
 from indexer.engines.faiss_cpu import assign
 from indexer.engines.faiss_file import read_centroids
 from indexer.index import Index
 from indexer.matches import Matches
-from indexer.settings import BuildSettings, Dedupe, Engine, IndexKind, OnDuplicate, SearchSettings
+from indexer.settings import BuildSettings, CompactSettings, Dedupe, Engine, IndexKind, OnDuplicate, SearchSettings
 from indexer.storage.generation import next_generation
 from indexer.storage.manifest import Manifest
-from indexer.storage.row_source import ArrayRows, RowSource, segment_parts
+from indexer.storage.row_source import ArrayRows, RowSource
 from indexer.storage.row_writer import settle_labels
 from indexer.storage.segment_writer import write_segment
 from indexer.verify import verify
@@ -120,7 +121,7 @@ steps = st.one_of(
     st.tuples(st.just("add text"), batches(1), st.just(OnDuplicate.REPLACE)),
     st.tuples(st.just("remove"), st.lists(st.sampled_from(KEYS), max_size=8), st.none()),
     st.tuples(st.just("where"), st.integers(0, 4), st.none()),
-    st.tuples(st.just("join"), st.integers(0, 3), st.integers(1, 3)),
+    st.tuples(st.just("compact"), st.sampled_from([1, 5, 12, 1000]), st.booleans()),
     st.tuples(st.just("fail"), batches(1), st.none()),
     st.tuples(st.just("rollback"), st.integers(-4, -1), st.none()),
     st.tuples(st.just("gc"), st.integers(1, 4), st.none()),
@@ -142,6 +143,9 @@ def apply(step, path: Path, model: Model, earlier: dict[str, dict[str, Row]]):
     if what == "gc":
         gc(path, first)
         return
+    if what == "compact":
+        compact(path, CompactSettings(all=second, segment_rows=first))
+        return
     if what == "fail":
         with pytest.raises(Failed):
             change_and_fail(path, source_of(first))
@@ -153,26 +157,16 @@ def apply(step, path: Path, model: Model, earlier: dict[str, dict[str, Row]]):
         elif what == "remove":
             assert opened.remove(first, missing_ok=True) == len({key for key in first if key in model.rows})
             model.rows = {key: row for key, row in model.rows.items() if key not in first}
-        elif what == "where":
+        else:
             text = any(field.kind is LabelKind.TEXT for segment in opened.segments for field in segment.record.labels)
             opened.remove(where=f"label.n = '{first}'" if text else f"label.n = {first}")
             model.rows = {key: row for key, row in model.rows.items() if row.label != first}
-        else:
-            join(opened, first, second)
 
 
 def change_and_fail(path, source: RowSource):
     with writer(path) as opened:
         opened.add_rows([source], FINGERPRINT)
         raise Failed
-
-
-def join(opened: Writer, first, count):
-    """Write some segments anew as one."""
-    pairs = list(zip(opened.segments, opened.live, strict=True))[first : first + count]
-    sources = [part for segment, live in pairs for part in segment_parts(segment, live, 5)]
-    if pairs and (sources or len(pairs) < len(opened.segments)):
-        opened.replace_segments(first, len(pairs), opened.write_segment(sources) if sources else None)
 
 
 HOW = [
@@ -191,7 +185,8 @@ def check(folder, how, start, history):
     earlier = {"gen-000001": dict(model.rows)}
     for step in history:
         apply(step, path, model, earlier)
-        earlier[Index(path).folder.name] = dict(model.rows)
+        for folder_of_step in path.glob("gen-*"):  # the last of which may be compactions
+            earlier.setdefault(folder_of_step.name, dict(model.rows))
     index = verify(path, lambda *_: None)
     rows = index.live_rows().tolist()
     assert [index.key(row) for row in rows] == list(model.rows)

@@ -12,7 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -40,6 +40,13 @@ class Compression(StrEnum):
     BZIP2 = "bzip2"
     XZ = "xz"
     ZSTD = "Zstandard"
+
+
+class Stored(Protocol):
+    """The bytes of a file as stored."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes; none at the end."""
 
 
 class Decompressor(Protocol):
@@ -120,7 +127,7 @@ def compression_of(head: bytes) -> Compression | None:
 class Unpacked(io.RawIOBase):
     """What a compressed file unpacks to, front to back. It ends where the file breaks, and `broken` says why."""
 
-    def __init__(self, file: BinaryIO, compression: Compression) -> None:
+    def __init__(self, file: Stored, compression: Compression) -> None:
         super().__init__()
         self.broken: str | None = None
         self._file, self._make = file, DECOMPRESSORS[compression]

@@ -2,18 +2,53 @@
 
 import io
 import os
+from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from encoder.images.archives.compression import Compression, Unpacked
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
-    from _typeshed import WriteableBuffer
+from encoder.images.archives.hash_thread import AHEAD, Hasher
 
 CHUNK = 1 << 20
 """Bytes one read asks for at most, so that a size nobody wrote costs no memory."""
+
+
+class HashedFile(io.BufferedIOBase):
+    """A file hashed as it is read, a block at a time: once and in order, since it cannot seek."""
+
+    def __init__(self, raw: io.RawIOBase, hasher: Hasher) -> None:
+        super().__init__()
+        self._raw, self._hasher = raw, hasher
+        self._blocks = deque(memoryview(bytearray(CHUNK)) for _ in range(AHEAD + 1))  # so many: see `Hasher`
+        self._block = memoryview(b"")
+        self._at = 0
+
+    def read(self, size: int, /) -> bytes:  # type: ignore[override]  # there is no reading it all at once
+        """Return the next bytes; fewer than `size` only at the end of the file."""
+        end = self._at + size
+        if end <= len(self._block):
+            data = bytes(self._block[self._at : end])
+            self._at = end
+            return data
+        parts: list[bytes] = []
+        while size and (self._at < len(self._block) or self._fill()):
+            parts.append(bytes(self._block[self._at : self._at + size]))
+            self._at += len(parts[-1])
+            size -= len(parts[-1])
+        return b"".join(parts)
+
+    def _fill(self) -> bool:
+        """Read the next block, which is empty at the end of the file."""
+        block = self._blocks[0][: self._raw.readinto(self._blocks[0]) or 0]
+        self._block, self._at = block, 0
+        if block:
+            self._hasher.update(block)
+            self._blocks.rotate(-1)
+        return bool(block)
+
+
+Readable: TypeAlias = BinaryIO | HashedFile
+"""What a source reads: a file that can seek, or one that is read whole."""
 
 
 class Source:
@@ -26,7 +61,7 @@ class Source:
             seeking if the file is not compressed, and it must be seekable.
     """
 
-    def __init__(self, file: BinaryIO, *, compression: Compression | None = None, whole: bool) -> None:
+    def __init__(self, file: Readable, *, compression: Compression | None = None, whole: bool) -> None:
         self.broken: str | None = None
         self.compression = compression
         self.position = 0
@@ -40,9 +75,12 @@ class Source:
 
     def read(self, size: int) -> bytes:
         """Return the next bytes; fewer where the file ends or breaks."""
-        chunk = self._read_chunk(min(size, CHUNK))
-        if len(chunk) in {size, 0}:
-            return chunk
+        if size <= CHUNK:
+            chunk = self._read_chunk(size)
+            if len(chunk) == size or not chunk:
+                return chunk
+        else:
+            chunk = self._read_chunk(CHUNK)
         chunks = [chunk]
         size -= len(chunk)
         while size > 0 and (chunk := self._read_chunk(min(size, CHUNK))):
@@ -77,21 +115,3 @@ class Source:
         if self._unpacked and self._unpacked.broken and len(chunk) < size:
             self.broken = f"{self.compression} stream is broken at byte {self.position}: {self._unpacked.broken}"
         return chunk
-
-
-class HashedFile(io.RawIOBase):
-    """A file hashed as it is read: once and in order, since it cannot seek."""
-
-    def __init__(self, raw: io.RawIOBase, hasher: "_Hash") -> None:
-        super().__init__()
-        self._raw, self._hasher = raw, hasher
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Fill a buffer with what comes next."""
-        count = self._raw.readinto(buffer) or 0
-        self._hasher.update(memoryview(buffer)[:count])
-        return count

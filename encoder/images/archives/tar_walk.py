@@ -15,17 +15,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
 from zlib import adler32
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.archives.archive import Member, MemberKind
 from encoder.images.archives.compression import HEAD_BYTES, Compression, compression_of
-from encoder.images.archives.source import CHUNK, HashedFile, Source
+from encoder.images.archives.hash_thread import Hasher
+from encoder.images.archives.source import CHUNK, HashedFile, Readable, Source
 from encoder.runtime.files import AHEAD, open_file
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 BLOCK = 512
 MAX_EXTENSION = 1 << 20
@@ -70,7 +67,7 @@ class TarWalk:
             are skipped by seeking if the tar is plain, and `file` must be seekable.
     """
 
-    def __init__(self, file: BinaryIO, *, compression: Compression | None = None, whole: bool = True) -> None:
+    def __init__(self, file: Readable, *, compression: Compression | None = None, whole: bool = True) -> None:
         self.damage: str | None = None
         """What is wrong with the archive and where, None if it is complete; known once the iteration has ended."""
         self._source = Source(file, compression=compression, whole=whole)
@@ -195,7 +192,7 @@ class TarWalk:
 
 
 @contextmanager
-def open_tar(path: str, *, hasher: "_Hash | None" = None) -> Iterator[TarWalk]:
+def open_tar(path: str, *, hasher: Hasher | None = None) -> Iterator[TarWalk]:
     """Open a tar, compressed or not, for one walk.
 
     Args:
@@ -208,8 +205,8 @@ def open_tar(path: str, *, hasher: "_Hash | None" = None) -> Iterator[TarWalk]:
     """
     with open_file(path, ahead=AHEAD) as raw:
         compression = _compression_of(raw)
-        file = raw if hasher is None else HashedFile(raw, hasher)
-        yield TarWalk(io.BufferedReader(file, CHUNK), compression=compression, whole=hasher is not None)
+        file = io.BufferedReader(raw, CHUNK) if hasher is None else HashedFile(raw, hasher)
+        yield TarWalk(file, compression=compression, whole=hasher is not None)
 
 
 def read_member(path: str, offset: int, size: int) -> bytes:

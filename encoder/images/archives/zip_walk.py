@@ -8,11 +8,12 @@ list.
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.archives.archive import Member, UnreadableMemberError
 from encoder.images.archives.compression import MAX_RATIO
+from encoder.images.archives.hash_thread import Hasher
 from encoder.images.archives.source import CHUNK, HashedFile, Source
 from encoder.images.archives.zip_directory import (
     STORED,
@@ -26,9 +27,6 @@ from encoder.images.archives.zip_directory import (
 )
 from encoder.images.archives.zip_member import MemberData
 from encoder.runtime.files import AHEAD, open_file
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 MAX_MEMBER: Final = 1 << 30
 """Bytes of a member that is read back by its place."""
@@ -76,7 +74,7 @@ class ZipWalk:
 
 
 @contextmanager
-def open_zip(path: str, *, hasher: "_Hash | None" = None) -> Iterator[ZipWalk]:
+def open_zip(path: str, *, hasher: Hasher | None = None) -> Iterator[ZipWalk]:
     """Open a zip for one walk.
 
     Args:
@@ -90,8 +88,8 @@ def open_zip(path: str, *, hasher: "_Hash | None" = None) -> Iterator[ZipWalk]:
     with open_file(path) as raw, io.BufferedReader(raw, CHUNK) as buffered:
         directory = directory_of(buffered)
     with open_file(path, ahead=AHEAD) as raw:
-        file = raw if hasher is None else HashedFile(raw, hasher)
-        yield ZipWalk(directory, Source(io.BufferedReader(file, CHUNK), whole=hasher is not None))
+        file = io.BufferedReader(raw, CHUNK) if hasher is None else HashedFile(raw, hasher)
+        yield ZipWalk(directory, Source(file, whole=hasher is not None))
 
 
 def read_zipped(path: str, offset: int, size: int) -> bytes:

@@ -53,6 +53,8 @@ def stems_of(image: str) -> tuple[str, ...]:
     """
     folder, slash, base = image.rpartition("/")
     without = _without_ending(image)
+    if base.find(".") == len(without) - len(folder) - len(slash):  # one dot, as in nearly all names
+        return (without, image)
     up_to_dot = f"{folder}{slash}{first}" if (first := base.partition(".")[0]) else without
     return tuple(dict.fromkeys((up_to_dot, without, image)))
 

@@ -25,7 +25,7 @@ class FolderReader(ShardReader):
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield every image file; the digest is one of names, sizes and contents."""
-        digest = hashlib.sha256()
+        digest = self.hasher()
         for name, sidecars in self._files():
             sample = self._sample(name, sidecars)
             digest.update(f"{name}\0{sample.size}\0".encode(errors="surrogateescape"))

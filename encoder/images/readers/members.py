@@ -5,15 +5,15 @@ This stands here once; a format brings the walk over its members. An archive is 
 `sidecars.MAX_WAITING`). Nothing is ever extracted.
 """
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.archives.archive import ArchiveWalk, Member, MemberKind, UnreadableMemberError
+from encoder.images.archives.hash_thread import Hasher
 from encoder.images.labels.sidecars import MAX_SIDECAR_BYTES, ArchiveSidecars
 from encoder.images.labels.table import LabelTable
 from encoder.images.labels.values import Labels
@@ -21,9 +21,6 @@ from encoder.images.names import NameKind, folders_of, key_of, kind_of_name, ski
 from encoder.images.samples import LateLabels, Sample, ShardReader
 from encoder.images.signature import HEAD_BYTES, image_format
 from encoder.runtime.files import FileStatus, status_of
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 INNER: Final = (".tar", ".tgz", ".tar.gz", ".zip")
 """Endings of archives that are not looked into where they lie in another one."""
@@ -37,7 +34,7 @@ class MembersReader(ShardReader):
     """Whether a key has the image's suffix; without it, as webdataset has it, `a.jpg` and `a.png` are the same image."""
 
     @abstractmethod
-    def walk(self, hasher: "_Hash | None", /) -> AbstractContextManager[ArchiveWalk]:
+    def walk(self, hasher: Hasher | None, /) -> AbstractContextManager[ArchiveWalk]:
         """Open the archive for one walk, after which the hasher has had every byte of the file."""
 
     def table(self) -> LabelTable | None:
@@ -50,7 +47,7 @@ class MembersReader(ShardReader):
         Raises:
             HashgrainError: `shard-missing`.
         """
-        digest = hashlib.sha256() if self.wanted is None else None
+        digest = self.hasher() if self.wanted is None else None
         try:
             with self.walk(digest) as walk:
                 yield from self._entries(walk)

@@ -1,7 +1,6 @@
 """Parquet files with a column of images, as Hugging Face's datasets are: a row is an image, and its other columns are labels."""
 
 import glob
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,7 +97,7 @@ class ParquetReader(ShardReader):
         return sample
 
     def _digest(self) -> str:
-        digest = hashlib.sha256()
+        digest = self.hasher()
         with open_file(self.shard.path, ahead=AHEAD) as file:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)

@@ -4,17 +4,15 @@ Beside one may lie the table that img2dataset leaves, `00000.parquet` beside `00
 """
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
+from encoder.images.archives.hash_thread import Hasher
 from encoder.images.archives.tar_walk import TarWalk, open_tar, read_member
 from encoder.images.labels.table import LabelTable
 from encoder.images.labels.table_files import shard_table_path, table_of_shard
 from encoder.images.readers.members import MembersReader
 from encoder.images.shards import ShardKind
 from encoder.runtime.files import status_of
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 
 class TarReader(MembersReader):
@@ -23,7 +21,7 @@ class TarReader(MembersReader):
     kind = ShardKind.TAR
     suffixes: ClassVar[tuple[str, ...]] = (".tar",)
 
-    def walk(self, hasher: "_Hash | None", /) -> AbstractContextManager[TarWalk]:
+    def walk(self, hasher: Hasher | None, /) -> AbstractContextManager[TarWalk]:
         """See `MembersReader.walk`."""
         return open_tar(self.shard.path, hasher=hasher)
 

@@ -1,14 +1,11 @@
 """Zips of photos: keys are whole names, as those of a folder are."""
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
 
+from encoder.images.archives.hash_thread import Hasher
 from encoder.images.archives.zip_walk import ZipWalk, open_zip, read_zipped
 from encoder.images.readers.members import MembersReader
 from encoder.images.shards import ShardKind
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 
 class ZipReader(MembersReader):
@@ -18,7 +15,7 @@ class ZipReader(MembersReader):
     suffixes = (".zip",)
     suffix_in_key = True
 
-    def walk(self, hasher: "_Hash | None", /) -> AbstractContextManager[ZipWalk]:
+    def walk(self, hasher: Hasher | None, /) -> AbstractContextManager[ZipWalk]:
         """See `MembersReader.walk`."""
         return open_zip(self.shard.path, hasher=hasher)
 

@@ -29,7 +29,7 @@ from encoder.stream.job import encode
 from encoder.stream.settings import EncodeSettings
 from indexer import ByCode, ByImage, ByKey, Engine, SearchSettings
 from indexer.build import build
-from indexer.settings import BuildSettings, IndexKind, TuneSettings
+from indexer.settings import BuildSettings, Dedupe, IndexKind, TuneSettings
 from indexer.tune import tune
 from tests.support.one_gpu import OneGpu, installed
 from tests.support.pictures import encoded
@@ -458,3 +458,119 @@ def test_one_code_cannot_be_explained_at_levels_it_has_none_of(index):
 def test_the_levels_of_an_encoder_are_a_list(index, photo):
     with pytest.raises(HashgrainError, match="levels: 'fine'; expected a list of names"):
         index.encoder.encode([photo], "fine")
+
+
+@pytest.fixture
+def growing(tmp_path, write_codes, rng):
+    """An index of three levels of 50 rows with lists, and the code file of 30 more that has 10 keys of the first."""
+    keys = [f"a-{row}" for row in range(10)] + [f"b-{row}" for row in range(20)]
+    codes = {name: rng.integers(0, 256, (rows, 8), dtype=np.uint8) for name, rows in (("a", 50), ("b", 30))}
+    write_codes("a", dict.fromkeys((Level.FINE, Level.MID), codes["a"]))
+    later = write_codes("b", dict.fromkeys((Level.FINE, Level.MID), codes["b"]), keys=keys, folder=tmp_path / "later")
+    build([tmp_path / "codes/a.h5"], tmp_path / "index", BuildSettings(IndexKind.IVF, nlist=4, dedupe=Dedupe.OFF))
+    return tmp_path / "index", later
+
+
+def test_a_refresh_goes_to_the_newest_generation_and_keeps_open_what_is_the_same(growing):
+    path, later = growing
+    index = indexer.open(path)
+    before = index.query(ByKey("a-3"), level="fine", k=60)
+    assert (index.refresh(), index.generation, before.generation) == (False, "gen-000001", "gen-000001")
+    with indexer.writer(path) as writer:
+        writer.add([later])
+    old, parts = index.snapshot, index.snapshot.segments[0].levels
+    assert len(index.query(ByKey("a-3"), level="fine", k=60)) == 50
+    assert (index.refresh(), index.refresh(), index.generation) == (True, False, "gen-000002")
+    assert (old.generation, index.snapshot is old) == ("gen-000001", False)
+    taken = index.snapshot.segments[0].levels
+    assert taken[Level.FINE].flat is parts[Level.FINE].flat
+    assert taken[Level.FINE].ivf is parts[Level.FINE].ivf
+    assert "flat" not in taken[Level.MID].__dict__  # was not open
+    after = index.query(ByKey("b-3"), level="fine", k=80)
+    assert (len(after), after.generation, index.ntotal, index.manifest.live) == (70, "gen-000002", 80, 70)
+    fresh = indexer.open(path).query(ByKey("b-3"), level="fine", k=80)
+    assert [(hit.key, hit.distance, hit.row) for hit in after] == [(hit.key, hit.distance, hit.row) for hit in fresh]
+
+
+def test_a_key_that_was_added_again_is_its_newest_row(growing):
+    path, later = growing
+    index = indexer.open(path)
+    assert index.find("a-3") == 3
+    with indexer.writer(path) as writer:
+        writer.add([later])
+        writer.remove(["a-4"])
+    assert index.refresh()
+    assert index.find("a-3") == 53
+    assert index.find("a-20") == 20
+    assert [hit.row for hit in index.query(ByKey("a-3"), level="fine", k=1)] == [53]
+    with pytest.raises(HashgrainError, match=r"key 'a-4' is not among the 69 of"):
+        index.find("a-4")
+
+
+def test_lists_that_were_made_anew_are_opened_anew_and_the_codes_are_not(growing):
+    path, _ = growing
+    index = indexer.open(path)
+    index.query(ByKey("a-3"), level="fine", k=5)
+    parts = index.snapshot.segments[0].levels
+    tune(path, TuneSettings(0.9, k=5, levels=(Level.FINE,), nlists=(2,), sample=20), {})
+    assert index.refresh()
+    taken = index.snapshot.segments[0].levels
+    assert taken[Level.FINE].flat is parts[Level.FINE].flat
+    if taken[Level.FINE].record.ivf != parts[Level.FINE].record.ivf:
+        assert taken[Level.FINE].ivf is not parts[Level.FINE].ivf
+
+
+def test_queries_go_on_while_generations_are_published_and_the_index_is_refreshed(growing):
+    """Each answer is that of one generation: k of its rows, none of them removed."""
+    path, later = growing
+    index, stop = indexer.open(path), threading.Event()
+    live = {"gen-000001": {f"a-{row}" for row in range(50)}}
+
+    def ask():
+        asked = 0
+        while not stop.is_set():
+            answer = index.query(ByKey("a-30"), level="fine", k=100)
+            assert {hit.key for hit in answer} == live[answer.generation]
+            asked += 1
+        return asked
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        try:
+            keys = set(live["gen-000001"])
+            for number in range(2, 14):
+                with indexer.writer(path, keep=1) as writer:
+                    if number % 2:
+                        writer.remove([f"a-{number}"])
+                        keys -= {f"a-{number}"}
+                    else:
+                        writer.add([later])
+                        keys |= {f"a-{row}" for row in range(10)} | {f"b-{row}" for row in range(20)}
+                    live[f"gen-{number:06d}"] = set(keys)
+                assert index.refresh()
+        finally:
+            stop.set()
+    assert all(future.result() for future in asking)
+
+
+def test_a_reader_opens_a_generation_though_new_ones_take_its_place_all_the_time(growing):
+    path, later = growing
+    stop, opened = threading.Event(), set[str]()
+
+    def publish():
+        while not stop.is_set():
+            with indexer.writer(path, keep=1) as writer:
+                writer.add([later])
+
+    with ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(publish)
+        try:
+            while len(opened) < 8 and not publishing.done():
+                index = indexer.open(path)
+                assert len(index.query(ByKey("a-30"), level="fine", k=5)) == 5
+                opened.add(index.generation)
+                del index
+        finally:
+            stop.set()
+        publishing.result()
+    assert len(opened) == 8

@@ -136,12 +136,14 @@ def test_a_removed_row_is_counted(index):
     assert "0 rows are removed, 3 by its manifest" in said_of(index)
 
 
-def test_a_file_that_cannot_be_read_is_named(index, monkeypatch):
+def test_a_file_that_may_not_be_read_is_not_called_damaged(index, monkeypatch):
     def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("indexer.verify.sha256_of", refuse)
-    assert "cannot be read (Permission denied)" in said_of(index)
+    with pytest.raises(HashgrainError, match="cannot be read .Permission denied.; give an index") as caught:
+        verify(index, lambda *_: None)
+    assert caught.value.reason is Reason.INDEX_MISSING
 
 
 HARMS = {

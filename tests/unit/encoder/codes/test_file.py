@@ -1,5 +1,6 @@
 import resource
 import time
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -7,8 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoder.codes.file import MAGIC, USER_BLOCK, _seal, list_code_files, open_codes
+from encoder.codes.file import (
+    MAGIC,
+    USER_BLOCK,
+    CodeFileWriter,
+    _seal,
+    list_code_files,
+    open_codes,
+)
+from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.errors import HashgrainError, Reason, Reject
+from encoder.images.shards import ShardKind
 from encoder.levels import Level
 from tests.support.hostile import HOSTILE_CODES
 
@@ -146,3 +156,27 @@ def test_labels_that_come_late_win_and_mixed_fields_become_strings(tmp_path, wri
         column = file.label("x")
         assert column.to_list() == ["1", "one", None]
         assert not file.label("nowhere").present.any()
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.text(max_size=6), labels), min_size=1, max_size=12), st.lists(st.integers(0, 12)))
+def test_rows_in_runs_of_any_length_make_the_same_file(tmp_path_factory, rows, cuts):
+    keys = [f"{number}{key}" for number, (key, _) in enumerate(rows)]
+    places = np.array([(2**63 + n, n) for n in range(len(rows))], np.uint64)
+    codes = np.arange(2 * len(rows), dtype=np.uint8).reshape(-1, 2)
+
+    def written(edges):
+        folder = tmp_path_factory.mktemp("runs")
+        with CodeFileWriter(folder, {Level.FINE: 16}) as writer:
+            for start, stop in pairwise(edges):
+                digests = b"".join(bytes([n]) * 16 for n in range(start, stop))
+                first = writer.add_rows(keys[start:stop], places[start:stop], digests, {Level.FINE: codes[start:stop]})
+                assert first == start
+                for row in range(start, stop):
+                    writer.label(row, rows[row][1], keys[row])
+            record = ShardRecord("runs", ShardKind.TAR, "/nowhere", 0, "0" * 64, "", None, "")
+            writer.finish(folder / "runs.h5", CodeHeader("f" * 64, "fp32", {}, record, 0, 0, 0, 0))
+        return (folder / "runs.h5").read_bytes()
+
+    edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    assert written(edges) == written(range(len(rows) + 1))

@@ -1,25 +1,27 @@
-"""Pictures to codes: packing on the device, memory that runs out, precisions and devices that nearly agree."""
+"""Pictures to codes: memory that runs out, precisions and devices that nearly agree."""
 
-import io
 from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch._dynamo.testing import CompileCounter
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import encoder as encoder_package
 from encoder.bits import binarize
 from encoder.errors import HashgrainError
 from encoder.images.decoding.decode import RejectedImage, decode_square
+from encoder.images.decoding.gpu_decode import GpuDecoder, route
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.device import resolve_device
-from encoder.model.image_encoder import MOST_BATCH, ImageEncoder, batch_for, compiled, packed
-from encoder.model.model_file import load_model
-from encoder.model.spec import Precision
-from encoder.runtime.parallel import ordered_map
+from encoder.model.image_encoder import ImageEncoder
+from encoder.model.model_file import Model, load_model
+from encoder.model.spec import BackboneSpec, ModelConfig, Pooling, Precision
+from tests.support.fake_cuda import HEADS, network
+from tests.support.interpreted_resize import interpret_resize
+from tests.support.jpeg_kinds import photo
 from tests.support.pictures import encoded
 
 
@@ -30,12 +32,7 @@ def encoder(model_path):
 
 def pictures_in(encoder, files):
     """Pictures of files that all have one, in an array."""
-    return np.stack(
-        [
-            np.asarray(picture.cpu() if isinstance(picture, torch.Tensor) else picture)
-            for picture in encoder.pictures(files, Limits())
-        ]
-    )
+    return np.stack([np.asarray(picture) for picture in encoder.pictures(files, Limits())])
 
 
 def pictures_of(encoder, count):
@@ -48,23 +45,18 @@ def test_devices_of_other_kinds_are_refused():
         resolve_device("meta")
 
 
-def test_a_device_packs_as_numpy_does(rng):
-    logits = rng.standard_normal((7, 48)).astype(np.float32)
-    logits[0, :3] = 0.0, -0.0, np.nan
-    assert np.array_equal(packed(torch.from_numpy(logits)).numpy(), binarize(logits))
-
-
 def test_a_batch_that_memory_has_no_room_for_is_halved(encoder, monkeypatch):
-    pictures, network, sizes = pictures_of(encoder, 11), encoder.model.network, []
+    pictures, network, sizes = pictures_of(encoder, 11), encoder.model.network, list[int]()
+    forward = network.forward
 
     def small(images, levels):
         sizes.append(len(images))
         if len(images) > 3:
             raise torch.OutOfMemoryError
-        return network(images, levels)
+        return forward(images, levels)
 
     whole = encoder.codes(pictures)
-    monkeypatch.setattr(encoder, "network", small)
+    monkeypatch.setattr(network, "forward", small)
     for level, codes in encoder.codes(pictures).items():
         assert np.array_equal(codes, whole[level])
     assert sizes == [11, 5, 2, 2, 2, 2, 2, 1]
@@ -77,52 +69,9 @@ def test_no_memory_for_one_image_is_told(encoder, monkeypatch):
     def none(images, levels):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(encoder, "network", none)
+    monkeypatch.setattr(encoder.model.network, "forward", none)
     with pytest.raises(HashgrainError, match="no memory for one image"):
         encoder.codes(pictures_of(encoder, 2))
-
-
-@pytest.mark.parametrize(
-    ("free", "each", "expected"), [(1e12, 1e6, MOST_BATCH), (1e9, 1e7, 16), (1e6, 1e9, 1), (1, 0, 1)]
-)
-def test_a_batch_fits_the_memory(free, each, expected):
-    assert batch_for(free, each) == expected
-
-
-def test_the_whole_network_can_be_compiled(encoder, monkeypatch):
-    """Nothing in it sends the compiler back to Python; what it makes of it, inductor's part, is left out for its time."""
-    real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda net, **kw: real(net, backend="eager", fullgraph=True, **kw))
-    pictures = torch.from_numpy(pictures_of(encoder, 3))
-    network = compiled(encoder.model.network, pictures[:2], tuple(Level))
-    assert network is not encoder.model.network
-    with torch.inference_mode():
-        for level, logits in network(pictures, None).items():
-            assert torch.allclose(logits, encoder.model.network(pictures, None)[level], atol=1e-4)
-
-
-def test_it_is_compiled_once_for_all_batches(encoder, monkeypatch):
-    real, counter = torch.compile, CompileCounter()
-    monkeypatch.setattr(torch, "compile", lambda net, **kw: real(net, backend=counter, **kw))
-    levels = (Level.FINE, Level.MID)
-    encoder.network = compiled(encoder.model.network, torch.from_numpy(pictures_of(encoder, 4)), levels)
-    for codes in ordered_map(lambda count: encoder.codes(pictures_of(encoder, count), levels), [5, 3, 2], workers=2):
-        assert list(codes) == list(levels)
-    assert counter.frame_count == 1
-
-
-def test_a_network_that_cannot_be_compiled_runs_as_it_is(encoder, monkeypatch):
-    def none(_, **__):
-        def fail(*_):
-            raise RuntimeError
-
-        return fail
-
-    monkeypatch.setattr(torch, "compile", none)
-    notices: list[str] = []
-    network = encoder.model.network
-    assert compiled(network, torch.zeros(1), tuple(Level), notices.append) is network
-    assert "cannot be compiled" in notices[0]
 
 
 def test_pictures_or_reasons_in_order(encoder):
@@ -145,27 +94,37 @@ def test_bf16_and_fp32_nearly_agree(model_path):
     assert bits_that_differ(codes, others) <= 0.015
 
 
-def test_both_decodes_nearly_agree_in_codes(encoder):
-    from encoder.images.decoding.gpu_decode import decode_squares
-
-    files = []
-    for seed in range(64):
-        stream = io.BytesIO()
-        Image.open(io.BytesIO(encoded(seed))).resize((90, 80)).save(stream, "JPEG", quality=90)
-        files.append(stream.getvalue())
-    theirs = decode_squares(files, encoder.model.config.image_size, Limits(), torch.device("cpu"))
+def test_both_decodes_nearly_agree_in_codes(encoder, monkeypatch):
+    interpret_resize(monkeypatch, 1 << 14)
+    files = [photo(90, 80, seed, quality=90) for seed in range(8)]
+    routed = route(files, Limits(), hardware=True)
+    theirs = torch.zeros((8, 64, 64, 3), dtype=torch.uint8)
+    assert GpuDecoder(torch.device("cpu"), 64).decode_into(routed, theirs, torch.zeros((8, 8), dtype=torch.int64)) == []
     codes = encoder.codes(pictures_in(encoder, files))
-    assert bits_that_differ(codes, encoder.codes(np.stack([np.asarray(picture) for picture in theirs]))) <= 0.005
+    assert bits_that_differ(codes, encoder.codes(theirs.numpy())) <= 0.005
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_a_gpu_has_its_number_and_computes_float32_where_float32_is_said(name, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module)  # not allowed of fake tensors
+    config = ModelConfig(BackboneSpec("threeblock"), 32, Pooling.ATTENTION, HEADS)
+    model = Model(config, network("threeblock"), "")
+    with FakeTensorMode():
+        encoder = ImageEncoder(model, name, Precision.BF16)
+    assert str(encoder.device) == "cuda:0"
+    assert not torch.backends.cudnn.allow_tf32  # in bf16, too: attention and hash layers are float32
 
 
 @pytest.mark.gpu
 def test_a_gpu_codes_nearly_as_a_cpu_does(model_path):
     cpu = ImageEncoder(load_model(model_path), "cpu", Precision.FP32)
-    gpu = ImageEncoder(load_model(model_path), "cuda", Precision.BF16, compile_for=tuple(Level))
-    files = [encoded(seed) for seed in range(100)]
-    codes = cpu.codes(pictures_in(cpu, files))
-    others = gpu.codes(pictures_in(gpu, files))
-    assert bits_that_differ(codes, others) <= 0.015
+    pictures = pictures_in(cpu, [encoded(seed) for seed in range(100)])
+    codes = cpu.codes(pictures)
+    for precision, most in ((Precision.FP32, 0.002), (Precision.BF16, 0.015)):
+        gpu = ImageEncoder(load_model(model_path), "cuda", precision)
+        assert bits_that_differ(codes, gpu.codes(pictures)) <= most
 
 
 def test_a_program_gets_codes_and_logits_of_any_number_of_images(model_path):

@@ -196,6 +196,13 @@ def test_a_low_level_alone_does_not_compute_the_stages_above(network, monkeypatc
     assert torch.equal(network(images, [Level.FINE])[Level.FINE], everything[Level.FINE])
 
 
+def test_constants_move_with_the_network_and_are_no_part_of_it(network):
+    buffers = dict(network.named_buffers())
+    assert {"pixel_mean", "pixel_std"} <= buffers.keys()
+    assert not {"pixel_mean", "pixel_std"} & network.state_dict().keys()
+    assert buffers["pixel_mean"].tolist() == [255 * np.float32(value) for value in (0.485, 0.456, 0.406)]
+
+
 def test_a_saved_model_makes_the_same_codes_and_the_same_file(network, config, tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
     fingerprint = save_model(tmp_path / "a.safetensors", config, network)

@@ -5,6 +5,7 @@ import select
 import subprocess
 import sys
 import time
+from typing import Any, cast
 
 import pytest
 
@@ -143,3 +144,16 @@ def test_a_stranger_s_name_beside_a_bar_is_neither_markup_nor_a_control(monkeypa
     with console.progress("verifying") as advance:
         advance(1, 2, "[red]a[/b]\x1b[2J")
     assert r"[red]a[/b]\x1b[2J" in capsys.readouterr().err
+
+
+def test_a_command_that_gets_no_memory_says_so_in_one_line(capfd):
+    def greedy(**_: object) -> Any:
+        return bytearray(1 << 62)
+
+    with pytest.raises(SystemExit) as left:
+        console.run(cast(Any, greedy), "indexer")
+    assert left.value.code == 1
+    assert (
+        capfd.readouterr().err
+        == "error: the command was ended (the memory is used up); end other work, or raise the system's limit\n"
+    )

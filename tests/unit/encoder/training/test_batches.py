@@ -1,8 +1,12 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
 
-from encoder.training.batches import CHUNK, Batches
+from encoder.runtime.parallel import ordered_map
+from encoder.training import batches as module
+from encoder.training.batches import CHUNK, MOST_WORKERS, Batches, workers_beside
 from encoder.training.settings import Phase, TrainSettings
 
 PHASES = (Phase(1, 0.1, ()),)
@@ -14,9 +18,9 @@ def pictures(rng):
 
 
 def batches(pictures, **changes):
-    views, share = changes.pop("views", False), changes.pop("share", (0, 1))
+    of_batches = {name: changes.pop(name) for name in ("views", "share", "device", "workers") if name in changes}
     settings = TrainSettings(PHASES, batch=changes.pop("batch", 128), **changes)
-    return Batches(pictures, np.arange(len(pictures)), settings, views, share)
+    return Batches(pictures, np.arange(len(pictures)), settings, **of_batches)
 
 
 def test_an_epoch_shows_every_picture_at_most_once_and_epochs_differ(pictures):
@@ -73,3 +77,58 @@ def test_fewer_pictures_than_a_batch_make_one_small_batch(pictures):
     made = batches(pictures[:10])
     assert made.steps_per_epoch == 1
     assert len(next(made.between(0, 0, 1)).rows) == 10
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_any_number_of_workers_makes_the_same_batches(pictures, views):
+    for one, other in zip(
+        batches(pictures, views=views, pad=4).between(0, 0, 3),
+        batches(pictures, views=views, pad=4, workers=4).between(0, 0, 3),
+        strict=True,
+    ):
+        assert torch.equal(one.rows, other.rows)
+        assert torch.equal(one.inputs, other.inputs)
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_a_gpu_reads_what_workers_have_pinned_and_nobody_waits_for_it(pictures, views, monkeypatch):
+    pinned, sent = list[tuple[int, str]](), list[tuple[int, dict[str, bool]]]()
+
+    def pin(tensor):
+        pinned.append((tensor.data_ptr(), threading.current_thread().name))
+        return tensor
+
+    def send(tensor, *where, **how):
+        if where == (torch.device("cuda:0"),):
+            sent.append((tensor.data_ptr(), how))
+            return tensor
+        return to(tensor, *where, **how)
+
+    def on_threads(work, jobs, workers, **how):
+        threads.append(workers)
+        return ordered_map(work, jobs, workers, **how)
+
+    to, threads = torch.Tensor.to, list[int]()
+    expected = [batch.inputs for batch in batches(pictures, views=views).between(0, 0, 2)]
+    expected_copies = [picture for _, _, picture in batches(pictures, views=views).copies(0, 2)]
+    monkeypatch.setattr(module, "ordered_map", on_threads)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", send)
+    beside = batches(pictures, views=views, device=torch.device("cuda:0"), workers=3)
+    for expect, batch in zip(expected, beside.between(0, 0, 2), strict=True):
+        assert torch.equal(batch.inputs, expect)
+    for expect, (_, _, made) in zip(expected_copies, beside.copies(0, 2), strict=True):
+        assert torch.equal(made, expect)
+    assert all(how == {"non_blocking": True} for _, how in sent)
+    assert sorted(pointer for pointer, _ in sent) == sorted(pointer for pointer, _ in pinned)
+    assert threads == [3, 3]
+    assert all(name.startswith("batch") for _, name in pinned)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "processes", "workers"),
+    [("cpu", 16, 1, 1), ("cuda:0", 16, 1, MOST_WORKERS), ("cuda:0", 16, 4, 3), ("cuda:0", 2, 4, 1)],
+)
+def test_workers_leave_a_core_to_who_feeds_the_gpu(device, cores, processes, workers, monkeypatch):
+    monkeypatch.setattr(module, "worker_count", lambda: cores)
+    assert workers_beside(torch.device(device), processes) == workers

@@ -311,3 +311,13 @@ def test_the_article_has_no_norms_to_fold(shards, tmp_path):
     assert network.normalisation is Normalisation.NONE
     assert network.levels == [Level.FUSED]
     assert set(report.scores) == {"fused"}
+
+
+def test_a_process_of_several_touches_its_own_gpu_alone(monkeypatch):
+    touched = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda *_, device: touched.append(str(device)))
+    for name in ("cuda", "auto"):
+        assert Machine(name, Precision.FP32).resolve() == (torch.device("cuda:1"), torch.float32)
+    assert touched == ["cuda:1", "cuda:1"]

@@ -57,13 +57,13 @@ class Living:
         self.rows = list(rows)
 
     def add(self, name, rows):
-        with writer(self.path) as opened:
+        with writer(self.path, compact=False) as opened:
             opened.add([self.file(name, rows)])
         new = {row.key for row in rows}
         self.rows = [row for row in self.rows if row.key not in new] + list(rows)
 
     def remove(self, keys):
-        with writer(self.path) as opened:
+        with writer(self.path, compact=False) as opened:
             opened.remove(keys)
         gone = set(keys)
         self.rows = [row for row in self.rows if row.key not in gone]
@@ -246,3 +246,30 @@ def test_somebody_who_writes_is_not_disturbed(living):
     with writer(living.path), pytest.raises(HashgrainError) as caught:
         compact(living.path, ALL)
     assert caught.value.reason is Reason.BUSY
+
+
+def test_a_change_joins_what_is_due_after_it(living, rng):
+    for name, expected in (("d", 1), ("e", 2)):
+        with writer(living.path) as opened:
+            opened.add([living.file(name, rows := drawn(rng, name, 17, values))])
+        living.rows += rows
+        assert opened.report.compaction is not None
+        assert opened.report.compaction.segments == len(living.check().manifest.segments) == expected
+        assert opened.report.compaction.generation == Index(living.path).folder.name
+        assert opened.report.compaction.steps == 2 - expected
+    with writer(living.path) as opened:
+        pass
+    assert opened.report.compaction is None
+
+
+def test_a_change_stands_whatever_comes_of_joining(living, rng, monkeypatch):
+    damaged = Index(living.path).segments[1].folder / "fine.flat.faiss"
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    with writer(living.path) as opened:
+        opened.add([living.file("d", drawn(rng, "d", 17, values))])
+    assert opened.report.compaction is not None
+    assert "segments were not joined: index file" in opened.report.compaction.left[0]
+    assert Index(living.path).folder.name == opened.report.generation
+    assert Index(living.path).manifest.live == opened.report.rows

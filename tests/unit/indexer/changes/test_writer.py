@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,8 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.values import LabelKind
 from encoder.levels import Level
 from indexer.build import build
+from indexer.changes import writer as changes
 from indexer.changes.history import history
-from indexer.changes.writer import writer
 from indexer.engines.faiss_cpu import assign
 from indexer.engines.faiss_file import read_centroids
 from indexer.index import Index
@@ -18,6 +20,8 @@ from indexer.settings import BuildSettings, Dedupe, Engine, IndexKind, OnDuplica
 from indexer.storage.row_source import ArrayRows
 from indexer.verify import verify
 
+writer = partial(changes.writer, compact=False)
+"""Rows keep their numbers here; tests of compaction are elsewhere."""
 LISTS = BuildSettings(IndexKind.IVF, nlist=4, dedupe=Dedupe.OFF)
 SETTINGS = [BuildSettings(), LISTS, BuildSettings(IndexKind.IVF, nlist=4, dedupe=Dedupe.ON)]
 

@@ -1,4 +1,6 @@
 import struct
+import subprocess
+import sys
 
 import faiss
 import numpy as np
@@ -170,3 +172,33 @@ def test_files_of_another_kind_are_named(files):
     assert "b'IBxF' for the kind of index, expected b'IBwF'" in refused(IvfIndex, flat)
     refused(FlatIndex, flat.parent)
     refused(FlatIndex, flat.parent / "missing")
+
+
+FEW_HANDLES = """
+import os, resource, sys
+from pathlib import Path
+from encoder.errors import HashgrainError
+from indexer.engines import faiss_cpu
+path, layout = Path(sys.argv[1]), faiss_cpu.flat_layout(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+held = []
+try:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+for read in (faiss_cpu.FlatIndex, lambda path: faiss_cpu._read(path, lambda _: layout)):
+    try:
+        read(path)
+    except HashgrainError as err:
+        print(err.reason, err)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets Linux's limits")
+def test_a_process_out_of_handles_is_not_told_to_build_again(files):
+    """By us or by FAISS."""
+    flat, _ = files
+    done = subprocess.run([sys.executable, "-c", FEW_HANDLES, str(flat)], capture_output=True, text=True, check=True)
+    line = f"no-resources {flat} could not be read (Too many open files); end other work, or raise the system's limit\n"
+    assert done.stdout == 2 * line

@@ -9,6 +9,7 @@ import pytest
 from indexer.engines import faiss_gpu
 from indexer.engines.faiss_gpu import MOST, TEMPORARY_BYTES
 from indexer.engines.gpu_level import GPU_LEAST_QUERIES
+from indexer.row_mask import row_set
 from indexer.search.level_index import LevelIndex
 from indexer.settings import BuildSettings, Dedupe, Engine, IndexKind, SearchSettings
 from tests.support.level_indexes import sub_index
@@ -142,3 +143,32 @@ def test_more_queries_than_the_temporary_memory_holds_are_asked_in_turns(level, 
     assert is_right(level, queries, 3)
     assert max(count * (12 * k + 8) for count, k in gpu.searches) <= 600
     assert max(count for count, _ in gpu.searches) > 1
+
+
+@pytest.mark.parametrize("share", [0.4, 0.01, 0])
+def test_removed_rows_are_left_out_of_what_a_gpu_finds(level, rng, queries, gpu, share):
+    rows = row_set(rng.random(sum(ROWS)) >= share)
+    for k in (1, 10, 300):
+        mine, truth = (
+            level.search(queries, SearchSettings(k, engine=engine), rows) for engine in (Engine.GPU, Engine.SCAN)
+        )
+        assert [(a.rows.tolist(), a.distances.tolist()) for a in mine] == [
+            (b.rows.tolist(), b.distances.tolist()) for b in truth
+        ]
+    assert gpu.searches
+
+
+def test_a_filter_that_leaves_few_rows_is_the_scans(level, rng, queries, gpu):
+    rows = row_set(rng.random(sum(ROWS)) < 0.1)
+    assert len(level.search(queries, SearchSettings(10, engine=Engine.GPU), rows)[0].rows) == 10
+    assert gpu.searches == []
+
+
+def test_codes_are_not_copied_again_to_a_gpu_that_has_them(level, tmp_path, rng, queries, gpu):
+    assert is_right(level, queries, 10)
+    taken = gpu.taken
+    added = sub_index(tmp_path / "added", [rng.integers(0, 4, (40, 8), dtype=np.uint8)], [BuildSettings()])
+    grown = LevelIndex([*level.parts, *added.parts], [*level._first_rows, sum(ROWS) + 40])
+    grown.take_over(level)
+    assert is_right(grown, queries, 10)
+    assert gpu.taken == taken + 40 * 8

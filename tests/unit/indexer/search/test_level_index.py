@@ -6,11 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from encoder.errors import HashgrainError, Reason
+from indexer.engines.faiss_file import lists_layout
 from indexer.engines.readiness import Readiness
 from indexer.engines.scan import driver as running
 from indexer.matches import Bounds
 from indexer.row_mask import row_set
 from indexer.search import level_index
+from indexer.search.level_index import LevelIndex
 from indexer.settings import BuildSettings, Dedupe, Engine, IndexKind, SearchSettings
 from indexer.storage.manifest import Tuned
 from indexer.storage.segment import LevelPart
@@ -155,3 +158,38 @@ def test_entries_of_a_filter_are_looked_up_once(tmp_path, rng):
     entries = index._of(rows).entries
     assert index._of(rows).entries is entries
     assert index._of(row_set(np.zeros(200, bool))).entries is not entries
+
+
+@pytest.mark.parametrize("engine", [Engine.FAISS, Engine.SCAN])
+@pytest.mark.parametrize("settings", [SearchSettings(50, nprobe=2), SearchSettings(None, radius=64, nprobe=2)])
+@pytest.mark.parametrize("odd", [ROWS, 1 << 47])
+def test_ids_of_a_stranger_are_not_answered(tmp_path, rng, engine, settings, odd):
+    """Where no row is left out, nothing but the check stands between an id in a file and a row."""
+    codes = rng.integers(0, 256, (ROWS, BITS // 8), dtype=np.uint8)
+    index = lists_of(tmp_path, codes, 2)
+    path = index.parts[0].path
+    layout, content = lists_layout(path), bytearray(path.read_bytes())
+    first_ids = layout.lists_at + int(layout.sizes[0]) * BITS // 8
+    content[first_ids : first_ids + 8 * int(layout.sizes[0])] = np.full(layout.sizes[0], odd, "<i8").tobytes()
+    path.write_bytes(content)
+    again = LevelIndex([LevelPart(tmp_path, index.parts[0].record, ROWS)], [0, ROWS])
+    asked, some = replace(settings, engine=engine), row_set(np.arange(ROWS) > 0)
+    with pytest.raises(HashgrainError, match=r"holds ids beyond its (4,000 )?codes; build the index again") as caught:
+        again.search(codes[:3], asked, None)
+    assert caught.value.reason is Reason.INDEX_DAMAGED
+    if engine is Engine.SCAN:  # holds each id against the mask
+        assert all(((one.rows > 0) & (one.rows < ROWS)).all() for one in again.probe(codes[:3], asked, some, [2]))
+    else:
+        with pytest.raises(HashgrainError, match="ids beyond"):
+            again.probe(codes[:3], asked, some, [2])
+
+
+def test_a_segment_of_which_nothing_is_removed_has_no_mask(tmp_path, rng):
+    segments = [rng.integers(0, 256, (rows, 8), dtype=np.uint8) for rows in (100, 70, 0, 30)]
+    index = sub_index(tmp_path, segments, [BuildSettings(dedupe=Dedupe.OFF)] * 4)
+    left = np.ones(200, bool)
+    left[[3, 180]] = False
+    rows = row_set(left)
+    masks = index._of_entries(index._of(rows).entries)
+    assert [mask is None for mask in masks] == [False, True, True, False]
+    assert masks is index._of_entries(rows)  # found once

@@ -1,9 +1,12 @@
 """Pictures of an index that somebody else made are read where the user said; those of one's own as they always were."""
 
 import os
+import resource
 import shutil
 import socket
+import threading
 import time
+from contextlib import suppress
 from pickle import dumps, loads
 
 import numpy as np
@@ -162,6 +165,37 @@ def test_a_silent_server_is_not_waited_for_for_ever(made, monkeypatch):
         started = time.monotonic()
         assert refused(made, allow_url=["http"]) is Reason.SHARD_MISSING
         assert time.monotonic() - started < 10
+
+
+def endless(server, stop):
+    """Answer every request with a part that has no end."""
+    while not stop.is_set():
+        with suppress(OSError):
+            connection, _ = server.accept()
+            with connection:
+                asked = connection.recv(1 << 16)
+                connection.sendall(
+                    b"HTTP/1.1 206 Partial Content\r\nAccept-Ranges: bytes\r\nContent-Range: bytes 0-99/100000\r\n\r\n"
+                    if asked.startswith(b"GET")
+                    else b"HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: 100000\r\n\r\n"
+                )
+                while asked.startswith(b"GET") and not stop.is_set():
+                    connection.sendall(bytes(1 << 20))
+
+
+def test_a_server_without_end_fills_no_memory(made):
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        answering = threading.Thread(target=endless, args=(server, stop), daemon=True)
+        answering.start()
+        claim(made, "tar", f"http://127.0.0.1:{server.getsockname()[1]}/a.tar")
+        started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert refused(made, allow_url=["http"]) is Reason.SHARD_MISSING
+        stop.set()
+        answering.join()
+    assert time.monotonic() - started < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
 
 
 def test_links_of_a_generation_are_not_followed(made):
