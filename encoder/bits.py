@@ -45,6 +45,18 @@ def unpack(codes: Codes) -> Bits:
     return np.unpackbits(codes, axis=-1, bitorder=BIT_ORDER).view(np.bool_)
 
 
+def reversed_bits(codes: Codes) -> Codes:
+    """Turn codes that are packed highest bit first, as `numpy.packbits` does by default, into codes lowest bit first, and back.
+
+    Args:
+        codes: uint8[n, code_size].
+
+    Returns:
+        uint8[n, code_size], the bits of each byte in the other order.
+    """
+    return np.packbits(np.unpackbits(codes, axis=-1), axis=-1, bitorder=BIT_ORDER)
+
+
 def hamming(queries: Codes, database: Codes) -> npt.NDArray[np.int32]:
     """Count the differing bits between every query and every database code.
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -54,6 +54,17 @@ class BuildReport:
     """What a person should know of shards that are not where they were."""
 
 
+class NewIndex(NamedTuple):
+    """What is known of an index beside its rows."""
+
+    what: str
+    """How its history begins, as `Change.what`."""
+    said: Manifest
+    """What the manifest says; segments and files are found when they are written."""
+    model: Path | None
+    """File of the model that made the codes; None: it is not there."""
+
+
 def build(
     files: Sequence[Path],
     index: Path,
@@ -72,36 +83,62 @@ def build(
         HashgrainError: `codes-damaged`, `codes-mismatch`, `codes-missing`, `codes-twice`, `duplicate-keys`,
             `level-unknown`, `exists`, `busy`, `shard-damaged`, `too-new`, `write-failed`.
     """
-    _check_vacant(index, settings)
+    check_vacant(index, settings)
     headers = prove(files, settings)
     with exclusive(index):
-        _check_vacant(index, settings)  # proving the files takes minutes, in which another build may have been quicker
+        check_vacant(index, settings)  # proving the files takes minutes, in which another build may have been quicker
         sources = choose([CodeFileRows(path, header, index) for path, header in headers.items()], settings.on_duplicate)
-        fields, notices = settle_labels(sources)
-        first, rows = headers[files[0]], sum(source.rows for source in sources)
-        with next_generation(index) as new:
-            records = _write_segments(new, sources, fields, settings, progress)
-            has_model = take_model(files[0].parent, new.folder, first.fingerprint)
-            manifest = Manifest(
-                fingerprint=first.fingerprint,
-                precision=_precision(headers.values()),
-                model=MODEL_NAME if has_model else None,
-                segments=records,
-                files={},
-                limits=limits_of(headers.values()),
-                kind=settings.kind,
-                dedupe=settings.dedupe,
-                seed=settings.seed,
-            )
-            manifest = new.publish(manifest, "build", added=rows, keep=1)
-    size = sum(size for size, _ in manifest.files.values())
+        first = headers[files[0]]
+        said = Manifest(
+            fingerprint=first.fingerprint,
+            precision=_precision(headers.values()),
+            model=None,
+            segments=[],
+            files={},
+            limits=limits_of(headers.values()),
+            kind=settings.kind,
+            dedupe=settings.dedupe,
+            seed=settings.seed,
+        )
+        model = _model_beside(files[0].parent, first.fingerprint)
+        written = write_index(index, sources, NewIndex("build", said, model), settings, progress)
     seen = sum(header.rows for header in headers.values())
     missing = tuple(missing_shards(headers).notices(STAY))
+    return replace(written, duplicates=seen - written.rows, missing=missing)
+
+
+def write_index(
+    index: Path,
+    sources: Sequence[RowSource],
+    new_index: NewIndex,
+    settings: BuildSettings,
+    progress: Callable[[float, str], None],
+) -> BuildReport:
+    """Write rows as an index; the caller holds its folder.
+
+    Args:
+        index: folder of the index.
+        sources: in the order of the rows; no two rows have one key.
+        new_index: what is known of it beside its rows.
+        settings: how.
+        progress: called with a share done and a few words.
+    """
+    fields, notices = settle_labels(sources)
+    rows = sum(source.rows for source in sources)
+    what, said, model = new_index
+    with next_generation(index) as new:
+        records = _write_segments(new, sources, fields, settings, progress)
+        if model is not None:
+            copy_file(model, new.folder / MODEL_NAME)
+        manifest = replace(said, segments=records, model=None if model is None else MODEL_NAME)
+        manifest = new.publish(manifest, what, added=rows, keep=1)
+    size = sum(size for size, _ in manifest.files.values())
     levels = manifest.segments[0].levels
-    return BuildReport(new.name, rows, seen - rows, levels, size, has_model, tuple(notices), missing)
+    return BuildReport(new.name, rows, 0, levels, size, model is not None, tuple(notices))
 
 
-def _check_vacant(index: Path, settings: BuildSettings) -> None:
+def check_vacant(index: Path, settings: BuildSettings) -> None:
+    """Raise `exists` where there is an index that is not to be replaced."""
     if exists(index / POINTER) and not settings.overwrite:
         raise HashgrainError(Reason.EXISTS, f"{index} holds an index; choose another folder, or overwrite it")
 
@@ -193,7 +230,7 @@ def _duplicates(
 
 def _write_segments(
     new: NextGeneration,
-    sources: Sequence[CodeFileRows],
+    sources: Sequence[RowSource],
     fields: list[LabelField],
     settings: BuildSettings,
     progress: Callable[[float, str], None],
@@ -211,9 +248,9 @@ def _write_segments(
     return records
 
 
-def _cut(sources: Sequence[CodeFileRows], most: int) -> Iterator[list[CodeFileRows]]:
+def _cut(sources: Sequence[RowSource], most: int) -> Iterator[list[RowSource]]:
     """Yield the sources in groups of at most so many rows; one group where there are none."""
-    group, room = list[CodeFileRows](), most
+    group, room = list[RowSource](), most
     for source in sources:
         start = 0
         while source.rows - start > room:
@@ -263,10 +300,7 @@ def limits_of(headers: Iterable[CodeHeader]) -> Limits:
     return Limits(max(each.max_bytes for each in limits), max(each.max_pixels for each in limits))
 
 
-def take_model(codes: Path, folder: Path, fingerprint: str) -> bool:
-    """Copy the model that stands beside the codes, if it is the one that made them."""
+def _model_beside(codes: Path, fingerprint: str) -> Path | None:
+    """Return the model that stands beside the codes, if it is the one that made them."""
     model = codes / MODEL_NAME
-    if not model.is_file() or sha256_of(model) != fingerprint:
-        return False
-    copy_file(model, folder / MODEL_NAME)
-    return True
+    return model if model.is_file() and sha256_of(model) == fingerprint else None

@@ -88,13 +88,18 @@ def summarise(paths: Sequence[Path]) -> CodesSummary:
         bad_labels=sum(header.bad_labels for header in headers),
         fingerprints=sorted({header.fingerprint for header in headers}),
         precisions=sorted({header.precision for header in headers}),
-        levels={level: _health(np.concatenate(parts)) for level, parts in samples.items()},
+        levels={level: health_of(np.concatenate(parts)) for level, parts in samples.items()},
         damaged={header.shard.path: header.shard.damage for header in headers if header.shard.damage},
         sequential=[header.shard.path for header in headers if READERS[header.shard.kind].sequential],
     )
 
 
-def _health(codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> LevelHealth:
+def health_of(codes: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> LevelHealth:
+    """Measure how well codes use their bits.
+
+    Args:
+        codes: uint8[n, nbits / 8].
+    """
     nbits = 8 * codes.shape[1]
     if not len(codes):
         return LevelHealth(nbits, float("nan"), float("nan"), float("nan"))

@@ -232,6 +232,8 @@ class ArrayRows:
 
     def only(self, keep: Bits) -> "ArrayRows":
         """Return a source of some of the rows."""
+        if keep.all():
+            return self
         rows = np.flatnonzero(keep)
         arrays = {level: codes[rows] for level, codes in self.arrays.items()}
         return ArrayRows(
