@@ -90,7 +90,7 @@ def sync(
     missing = missing_shards({path: file.header for path, file in files.items()})
     wanted = {path: file for path, file in files.items() if settings.keep_gone or path not in missing.gone}
     says = "their rows stay, as was asked for" if settings.keep_gone else "their rows are left out"
-    notices = tuple(missing.notices(says))
+    notices = tuple(missing.notices(says, "their rows stay"))
     if not exists(index / POINTER):
         return _built(index, wanted, missing, settings, notices, progress)
     by_seal = _by_seal(wanted, settings)
@@ -102,7 +102,7 @@ def sync(
             opened.generation, opened.manifest.live + added - len(plan.stale), added, len(plan.stale), *[()] * 6
         )
     else:
-        with writer(index, keep=settings.keep, what="sync") as changing:
+        with writer(index, keep=settings.keep, what="sync", compact=settings.compact) as changing:
             plan = _plan(changing.segments, changing.live, wanted, by_seal)
             said = _follow(changing, plan, settings)
         done = changing.report
