@@ -28,7 +28,7 @@ def main(codes: str, path: str) -> None:
     index.refresh()
     print(f"without {near[1]}:", [hit.key for hit in index.query(ByKey(first), k=3)])
 
-    indexer.rollback(path, int(report.generation.partition("-")[2]))
+    indexer.rollback(path, -1)
     index.refresh()
     print("as before:", [hit.key for hit in index.query(ByKey(first), k=3)])
     for change, on_disk in indexer.history(path):

@@ -306,6 +306,7 @@ def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QU
 
     Example: indexer info --index index
     """
+    from indexer.changes.ageing import worn
     from indexer.index import Index
     from indexer.storage.digests import QUICK_BYTES
 
@@ -329,6 +330,8 @@ def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QU
         _print_levels(segment.levels)
         if segment.labels:
             result(f"  labels: {', '.join(f'{field.name} ({field.kind})' for field in segment.labels)}")
+    for level, reason in worn(manifest).items():
+        result(f"lists of {level} are worn ({reason}); indexer compact trains them anew")
     result(f"model: {manifest.model or 'none; image queries need --model'}")
     result(f"engine: {_engine(opened)}")
     large = [size for size, _ in manifest.files.values() if size > QUICK_BYTES]

@@ -4,6 +4,7 @@ Queries are rows of the index, or codes from elsewhere. Query rows do not count 
 Recall@k is the share of the k answers that are no farther than the k-th exact one, which is fair to ties.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,15 +19,16 @@ from encoder.codes.file import list_code_files, open_codes
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive
-from indexer.engines.faiss_cpu import write_ivf
+from indexer.engines.faiss_file import lists_layout
 from indexer.matches import Matches
 from indexer.row_mask import RowSet, row_set
 from indexer.search.level_index import LevelIndex
 from indexer.settings import Engine, SearchSettings, TuneSettings
 from indexer.snapshot import Snapshot
 from indexer.storage.generation import next_generation
-from indexer.storage.level_writer import usual_nlist
-from indexer.storage.manifest import LevelRecord, Manifest, Tuned
+from indexer.storage.level_writer import imbalance_of, usual_nlist
+from indexer.storage.manifest import Aged, LevelRecord, Manifest, SegmentRecord, Tuned
+from indexer.storage.new_lists import write_new_lists
 from indexer.storage.segment import LevelPart
 
 REPEATS: Final = 3
@@ -89,36 +91,103 @@ def tune(
 
     Raises:
         HashgrainError: `index-missing`, `index-damaged`, `level-unknown`, `busy`, `write-failed`, `bad-value` for an index
-            of several segments or with fewer rows than answers wanted.
+            with fewer rows than answers wanted.
     """
     with exclusive(index):
         opened = Snapshot(index, locked=True)
         for level in settings.levels:
             opened.check_level(level)
-        if len(opened.segments) > 1:
-            raise HashgrainError(
-                Reason.BAD_VALUE,
-                f"{index} has {len(opened.segments)} segments, tuning needs one; build the index again from all code files",
-            )
         curves: list[Curve] = []
 
         with next_generation(index, (opened.folder, opened.manifest)) as new:
             new.take_over(opened.manifest.files)
-            [segment] = opened.manifest.segments
-            levels = dict(segment.levels)
+            segments = list(opened.manifest.segments)
             for number, level in enumerate(settings.levels):
                 asked, share = _hold(opened, level, settings, queries.get(level)), number / len(settings.levels)
-                matches: list[tuple[Curve, LevelRecord]] = []
-                for record in _candidates(new.folder / segment.name, level, levels[level], segment.rows, settings):
+                matches: list[tuple[Curve, list[LevelRecord]]] = []
+                for records in _candidates(new.folder, segments, level, settings):
                     part_of_level = len(matches) / (len(settings.nlists) + 1)
-                    progress(share + part_of_level / len(settings.levels), f"{level}: {record.nlist:,} lists")
-                    part = LevelPart(new.folder / segment.name, record, segment.rows)
-                    matches.append((_measure(LevelIndex([part], [0, segment.rows]), level, asked, settings), record))
+                    progress(share + part_of_level / len(settings.levels), f"{level}: {_nlist(records):,} lists")
+                    sub = _opened(new.folder, segments, records)
+                    matches.append((_measure(sub, level, asked, settings), records))
                 matches.sort(key=lambda pair: pair[0].chosen.milliseconds)
                 curves.extend(curve for curve, _ in matches)
-                levels[level] = _keep(new.folder / segment.name, matches, settings.k)
-            new.publish(replace(opened.manifest, segments=[replace(segment, levels=levels)]), "tune")
+                segments = with_level(segments, level, _found(*matches[0], settings.k))
+            new.publish(replace(opened.manifest, segments=segments), "tune")
     return curves
+
+
+def measure_lists(index: Snapshot, level: Level, sample: int = 1000, seed: int = 0) -> Aged:
+    """Measure what has become of the lists of a level: how even they are, and what they find, asked by rows that do not count.
+
+    Args:
+        index: with lists at this level, and with at least 3 k rows that have not been removed.
+        level: which lists.
+        sample: most queries.
+        seed: of the sample.
+    """
+    records = [segment.record.levels[level] for segment in index.segments]
+    listed = next(record for record in records if record.ivf is not None)
+    settings = TuneSettings(k=k_of(listed), levels=(level,), sample=sample, seed=seed)
+    recall, several = 1.0, sum(record.ivf is not None for record in records)
+    if listed.nprobe is not None:
+        held = _hold(index, level, settings, None, Engine.FAISS)
+        every = SearchSettings(settings.k, exact=True, engine=Engine.FAISS)
+        recall = _recall(
+            index.level(level).probe(held.queries, every, held.rows, [listed.nprobe] * several), held.exact
+        )
+    paths = [segment.folder / str(record.ivf) for segment, record in zip(index.segments, records, strict=True)]
+    sizes = sum(lists_layout(path).sizes for path, record in zip(paths, records, strict=True) if record.ivf is not None)
+    return Aged(index.manifest.live, imbalance_of(np.asarray(sizes)), recall)
+
+
+def k_of(record: LevelRecord) -> int:
+    """Return for how many nearest the recall of a level's lists counts."""
+    return TuneSettings().k if record.tuned is None else record.tuned.k
+
+
+def retrain(index: Path, levels: Mapping[Level, float | None], keep: int) -> list[Curve]:
+    """Train the centroids of levels anew over all rows, and probe as many lists as what was found before takes.
+
+    The number of lists grows with the square root of the rows, as it does in a build.
+
+    Args:
+        index: folder of the index.
+        levels: that have lists, each with the recall that is to be reached; None: as many lists as usual are probed.
+        keep: generations that stay on the disk.
+
+    Returns:
+        What was measured of the levels with a recall.
+    """
+    with exclusive(index):
+        opened = Snapshot(index, locked=True)
+        curves, segments = list[Curve](), list(opened.manifest.segments)
+        with next_generation(index, (opened.folder, opened.manifest)) as new:
+            new.take_over(opened.manifest.files)
+            for level, recall in levels.items():
+                old = next(record for segment in segments if (record := segment.levels[level]).ivf is not None)
+                if not (entries := sum(part.flat.ntotal for part in opened.level(level).parts)):
+                    continue
+                more = math.log2(max(1, entries) / max(1, entries if old.trained is None else old.trained.rows))
+                nlist = max(1, min(entries, (old.nlist or 1) << max(0, round(more / 2))))
+                records = write_new_lists(new.folder, segments, level, nlist, opened.manifest.seed)
+                if recall is not None and opened.manifest.live >= 3 * k_of(old):
+                    settings = TuneSettings(recall, k_of(old), (level,), seed=opened.manifest.seed)
+                    held = _hold(opened, level, settings, None)
+                    curve = _measure(_opened(new.folder, segments, records), level, held, settings)
+                    records = _found(curve, records, settings.k)
+                    curves.append(curve)
+                segments = with_level(segments, level, records)
+            new.publish(replace(opened.manifest, segments=segments), "retrain", keep=keep)
+    return curves
+
+
+def with_level(segments: Sequence[SegmentRecord], level: Level, records: Sequence[LevelRecord]) -> list[SegmentRecord]:
+    """Return segments with what is known of one level."""
+    return [
+        replace(segment, levels=segment.levels | {level: record})
+        for segment, record in zip(segments, records, strict=True)
+    ]
 
 
 def read_queries(paths: Sequence[Path], index: Manifest) -> dict[Level, Codes]:
@@ -146,7 +215,9 @@ def read_queries(paths: Sequence[Path], index: Manifest) -> dict[Level, Codes]:
     return {level: np.concatenate(codes) for level, codes in parts.items()}
 
 
-def _hold(index: Snapshot, level: Level, settings: TuneSettings, given: Codes | None) -> _Held:
+def _hold(
+    index: Snapshot, level: Level, settings: TuneSettings, given: Codes | None, engine: Engine = Engine.SCAN
+) -> _Held:
     live = index.live_rows()
     counts = np.zeros(index.ntotal, dtype=np.bool_)
     counts[live] = True
@@ -165,33 +236,45 @@ def _hold(index: Snapshot, level: Level, settings: TuneSettings, given: Codes | 
         )
     rows = row_set(counts)
     return _Held(
-        codes, rows, index.level(level).search(codes, SearchSettings(settings.k, exact=True, engine=Engine.SCAN), rows)
+        codes, rows, index.level(level).search(codes, SearchSettings(settings.k, exact=True, engine=engine), rows)
     )
 
 
 def _candidates(
-    folder: Path, level: Level, record: LevelRecord, rows: int, settings: TuneSettings
-) -> Iterator[LevelRecord]:
-    """Yield the level with each number of lists, built if it is not there."""
-    flat = LevelPart(folder, record, rows).flat
-    nlists = {min(nlist, flat.ntotal) for nlist in settings.nlists}
-    if record.nlist is None and not nlists and flat.ntotal:
-        nlists = {usual_nlist(flat.ntotal)}
-    if record.nlist is not None:
-        yield record
-    for nlist in sorted(nlists - {record.nlist}):
-        name = f"{level}.ivf{nlist}.faiss"
-        write_ivf(folder / name, flat, nlist, settings.seed, lambda *_: None)
-        yield replace(record, ivf=name, nlist=nlist, trained=None)
+    folder: Path, segments: Sequence[SegmentRecord], level: Level, settings: TuneSettings
+) -> Iterator[list[LevelRecord]]:
+    """Yield the level of each segment with each number of lists, built if they are not there."""
+    records = [segment.levels[level] for segment in segments]
+    entries = sum(len(part.flat.codes) for part in _opened(folder, segments, records).parts)
+    nlists = {min(nlist, entries) for nlist in settings.nlists}
+    there = next((record.nlist for record in records if record.nlist is not None), None)
+    if there is None and not nlists and entries:
+        nlists = {usual_nlist(entries)}
+    if there is not None:
+        yield records
+    for nlist in sorted(nlists - {there}):
+        yield write_new_lists(folder, segments, level, nlist, settings.seed)
+
+
+def _opened(folder: Path, segments: Sequence[SegmentRecord], records: Sequence[LevelRecord]) -> LevelIndex:
+    """Open a level of a generation that is being written."""
+    pairs = zip(segments, records, strict=True)
+    parts = [LevelPart(folder / segment.name, record, segment.rows) for segment, record in pairs]
+    return LevelIndex(parts, np.cumsum([0, *(segment.rows for segment in segments)]).tolist())
+
+
+def _nlist(records: Sequence[LevelRecord]) -> int:
+    return next((record.nlist for record in records if record.nlist is not None), 1)
 
 
 def _measure(sub: LevelIndex, level: Level, held: _Held, settings: TuneSettings) -> Curve:
     points: list[Point] = []
-    nlist, nprobe = sub.parts[0].record.nlist or 1, 1.0
+    records = [part.record for part in sub.parts]
+    nlist, nprobe, listed = _nlist(records), 1.0, sum(record.ivf is not None for record in records)
     exact = SearchSettings(settings.k, exact=True, engine=Engine.SCAN)
     while not points or (points[-1].recall < ENOUGH and points[-1].nprobe != nlist):
         lists = min(nlist, max(round(nprobe), (points[-1].nprobe or 0) + 1 if points else 1))
-        matches = sub.probe(held.queries, exact, held.rows, [lists])
+        matches = sub.probe(held.queries, exact, held.rows, [lists] * listed)
         effort = replace(exact, exact=False, nprobe=lists)
         points.append(Point(lists, _recall(matches, held.exact), _time(sub, held, effort)))
         nprobe *= STEP
@@ -215,10 +298,11 @@ def _recall(matches: list[Matches], exact: list[Matches]) -> float:
     return float(np.mean([(mine.distances <= truth.distances[-1]).sum() / len(truth.rows) for mine, truth in pairs]))
 
 
-def _keep(folder: Path, matches: list[tuple[Curve, LevelRecord]], k: int) -> LevelRecord:
-    """Remove all lists but those of the first curve, and return the record that says what was found of them."""
-    (curve, record), *others = matches
-    for _, other in others:
-        (folder / str(other.ivf)).unlink()
+def _found(curve: Curve, records: Sequence[LevelRecord], k: int) -> list[LevelRecord]:
+    """Return the records of a level that say what was found of its lists."""
     recalls = {point.nprobe: point.recall for point in curve.points if point.nprobe is not None}
-    return replace(record, nprobe=curve.chosen.nprobe, tuned=Tuned(k, recalls))
+    found = Tuned(k, recalls)
+    return [
+        record if record.ivf is None else replace(record, nprobe=curve.chosen.nprobe, tuned=found, aged=None)
+        for record in records
+    ]

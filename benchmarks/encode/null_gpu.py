@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar, cast
@@ -30,6 +31,7 @@ from encoder.images.decoding import gpu_decode, gpu_resize
 from encoder.images.decoding.decode import square_or_reject
 from encoder.images.duplicates import digest_of
 from encoder.images.expand import expand
+from encoder.images.readers.formats import reader_for
 from encoder.levels import Level
 from encoder.model.gpu_forward import GpuForward
 from encoder.model.spec import Precision
@@ -48,6 +50,8 @@ SHA_RATE: Final = 1.5e9
 """Bytes/s of a thread whose processor has instructions for SHA-256."""
 SIZE: Final = 224
 BATCH: Final = 512
+DIFFERENT: Final = 1000
+"""Photos of a tar, which are repeated."""
 SHORT: Final = 0.0002
 """Seconds that a probe sleeps."""
 PROBE: Final = f"""
@@ -112,14 +116,21 @@ class NullGpu:
         _replace(hash_thread, "hashlib", SimpleNamespace(sha256=TimedHash))
         _replace(batch, "digest_of", timed(digest_of))
         _replace(gpu_pipeline, "square_or_reject", self.decode.timed(square_or_reject))
-        blank = [torch.zeros((3, 1, 1), dtype=torch.uint8) for _ in range(BATCH)]
-        _replace(gpu_decode, "decode_jpeg", lambda files, *_, **__: torch._foreach_neg(blank[: len(files)]))
+        self._pictures = dict[int, torch.Tensor]()
+        tiny = [torch.zeros((3, 1, 1), dtype=torch.uint8) for _ in range(BATCH)]
+
+        def decode_jpeg(files: list[torch.Tensor], *_: object, **__: object) -> list[torch.Tensor]:
+            torch._foreach_neg(tiny[: len(files)])  # as many tensors go to C++, and as many are made there
+            return [self._pictures[file.numel()] for file in files]
+
+        _replace(gpu_decode, "decode_jpeg", decode_jpeg)
         _replace(gpu_resize, "_resize", type("Launch", (), {"__getitem__": lambda *_: lambda *_, **__: None})())
 
     def run(self, tar: Path, out: Path, workers: int) -> str:
         """Code a tar and return a line of figures."""
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
+        self._decode_ahead(tar)
         coding, pipeline = _pipeline(workers, self.start)
         self.hashing.seconds = self.decode.seconds = self.start.seconds = self._images = 0
         started, of_caller, wall = time.process_time(), time.thread_time(), time.perf_counter()
@@ -139,6 +150,15 @@ class NullGpu:
             f"{self._each(cpu):.0f} | {hashing:.0f} | {decode:.0f} | {rest:.1f} | {feeds[0]:,.0f}/s, then {feeds[1]} is the limit "
             f"(here {self._images / took:,.0f}/s) | {late}"
         )
+
+    def _decode_ahead(self, tar: Path) -> None:
+        """Have a picture without content, of the right size, for each file of a tar by its length."""
+        pixels = torch.zeros(3 << 20, dtype=torch.uint8)
+        self._pictures.clear()
+        [shard] = expand([str(tar)])
+        for sample in islice(reader_for(shard).images(), DIFFERENT):
+            width, height = Image.open(io.BytesIO(sample.data)).size
+            self._pictures[len(sample.data)] = pixels[: 3 * width * height].view(3, height, width)
 
     def by_thread(self) -> str:
         """Return CPU us per image of the last run, by thread."""
@@ -212,7 +232,7 @@ def _seconds_by_thread(of_caller: float) -> dict[str, float]:
 def photo_tars(folder: Path, images: int) -> dict[str, Path]:
     """Return tars of so many drawn photos of about 70 kB, each of which stands several times in its tar."""
     rng = np.random.default_rng(5)
-    sizes = rng.integers((350, 300), (650, 480), (1000, 2)).tolist()
+    sizes = rng.integers((350, 300), (650, 480), (DIFFERENT, 2)).tolist()
     equal = [_photo(500, 375, seed) for seed in range(20)]
     exif = [Image.Exif() for _ in range(8)]
     for turn, each in enumerate(exif):
@@ -230,7 +250,7 @@ def photo_tars(folder: Path, images: int) -> dict[str, Path]:
     tars = {name: folder / f"{name}.tar" for name in files}
     for name, tar in tars.items():
         if not tar.exists():
-            _write(tar, files[name](), images)
+            _write(tar, list({len(file): file for file in files[name]()}.values()), images)  # see `_decode_ahead`
     return tars
 
 

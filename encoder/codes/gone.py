@@ -28,7 +28,7 @@ class Missing:
 
         Args:
             gone: what is done with the rows of those that are gone.
-            away: what is done with the rows of the others; None: they are no matter.
+            away: what is done with the rows of the others; None: nothing is said of them.
         """
         perhaps = "so are their folders, or disks are mounted there, so perhaps one is not mounted"
         lines = [(self.gone, "gone", gone)] + (

@@ -13,7 +13,16 @@ from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, parse_levels
 from encoder.runtime.console import notice, progress, result
-from indexer.settings import KEEP, BitOrder, CompactSettings, ExportForm, IndexKind, OnDuplicate, SyncSettings
+from indexer.settings import (
+    KEEP,
+    BitOrder,
+    CompactSettings,
+    ExportForm,
+    IndexKind,
+    OnDuplicate,
+    Retrain,
+    SyncSettings,
+)
 
 DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
 IndexPath = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
@@ -147,6 +156,9 @@ def compact(
     max_gb: Annotated[
         float | None, typer.Option(min=0.001, help="GB that may be written at once.", show_default="what the disk has")
     ] = None,
+    retrain: Annotated[
+        Retrain, typer.Option(help="Train the lists' centroids anew: where they are worn, never, or now.")
+    ] = Retrain.AUTO,
     keep: Keep = KEEP,
     as_json: AsJson = False,
 ) -> None:
@@ -157,7 +169,8 @@ def compact(
     from indexer.changes.compact import compact as run_compact
 
     _make_way()
-    settings = CompactSettings(all=everything, max_bytes=None if max_gb is None else int(max_gb * 1e9), keep=keep)
+    most = None if max_gb is None else int(max_gb * 1e9)
+    settings = CompactSettings(all=everything, max_bytes=most, retrain=retrain, keep=keep)
     with progress("compacting") as advance:
         report = run_compact(index, settings, lambda share, what: advance(share, 1.0, what))
     if as_json:
@@ -167,6 +180,8 @@ def compact(
         f"{index} ({report.generation}): {report.rows:,} rows in {report.segments:,} segments, "
         f"{report.bytes / 1e6:,.1f} MB written in {report.steps:,} steps"
     )
+    if report.retrained:
+        notice(f"new lists at {', '.join(report.retrained)}")
     for line in report.left:
         notice(f"{line} (indexer gc, --max-gb)")
 

@@ -13,9 +13,11 @@ import numpy as np
 from encoder.errors import HashgrainError
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive
+from indexer.changes.ageing import lists_of, recall_of, to_measure, worn
 from indexer.changes.tiers import Step, due, whole
 from indexer.engines.merge_lists import NewIds, OldLists
-from indexer.settings import CompactSettings, Verify
+from indexer.settings import CompactSettings, Retrain, Verify
+from indexer.snapshot import Snapshot
 from indexer.storage.digests import Digests
 from indexer.storage.generation import NextGeneration, next_generation
 from indexer.storage.labels import SPOOLED
@@ -25,6 +27,7 @@ from indexer.storage.row_source import SegmentHashes, SegmentRows, segment_parts
 from indexer.storage.row_writer import settle_labels
 from indexer.storage.segment import Segment
 from indexer.storage.segment_writer import settings_of, shared_lists, write_segment
+from indexer.tune import measure_lists, retrain
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class CompactReport:
     steps: int = 0
     bytes: int = 0
     """Written, over all steps."""
+    retrained: tuple[Level, ...] = ()
+    """Levels whose lists have new centroids."""
     left: tuple[str, ...] = ()
     """A line for each step that was due and for which there was no room."""
 
@@ -46,6 +51,8 @@ def compact(
     index: Path, settings: CompactSettings, progress: Callable[[float, str], None] = lambda *_: None
 ) -> CompactReport:
     """Join segments of an index and leave out removed rows. Answers stay the same, rows get new numbers in the same order.
+
+    Then lists that have grown are measured, and those that are worn get new centroids, where the settings let them.
 
     Args:
         index: folder of the index.
@@ -57,17 +64,47 @@ def compact(
     """
     report = _report(index)  # where there is none, no folder is made
     with exclusive(index):
-        while True:
-            folder, manifest = read_current(index)
-            step, left = _next(index, manifest, settings)
-            if step is None:
-                return replace(_report(index), steps=report.steps, bytes=report.bytes, left=tuple(left))
-            check_sizes(folder, manifest.files)
-            with next_generation(index, (folder, manifest)) as new:
-                segments = list(manifest.segments)
-                segments[slice(*step)] = _rewritten(folder, manifest, step, new, progress)
-                new.publish(replace(manifest, segments=segments), "compact", keep=settings.keep)
-            report = replace(report, steps=report.steps + 1, bytes=report.bytes + new.bytes_written)
+        report = _join(index, settings, report, progress)
+        _measure(index, settings.keep, progress)
+    _, manifest = read_current(index)
+    listed = lists_of(manifest)
+    chosen = {Retrain.AUTO: worn(manifest), Retrain.NOW: listed, Retrain.NEVER: ()}[settings.retrain]
+    if chosen:
+        progress(0.0, "lists are trained")
+        retrain(index, {level: recall_of(listed[level]) for level in chosen}, settings.keep)
+    now = _report(index)
+    return replace(report, generation=now.generation, rows=now.rows, segments=now.segments, retrained=tuple(chosen))
+
+
+def _join(
+    index: Path, settings: CompactSettings, report: CompactReport, progress: Callable[[float, str], None]
+) -> CompactReport:
+    """Join segments, step by step."""
+    while True:
+        folder, manifest = read_current(index)
+        step, left = _next(index, manifest, settings)
+        if step is None:
+            return replace(report, left=tuple(left))
+        check_sizes(folder, manifest.files)
+        with next_generation(index, (folder, manifest)) as new:
+            segments = list(manifest.segments)
+            segments[slice(*step)] = _rewritten(folder, manifest, step, new, progress)
+            new.publish(replace(manifest, segments=segments), "compact", keep=settings.keep)
+        report = replace(report, steps=report.steps + 1, bytes=report.bytes + new.bytes_written)
+
+
+def _measure(index: Path, keep: int, progress: Callable[[float, str], None]) -> None:
+    """Measure lists that have grown, and keep what was found in the first segment's record."""
+    folder, manifest = read_current(index)
+    if not (levels := to_measure(manifest)):
+        return
+    opened, (first, *others) = Snapshot(index, locked=True), manifest.segments
+    records = dict(first.levels)
+    for level in levels:
+        progress(0.0, f"{level}: lists are measured")
+        records[level] = replace(records[level], aged=measure_lists(opened, level))
+    with next_generation(index, (folder, manifest)) as new:
+        new.publish(replace(manifest, segments=[replace(first, levels=records), *others]), "measure", keep=keep)
 
 
 def compact_due(index: Path, keep: int) -> CompactReport:
@@ -78,7 +115,7 @@ def compact_due(index: Path, keep: int) -> CompactReport:
         keep: generations that stay on the disk.
     """
     try:
-        return compact(index, CompactSettings(keep=keep))
+        return compact(index, CompactSettings(keep=keep, retrain=Retrain.NEVER))
     except (HashgrainError, MemoryError) as err:
         return replace(_report(index), left=(f"segments were not joined: {err}",))
 

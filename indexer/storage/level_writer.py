@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from encoder.bits import Codes
 from indexer.engines.faiss_cpu import FlatIndex, assign, train, write_lists
 from indexer.engines.faiss_file import write_flat
@@ -74,6 +77,7 @@ def write_level(
         _keep_firsts(flat_path, postings)
     record = LevelRecord(nbits, flat_path.name, None, None, None, postings=None if postings is None else stem.name)
     flat = FlatIndex(flat_path)
+    new = shared is None
     if shared is None and (lists := wanted_lists(flat.ntotal, settings)) is not None:
         shared = new_lists(record, train(flat.codes, lists.nlist, settings.seed), lists.nprobe, flat.ntotal)
     if shared is None:
@@ -86,6 +90,9 @@ def write_level(
     else:
         nearest = assign(flat.codes, centroids, lambda done, total: progress(done / total, what))
         write_lists(stem.with_name(name), flat.codes, nearest, centroids)
+        if new and like.trained is not None:
+            balance = imbalance_of(np.bincount(nearest, minlength=len(centroids)))
+            like = replace(like, trained=replace(like.trained, imbalance=balance))
     return replace(record, ivf=name, nlist=len(centroids), nprobe=like.nprobe, tuned=like.tuned, trained=like.trained)
 
 
@@ -141,4 +148,21 @@ def wanted_lists(entries: int, settings: BuildSettings) -> Lists | None:
     if kind is IndexKind.FLAT or entries == 0:
         return None
     nlist = min(entries, settings.nlist or usual_nlist(entries))
-    return Lists(nlist, min(nlist, max(MIN_NPROBE, nlist // DEFAULT_PROBE_SHARE)))
+    return Lists(nlist, usual_nprobe(nlist))
+
+
+def usual_nprobe(nlist: int) -> int:
+    """Return how many of so many lists are probed when nothing has been measured of them."""
+    return min(nlist, max(MIN_NPROBE, nlist // DEFAULT_PROBE_SHARE))
+
+
+def imbalance_of(sizes: npt.NDArray[np.integer]) -> float:
+    """Return nlist * sum(size^2) / sum(size)^2: how many times more codes a query looks at than with lists of one size.
+
+    Args:
+        sizes: [nlist], entries of each list.
+
+    Source: FAISS's imbalance factor, faiss/invlists/InvertedLists.cpp.
+    """
+    exact = sizes.astype(np.float64)
+    return float(len(exact) * (exact**2).sum() / max(1.0, exact.sum() ** 2))

@@ -53,7 +53,7 @@ class Change:
     when: str
     """UTC, ISO 8601; for people alone, since clocks go back: order is that of the generations' numbers."""
     what: str
-    """`build`, `add`, `remove`, `sync`, `import`, `compact`, `retrain`, `rollback`, `tune` or `relocate`."""
+    """`build`, `add`, `remove`, `sync`, `import`, `compact`, `measure` (of lists), `retrain`, `rollback`, `tune` or `relocate`."""
     added: int
     removed: int
     rows: int
@@ -70,6 +70,8 @@ class Trained:
     """SHA-256 of their bytes."""
     rows: int
     """Entries of all segments when they were trained."""
+    imbalance: float | None = None
+    """Of the lists over them, as in `Aged`; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +400,10 @@ def _tuned(content: Any) -> Tuned:
 
 
 def _trained(content: Any) -> Trained:
-    return Trained(_line(content["centroids"]), _count(content["rows"]))
+    imbalance = _or_none(float, content.get("imbalance"))
+    if imbalance is not None and not 0 <= imbalance < _MOST:
+        raise ValueError(f"lists with the imbalance {imbalance}")
+    return Trained(_line(content["centroids"]), _count(content["rows"]), imbalance)
 
 
 def _aged(content: Any) -> Aged:

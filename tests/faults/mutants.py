@@ -34,6 +34,7 @@ from encoder.model.builtin import BUILTIN
 from encoder.stream.job import encode
 from encoder.stream.settings import EncodeSettings
 from indexer.build import build
+from indexer.changes.writer import writer
 from indexer.index import Index
 from indexer.page.page import Result, save_page
 from indexer.query import ByKey
@@ -57,7 +58,7 @@ class Mutant:
     """One file, harmed in one place."""
 
     what: str
-    """flat, lists or codes: which of the originals it is of."""
+    """flat, lists, changed or codes: which of the originals it is of."""
     file: str
     """In it."""
     harm: str
@@ -84,9 +85,24 @@ class Report:
 
 
 def originals(home: Path) -> None:
-    """Write two indexes and their code files: `flat`, `lists` (with rows that share codes) and `codes`."""
+    """Write three indexes and their code files: `flat`, `lists` (with rows that share codes), `changed` and `codes`."""
+    write_tar(home / "shards/a.tar", [*members(0, 24), ("broken.jpg", b"\xff\xd8\xff")])
+    encode(expand([str(home / "shards")]), BUILTIN, home / "codes", EncodeSettings(batch=8))
+    files = list_code_files([home / "codes"])
+    build(files, home / "flat", BuildSettings(IndexKind.FLAT, dedupe=Dedupe.OFF))
+    build(files, home / "lists", BuildSettings(IndexKind.IVF, nlist=2, dedupe=Dedupe.ON))
+    build(files, home / "changed", BuildSettings(IndexKind.IVF, nlist=2, dedupe=Dedupe.OFF))
+    write_tar(home / "shards/b.tar", members(20, 12))
+    encode(expand([str(home / "shards/b.tar")]), BUILTIN, home / "more", EncodeSettings(batch=8))
+    with writer(home / "changed", keep=1) as changing:
+        changing.add(list_code_files([home / "more"]))  # a second segment, and rows of the first that are replaced
+        changing.remove(["pic-003"])
+
+
+def members(first: int, count: int) -> list[tuple[str, bytes]]:
+    """Return pictures with labels of every kind."""
     members = []
-    for number in range(24):
+    for number in range(first, first + count):
         members.append((f"pic-{number:03d}.jpg", encoded(number % 20)))
         labels = {
             "n": number % 5,
@@ -96,19 +112,14 @@ def originals(home: Path) -> None:
             "tags": [f"t{number % 4}", "x"],
         }
         members.append((f"pic-{number:03d}.json", json.dumps(labels).encode()))
-    members.append(("broken.jpg", b"\xff\xd8\xff"))
-    write_tar(home / "shards/a.tar", members)
-    encode(expand([str(home / "shards")]), BUILTIN, home / "codes", EncodeSettings(batch=8))
-    files = list_code_files([home / "codes"])
-    build(files, home / "flat", BuildSettings(IndexKind.FLAT, dedupe=Dedupe.OFF))
-    build(files, home / "lists", BuildSettings(IndexKind.IVF, nlist=2, dedupe=Dedupe.ON))
+    return members
 
 
 def mutants(home: Path, flips: int, cuts: int, seed: int, only: str = "") -> Iterator[Mutant]:
     """Yield mutants, as many of each kind of file (or `only` of that ending), half of them sealed."""
     rng = np.random.default_rng(seed)
     kinds: dict[str, list[tuple[str, str]]] = {}
-    for what in ("flat", "lists", "codes"):
+    for what in ("flat", "lists", "changed", "codes"):
         for path in sorted((home / what).rglob("*")):
             of_codes = what != "codes" or path.suffix == ".h5"
             if path.is_file() and path.name != ".lock" and of_codes and path.name.endswith(only):
@@ -267,7 +278,8 @@ def campaign(home: Path, flips: int, cuts: int, seed: int, only: str = "") -> Re
     os.environ["XDG_STATE_HOME"] = str(home / "state")
     originals(home)
     report, wholes = Report(), {}
-    for what, operations in {"flat": of_index(home), "lists": of_index(home), "codes": of_codes(home)}.items():
+    asked = of_index(home)
+    for what, operations in {"flat": asked, "lists": asked, "changed": asked, "codes": of_codes(home)}.items():
         shutil.copytree(home / what, home / "mutant", copy_function=os.link)
         wholes[what] = run(operations, home / "mutant"), operations
         shutil.rmtree(home / "mutant")

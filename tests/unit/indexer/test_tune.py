@@ -8,8 +8,10 @@ from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from indexer.build import build
+from indexer.changes.compact import compact
+from indexer.changes.writer import writer
 from indexer.index import Index
-from indexer.settings import BuildSettings, IndexKind, SearchSettings, TuneSettings
+from indexer.settings import BuildSettings, CompactSettings, IndexKind, SearchSettings, TuneSettings
 from indexer.tune import read_queries, tune
 from indexer.verify import verify
 
@@ -88,6 +90,34 @@ def test_a_flat_level_gets_lists_to_compare_with(tmp_path, path):
     [curve] = tune(path, TuneSettings(0.95, levels=FINE, sample=100), {})
     assert curve.nlist == 64
     assert verify(path, lambda *_: None).manifest.segments[0].levels[Level.FINE].nlist == 64
+
+
+def test_lists_of_several_segments_are_tuned_together_and_new_ones_share_their_centroids(
+    path, tmp_path, write_codes, codes, rng
+):
+    added = write_codes("b", {Level.FINE: codes[:700] ^ np.packbits(rng.random((700, 64)) < 0.05, axis=1)})
+    with writer(path, compact=False) as opened:
+        opened.add([added])
+        opened.remove([f"a-{row}" for row in range(100)])
+    curves = tune(path, TuneSettings(0.9, levels=FINE, nlists=(16,), sample=300), {})
+    assert sorted(curve.nlist for curve in curves) == [16, 64]
+    index = verify(path, lambda *_: None)
+    records = [segment.record.levels[Level.FINE] for segment in index.segments]
+    assert records[0].nlist == curves[0].nlist
+    assert (records[0].trained, records[0].nprobe, records[0].tuned) == (
+        records[1].trained,
+        records[1].nprobe,
+        records[1].tuned,
+    )
+    assert recall_of(index, codes[rng.integers(0, ROWS, 300)], SearchSettings(recall=0.9)) > 0.85
+    assert [name.partition("/")[0] for name in index.manifest.files if ".ivf" in name] == ["segment-000", "segment-001"]
+    names = {folder.name: sorted(path.name for path in folder.glob("*/*.ivf*")) for folder in path.glob("gen-*")}
+    assert names["gen-000001"] == ["fine.ivf.faiss"]  # what an earlier generation has is never written to
+    tune(path, TuneSettings(0.9, levels=FINE, nlists=(20,), sample=300), {})
+    compact(path, CompactSettings(all=True))
+    assert (
+        recall_of(verify(path, lambda *_: None), codes[rng.integers(0, ROWS, 300)], SearchSettings(recall=0.9)) > 0.85
+    )
 
 
 def test_queries_from_elsewhere_ask_in_place_of_rows(tmp_path, path, write_codes, codes):

@@ -24,10 +24,11 @@ def index(tmp_path, write_codes, rng):
 
 @pytest.fixture
 def change(command, index):
-    """Run a command on the index: its exit code, its answer (of JSON, if asked for) and its notices."""
+    """Run a command on the index, which joins no segments: its exit code, its answer (of JSON, if asked for) and its notices."""
 
     def call(*arguments):
-        code, out, err = command("indexer", *arguments, "--index", index)
+        alone = ["--no-compact"] if arguments[0] in {"add", "remove"} else []
+        code, out, err = command("indexer", *arguments, *alone, "--index", index)
         return code, [json.loads(line) for line in out.splitlines()] if "--json" in arguments else out, err
 
     return call

