@@ -12,6 +12,7 @@ from indexer.changes.history import history
 from indexer.changes.sync import sync
 from indexer.changes.writer import writer
 from indexer.index import Index
+from indexer.relocate import Move, relocate
 from indexer.settings import BuildSettings, CompactSettings, OnDuplicate, SearchSettings, SyncSettings
 from indexer.storage.manifest import generations
 from indexer.storage.row_source import ArrayRows
@@ -130,6 +131,18 @@ def test_shards_on_a_disk_that_is_not_mounted_stay(shard, synced, tmp_path):
     report = sync(tmp_path / "index", list_code_files([tmp_path / "codes"]), ALL)
     assert (report.removed, report.rows) == (0, 4)
     assert "perhaps one is not mounted; their rows stay" in report.notices[0]
+
+
+def test_a_shard_whose_new_place_the_index_was_told_is_not_gone(shard, tmp_path):
+    path = shard("a", 4)
+    sync(tmp_path / "index", [path], ALL)
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "shards/a.tar").rename(tmp_path / "moved/a.tar")
+    relocate(tmp_path / "index", [Move(str(tmp_path / "shards"), str(tmp_path / "moved"))])
+    report = sync(tmp_path / "index", [path], ALL)
+    assert (report.rows, report.removed, report.gone, report.notices) == (4, 0, (), ())
+    (tmp_path / "moved/a.tar").unlink()
+    assert sync(tmp_path / "index", [path], ALL).gone == (str(tmp_path / "shards/a.tar"),)
 
 
 def test_build_and_add_say_which_shards_are_gone(shard, synced, tmp_path):
