@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo encode evaluate check lint format test test-fast test-slow test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search gpu-check clean
+.PHONY: help setup demo encode living evaluate check lint format test test-fast test-slow test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search gpu-check clean
 
 ##@ Use
 
@@ -46,6 +46,10 @@ demo: $(READY) ## draw pictures and train on some (or SHARDS=... WEIGHTS=...), e
 
 encode: $(READY) ## encode SHARDS='...' into OUT=codes (MODEL=..., ARGS=... for more options)
 	$(BIN)/encoder encode $(SHARDS) --out $(OUT) $(if $(MODEL),--model '$(MODEL)') $(ARGS)
+
+living: $(READY) ## bring OUT=codes up to date with SHARDS='...', and INDEX=index with them (MODEL=..., ARGS=... for more of sync)
+	$(BIN)/encoder encode $(SHARDS) --out $(OUT) $(if $(MODEL),--model '$(MODEL)')
+	$(BIN)/indexer sync $(OUT) --index $(INDEX) $(ARGS)
 
 evaluate: OUT = evaluation
 evaluate: $(READY) ## score MODEL on TEST='...' (and TRAIN='...' or INDEX=...) by PRESET=full|test-only|unseen-classes

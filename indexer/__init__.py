@@ -15,11 +15,11 @@
 Any number of threads may share an index. Importing this loads neither FAISS nor numba nor torch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
@@ -27,20 +27,41 @@ from encoder.images.limits import Limits
 from encoder.levels import Level
 from indexer.options import QueryOptions
 from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, Query
-from indexer.settings import KEEP, Combine, CombineSettings, Engine, OnDuplicate, SearchSettings, Trust, Verify
+from indexer.settings import (
+    KEEP,
+    BitOrder,
+    Combine,
+    CombineSettings,
+    CompactSettings,
+    Engine,
+    ExportForm,
+    OnDuplicate,
+    SearchSettings,
+    SyncSettings,
+    Trust,
+    Verify,
+)
 
 if TYPE_CHECKING:
+    from encoder.bits import Codes
+    from indexer.changes.compact import CompactReport
+    from indexer.changes.export import ExportReport
+    from indexer.changes.imports import ImportReport
+    from indexer.changes.sync import SyncReport
     from indexer.changes.writer import Writer
     from indexer.index import Index
+    from indexer.storage.manifest import Change
 
 __all__ = [
     "Answer",
+    "BitOrder",
     "ByCode",
     "ByImage",
     "ByKey",
     "Combine",
     "CombineSettings",
     "Engine",
+    "ExportForm",
     "HashgrainError",
     "Hit",
     "Level",
@@ -51,7 +72,14 @@ __all__ = [
     "Reason",
     "SearchSettings",
     "Verify",
+    "compact",
+    "export",
+    "gc",
+    "history",
+    "import_codes",
     "open",
+    "rollback",
+    "sync",
     "writer",
 ]
 
@@ -104,3 +132,156 @@ def writer(path: str | PathLike[str], *, keep: int = KEEP, compact: bool = True)
     from indexer.changes.writer import writer
 
     return writer(Path(path), keep=keep, compact=compact)
+
+
+def sync(
+    path: str | PathLike[str],
+    codes: Sequence[str | PathLike[str]],
+    *,
+    keep_gone: bool = False,
+    on_duplicate: OnDuplicate | str = OnDuplicate.ERROR,
+    allow_damaged: bool = False,
+    dry_run: bool = False,
+    compact: bool = True,
+    keep: int = KEEP,
+) -> "SyncReport":
+    """Make an index what code files say now, in one generation; where there is no index, build it.
+
+    Args:
+        path: folder of the index.
+        codes: code files and folders of them: all that the index is to have rows of.
+        keep_gone: keep the rows of shards that are gone while the folder that they stood in is there.
+        on_duplicate: what to do with a key of several code files: `error`, or `first` to keep the row that there is.
+        allow_damaged: take code files of shards that were not whole.
+        dry_run: only say what would change.
+        compact: whether segments are joined after it where that is due.
+        keep: generations that stay on the disk, the new one included.
+
+    Raises:
+        HashgrainError: whatever is raised, the index stays as it was.
+    """
+    from encoder.codes.file import list_code_files
+    from indexer.changes.sync import sync
+
+    how = named(OnDuplicate, on_duplicate, "on_duplicate")
+    settings = SyncSettings(keep_gone, allow_damaged, dry_run, how, compact, keep)
+    return sync(Path(path), list_code_files([Path(each) for each in codes]), settings)
+
+
+def import_codes(
+    path: str | PathLike[str],
+    levels: "Mapping[Level | str, str | PathLike[str] | Codes]",
+    *,
+    bit_order: BitOrder | str | None = None,
+    keys: str | PathLike[str] | Sequence[str] | None = None,
+    labels: str | PathLike[str] | None = None,
+    key_column: str | None = None,
+    model: str | PathLike[str] | None = None,
+    on_duplicate: OnDuplicate | str = OnDuplicate.REPLACE,
+    keep: int = KEEP,
+) -> "ImportReport":
+    """Add codes that were made elsewhere to an index, or make one of them. No image is needed.
+
+    Args:
+        path: folder of the index.
+        levels: codes of each level: an array, uint8[rows, nbits / 8], or a file: .npy, .npz, Parquet (`PATH#NAME` for one array or
+            column of several), or FAISS's IndexBinaryFlat.
+        bit_order: which bit of a byte is the first, `little` (lowest) or `big`; None: FAISS's own, of its file alone.
+        keys: of the rows, or a file with one per line; None: those of the table of labels, else `row-000000000` and so on.
+        labels: a table of labels, whose rows are found by key.
+        key_column: of the table; None: `key` or `file_name`.
+        model: the model that made the codes, so that photos can be queries.
+        on_duplicate: what to do with a key that the index has.
+        keep: generations that stay on the disk, the new one included.
+
+    Raises:
+        HashgrainError: whatever is raised, the index stays as it was.
+    """
+    from indexer.changes.imports import ImportRequest, import_codes
+
+    request = ImportRequest(
+        {named(Level, level, "level"): _path_or(codes) for level, codes in levels.items()},
+        None if bit_order is None else named(BitOrder, bit_order, "bit_order"),
+        _path_or(keys),
+        None if labels is None else Path(labels),
+        key_column,
+        None if model is None else Path(model),
+        on_duplicate=named(OnDuplicate, on_duplicate, "on_duplicate"),
+        keep=keep,
+    )
+    return import_codes(Path(path), request)
+
+
+def export(
+    path: str | PathLike[str],
+    out: str | PathLike[str],
+    form: ExportForm | str = ExportForm.NPY,
+    levels: Sequence[Level | str] | None = None,
+    *,
+    overwrite: bool = False,
+) -> "ExportReport":
+    """Write codes, keys and labels of an index as files that anybody reads, without removed rows.
+
+    Args:
+        path: folder of the index.
+        out: folder to make.
+        form: `npy`, `faiss` or `parquet`.
+        levels: whose codes; None: all.
+        overwrite: replace the export that is there.
+
+    Raises:
+        HashgrainError: `exists`, `level-unknown`, `index-missing`, `index-damaged`, `write-failed`.
+    """
+    from indexer.changes.export import export
+
+    chosen = None if levels is None else [named(Level, level, "level") for level in levels]
+    return export(Path(path), Path(out), named(ExportForm, form, "form"), chosen, overwrite=overwrite)
+
+
+def compact(path: str | PathLike[str], settings: CompactSettings = CompactSettings()) -> "CompactReport":
+    """Join segments of an index and leave out removed rows: what is due, or all. Answers stay the same.
+
+    Raises:
+        HashgrainError: `index-missing`, `index-damaged`, `busy`, `write-failed`.
+    """
+    from indexer.changes.compact import compact
+
+    return compact(Path(path), settings)
+
+
+def history(path: str | PathLike[str]) -> "list[tuple[Change, bool]]":
+    """Return what was done to an index, oldest first, and whether the generation that each change made is still on the disk.
+
+    Raises:
+        HashgrainError: `index-missing`, `index-damaged`.
+    """
+    from indexer.changes.history import history
+
+    return history(Path(path))
+
+
+def rollback(path: str | PathLike[str], to: int, *, keep: int = KEEP) -> "Change":
+    """Take up an earlier generation again, as a new one: by its number, or -1 for the one before.
+
+    Raises:
+        HashgrainError: `generation-missing`, `index-missing`, `index-damaged`, `busy`, `write-failed`.
+    """
+    from indexer.changes.history import rollback
+
+    return rollback(Path(path), to, keep)
+
+
+def gc(path: str | PathLike[str], keep: int = KEEP) -> list[str]:
+    """Remove all generations but the newest ones, and return their names; those that somebody reads stay.
+
+    Raises:
+        HashgrainError: `index-missing`, `index-damaged`, `busy`.
+    """
+    from indexer.changes.history import gc
+
+    return gc(Path(path), keep)
+
+
+def _path_or(given: Any) -> Any:
+    """Return a name of a file as a path, and all else as it is."""
+    return Path(given) if isinstance(given, str | PathLike) else given

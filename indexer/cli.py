@@ -115,6 +115,8 @@ def build(
         notice(line)
     if (more := len(report.notices) - NOTICES) > 0:
         notice(f"{more:,} more labels are of several kinds")
+    for line in report.missing:
+        notice(f"{line} (encoder encode --prune, indexer sync)")
     if not report.has_model:
         notice("no model stood beside the code files: image queries will need --model")
 
@@ -468,7 +470,8 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
 
 for command in COMMANDS:
     app.command(
-        no_args_is_help=command.__name__ in {"remove", "rollback"},
+        command.__name__.strip("_"),
+        no_args_is_help=command.__name__ in {"remove", "rollback", "import_", "export"},
         context_settings={"ignore_unknown_options": command.__name__ == "rollback"},  # -1 is a number there
     )(command)
 

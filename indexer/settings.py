@@ -76,6 +76,26 @@ class Retrain(StrEnum):
     NOW = "now"
 
 
+class BitOrder(StrEnum):
+    """Which bit of a byte is the first one of eight."""
+
+    LITTLE = "little"
+    """The lowest: FAISS's, and `numpy.packbits(..., bitorder="little")`."""
+    BIG = "big"
+    """The highest: what `numpy.packbits` does when it is not told."""
+
+
+class ExportForm(StrEnum):
+    """What files an export is."""
+
+    NPY = "npy"
+    """LEVEL.npy, uint8[rows, nbits / 8], with keys.txt and labels.parquet."""
+    FAISS = "faiss"
+    """LEVEL.faiss, an IndexBinaryFlat, with the same."""
+    PARQUET = "parquet"
+    """rows.parquet, with everything."""
+
+
 SEGMENT_ROWS = 1 << 24
 """Rows of a segment at most, when nobody says otherwise: what writing one takes in memory and on the disk is bounded by it."""
 KEEP = 8
@@ -141,6 +161,8 @@ class SyncSettings:
     """Only say what would change."""
     on_duplicate: OnDuplicate = OnDuplicate.ERROR
     """What to do with a key that several code files have; not `replace`: which row counts would depend on what came when."""
+    compact: bool = True
+    """Join segments after it where that is due."""
     keep: int = KEEP
 
     def __post_init__(self) -> None:

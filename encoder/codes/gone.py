@@ -1,7 +1,7 @@
 """Which code files are of shards that are gone: what they hold would else stay in every index for ever."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,20 @@ class Missing:
     gone: dict[Path, str]
     """By code file, shards that were deleted or moved: the folder that each stood in holds other things."""
     away: dict[Path, str]
-    """Shards whose folder is missing or empty, too: perhaps a disk that is not mounted."""
+    """Others: their folder is missing or empty, too, or disks are mounted in it, so perhaps one is not mounted."""
 
-    def notices(self, gone: str) -> list[str]:
+    def notices(self, gone: str, away: str | None = None) -> list[str]:
         """Return a line for a person about each kind that there is.
 
         Args:
             gone: what is done with the rows of those that are gone.
+            away: what is done with the rows of the others; None: nothing is said of them.
         """
-        away = "their folders are missing or empty, too, so perhaps a disk is not mounted; their rows stay"
-        lines = ((self.gone, "are gone", gone), (self.away, "are out of reach", away))
-        return [f"{len(of):,} shards {how}, {_named(of.values())}: {what}" for of, how, what in lines if of]
+        perhaps = "so are their folders, or disks are mounted there, so perhaps one is not mounted"
+        lines = [(self.gone, "gone", gone)] + (
+            [] if away is None else [(self.away, "out of reach", f"{perhaps}; {away}")]
+        )
+        return [f"{_counted(of.values())} {how}: {what}" for of, how, what in lines if of]
 
 
 def missing_shards(headers: dict[Path, CodeHeader]) -> Missing:
@@ -45,17 +48,19 @@ def missing_shards(headers: dict[Path, CodeHeader]) -> Missing:
         shard = header.shard.path
         if header.shard.kind is ShardKind.NONE or is_url(shard) or not is_missing(shard):
             continue
-        (missing.gone if _has_anything(Path(shard).parent) else missing.away)[path] = shard
+        (missing.gone if _is_steady(Path(shard).parent) else missing.away)[path] = shard
     return missing
 
 
-def _has_anything(folder: Path) -> bool:
+def _is_steady(folder: Path) -> bool:
+    """Whether what is missing in a folder was taken out of it: it holds other things, and no disks are mounted there."""
     with suppress(OSError), os.scandir(folder) as entries:
-        return next(entries, None) is not None
+        others = list(entries)
+        return bool(others) and not any(Path(each).is_mount() for each in others if each.is_dir(follow_symlinks=False))
     return False
 
 
-def _named(shards: Iterable[str]) -> str:
-    names = list(shards)
-    more = f" and {len(names) - NAMED:,} others" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _counted(shards: Collection[str]) -> str:
+    """Return how many shards there are, and the first ones."""
+    names = ", ".join(list(shards)[:NAMED]) + (f" and {more:,} more" if (more := len(shards) - NAMED) > 0 else "")
+    return f"1 shard, {names}, is" if len(shards) == 1 else f"{len(shards):,} shards, {names}, are"

@@ -8,7 +8,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
@@ -22,6 +21,7 @@ from encoder.levels import MAX_BITS, Level
 from encoder.runtime.files import open_regular
 from encoder.runtime.publish import BLOCK, write_failed
 from indexer.engines.faiss_file import FLAT, flat_layout
+from indexer.settings import BitOrder
 from indexer.storage.columns import read_npy_header
 
 LOOKED_AT: Final = 1000
@@ -38,15 +38,6 @@ _OF_FAISS: Final = {
     b"IBHf": "an HNSW graph; give its `storage`",
 }
 """Other binary indexes: what they have. Source: faiss/impl/index_write.cpp, release 1.15, `write_index_binary`."""
-
-
-class BitOrder(StrEnum):
-    """Which bit of a byte is the first one of eight."""
-
-    LITTLE = "little"
-    """The lowest: FAISS's, and `numpy.packbits(..., bitorder="little")`."""
-    BIG = "big"
-    """The highest: what `numpy.packbits` does when it is not told."""
 
 
 def open_codes_of(source: "Path | Codes", level: Level, order: BitOrder | None, folder: Path) -> Codes:

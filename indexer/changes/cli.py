@@ -2,15 +2,27 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
+from encoder.levels import Level, parse_levels
 from encoder.runtime.console import notice, progress, result
-from indexer.settings import KEEP, CompactSettings, OnDuplicate, Retrain
+from indexer.settings import (
+    KEEP,
+    BitOrder,
+    CompactSettings,
+    ExportForm,
+    IndexKind,
+    OnDuplicate,
+    Retrain,
+    SyncSettings,
+)
 
 DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
 IndexPath = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
@@ -38,6 +50,19 @@ REMEDIES = {
     "rollback": INDEX | {Reason.GENERATION_MISSING: "indexer history"},
     "gc": INDEX,
     "compact": INDEX,
+    "sync": INDEX
+    | {
+        Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
+        Reason.CODES_MISSING: "encoder encode SHARDS --out CODES, --keep-gone",
+        Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
+        Reason.SHARD_DAMAGED: "--allow-damaged",
+    },
+    "import": {
+        Reason.CODES_MISMATCH: "--model, --index",
+        Reason.DUPLICATE_KEYS: "--on-duplicate, --keys",
+        Reason.MODEL_INVALID: "--model",
+    },
+    "export": INDEX | {Reason.EXISTS: "--overwrite", Reason.LEVEL_UNKNOWN: "--levels"},
 }
 """What an error's remedy is called on the command line."""
 
@@ -84,6 +109,8 @@ def add(
         notice(line)
     if (more := len(added.notices) - NOTICES) > 0:
         notice(f"{more:,} more labels are of several kinds")
+    for line in added.missing:
+        notice(f"{line} (encoder encode --prune, indexer sync)")
     _compact_due(index, keep, wanted=compact)
 
 
@@ -210,6 +237,200 @@ def gc(index: IndexPath = DEFAULT_INDEX, keep: Keep = KEEP, as_json: AsJson = Fa
     result(f"{len(gone):,} generations of {index} removed{': ' if gone else ''}{', '.join(gone)}")
 
 
+def sync(
+    codes: Annotated[list[Path] | None, typer.Argument(help="Code files or folders.", show_default="codes")] = None,
+    index: IndexPath = DEFAULT_INDEX,
+    keep_gone: Annotated[bool, typer.Option("--keep-gone", help="Keep the rows of shards that are gone, too.")] = False,
+    on_duplicate: Annotated[
+        str, typer.Option(help="What to do with a key of several code files: error, or first to keep the row there is.")
+    ] = "error",
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", help="Take what was readable of damaged shards.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    compact: Compact = True,
+    keep: Keep = KEEP,
+    as_json: AsJson = False,
+) -> None:
+    """Make an index what code files say now: rows of new and changed files come, those of files and shards that are gone leave.
+
+    Example: indexer sync codes --index index
+    """
+    from encoder.codes.file import list_code_files
+    from indexer.changes.sync import sync as run_sync
+
+    settings = SyncSettings(
+        keep_gone=keep_gone,
+        allow_damaged=allow_damaged,
+        dry_run=dry_run,
+        on_duplicate=named(OnDuplicate, on_duplicate, "on_duplicate"),
+        compact=False,
+        keep=keep,
+    )
+    with progress("syncing") as advance:
+        files = list_code_files(codes or [DEFAULT_CODES])
+        report = run_sync(index, files, settings, lambda share, what: advance(share, 1.0, what))
+    if as_json:
+        result(json.dumps(asdict(report)))
+    else:
+        counts = f"+{report.added:,} -{report.removed:,}, {report.rows:,} rows"
+        result(
+            f"{index} would change: {counts}"
+            if dry_run
+            else f"{index} ({report.generation}) is as its code files are: {counts}"
+        )
+        for what, names in (("new", report.new), ("changed", report.changed), ("no longer there", report.dropped)):
+            if names:
+                result(f"  {what}: {_first(names)}")
+    for line in report.notices[:NOTICES]:
+        notice(line)
+    if not dry_run:
+        _compact_due(index, keep, wanted=compact)
+
+
+def import_(
+    level: Annotated[
+        list[str],
+        typer.Option(
+            help="LEVEL=PATH, codes of a level (fine=codes.npy): .npy, .npz, Parquet or FAISS's plain binary index; repeatable. "
+            "PATH#NAME is one array or column of several.",
+            show_default=False,
+        ),
+    ],
+    index: IndexPath = DEFAULT_INDEX,
+    bit_order: Annotated[
+        BitOrder | None,
+        typer.Option(
+            help="Which bit of a byte is the first, lowest (little) or highest (big).", show_default="FAISS's own"
+        ),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="File with a key per line.", show_default="the table's, else row-000000000 and so on"),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Table of labels (.csv, .tsv, .parquet, .jsonl), whose rows are found by key.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Column of keys in the table.", show_default="key or file_name")
+    ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="KEY=BITS or KEY=LEVEL:BITS, first bits of a code as you know them; repeatable.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Model file that made the codes, so that photos can be queries.", show_default="none"),
+    ] = None,
+    kind: Annotated[
+        IndexKind, typer.Option(help="Of a new index; auto: flat below a million rows, else ivf.")
+    ] = IndexKind.AUTO,
+    on_duplicate: Annotated[
+        OnDuplicate, typer.Option(help="What to do with a key that is there already.")
+    ] = OnDuplicate.REPLACE,
+    compact: Compact = True,
+    keep: Keep = KEEP,
+    as_json: AsJson = False,
+) -> None:
+    """Add codes that were made elsewhere to an index, or make one of them; no image is needed.
+
+    Example: indexer import --level fine=codes.npy --bit-order little --keys keys.txt --index index
+    """
+    from indexer.changes.imports import ImportRequest, import_codes
+
+    request = ImportRequest(
+        levels=_levels_of(level),
+        bit_order=bit_order,
+        keys=keys,
+        labels=labels,
+        key_column=key,
+        model=model,
+        checks=check or (),
+        kind=kind,
+        on_duplicate=on_duplicate,
+        compact=False,
+        keep=keep,
+    )
+    with progress("importing") as advance:
+        report = import_codes(index, request, lambda share, what: advance(share, 1.0, what))
+    if as_json:
+        result(json.dumps(asdict(report)))
+    else:
+        result(f"{report.added:,} rows imported into {index} ({report.generation}): {report.rows:,} rows")
+        for name, health in report.levels.items():
+            result(
+                f"  {name}: {health.nbits} bits, ones {health.mean_balance:.1%} (worst bit {health.worst_balance:.1%}), "
+                f"{health.distinct:.1%} distinct codes"
+            )
+        if report.labels:
+            result(f"  labels: {_first(report.labels)}")
+    if report.replaced:
+        notice(f"{report.replaced:,} earlier rows replaced")
+    if report.left_out:
+        notice(f"{report.left_out:,} rows left out: another row has their key")
+    if not report.checked and bit_order is not None:
+        notice(f"bits were taken as {bit_order}, which no check has proven; --check KEY=BITS does")
+    for line in report.notices[:NOTICES]:
+        notice(line)
+    _compact_due(index, keep, wanted=compact)
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
+    index: IndexPath = DEFAULT_INDEX,
+    form: Annotated[
+        ExportForm,
+        typer.Option(
+            help="npy: LEVEL.npy, keys.txt, labels.parquet; faiss: LEVEL.faiss instead; parquet: all in rows.parquet."
+        ),
+    ] = ExportForm.NPY,
+    levels: Annotated[str | None, typer.Option(help="Levels to export (fine,fused).", show_default="all")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the export that is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write codes, keys and labels of an index as files that anybody reads; removed rows are not among them.
+
+    Example: indexer export exported --form parquet --index index
+    """
+    from indexer.changes.export import export as run_export
+
+    with progress("exporting") as advance:
+        report = run_export(
+            index,
+            out,
+            form,
+            parse_levels(levels),
+            overwrite=overwrite,
+            progress=lambda share, what: advance(share, 1.0, what),
+        )
+    if as_json:
+        result(json.dumps(asdict(report)))
+        return
+    result(f"{report.rows:,} rows of {index} ({report.generation}) in {out}, {report.bytes / 1e6:,.1f} MB")
+    result(f"  {', '.join(report.files)}")
+    if report.key_column != "key":
+        notice(f"a label is called key, so the keys stand in column {report.key_column} (indexer import --key)")
+
+
+def _levels_of(texts: list[str]) -> dict[Level, Path]:
+    levels = dict[Level, Path]()
+    for text in texts:
+        name, _, path = text.partition("=")
+        if name not in set(Level) or not path or name in levels:
+            raise typer.BadParameter(
+                f"{text!r}; expected LEVEL=PATH, each of {', '.join(Level)} once at most", param_hint="--level"
+            )
+        levels[Level(name)] = Path(path)
+    return levels
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first names of many."""
+    return ", ".join(names[:NOTICES]) + (f" and {len(names) - NOTICES:,} more" if len(names) > NOTICES else "")
+
+
 def _compact_due(index: Path, keep: int, *, wanted: bool) -> None:
     """Join what is due after a change, of which the result is told already."""
     if not wanted:
@@ -241,4 +462,4 @@ def _lines_of(path: Path) -> list[str]:
     return [line for line in text.splitlines() if line]
 
 
-COMMANDS = (add, remove, compact, history, rollback, gc)
+COMMANDS = (add, remove, compact, history, rollback, gc, sync, import_, export)

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,7 +20,7 @@ from encoder.runtime.files import exists
 from encoder.runtime.publish import PARTIAL, write_failed
 from indexer.changes.parquet_codes import GROUP, KEY, Append, writing_rows
 from indexer.engines.faiss_file import FlatWriter
-from indexer.settings import Trust, Verify
+from indexer.settings import ExportForm, Trust, Verify
 from indexer.snapshot import Snapshot
 from indexer.storage.columns import ColumnWriter
 from indexer.storage.labels import LabelField
@@ -30,17 +29,6 @@ from indexer.storage.row_writer import settle_labels
 
 KEYS, LABELS, ROWS = "keys.txt", "labels.parquet", "rows.parquet"
 _NEWLINE: Final = 10
-
-
-class ExportForm(StrEnum):
-    """What files an export is."""
-
-    NPY = "npy"
-    """LEVEL.npy, uint8[rows, nbits / 8], with keys.txt and labels.parquet."""
-    FAISS = "faiss"
-    """LEVEL.faiss, an IndexBinaryFlat, with the same."""
-    PARQUET = "parquet"
-    """rows.parquet, with everything."""
 
 
 @dataclass(frozen=True, slots=True)

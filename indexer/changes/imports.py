@@ -19,10 +19,10 @@ from encoder.levels import Level
 from encoder.runtime.files import exists, read_regular
 from encoder.runtime.publish import exclusive
 from indexer.build import NewIndex, check_vacant, write_index
-from indexer.changes.arrays import BitOrder, open_codes_of
+from indexer.changes.arrays import open_codes_of
 from indexer.changes.label_rows import label_rows, rows_of_keys
 from indexer.changes.writer import writer
-from indexer.settings import KEEP, BuildSettings, Dedupe, IndexKind, OnDuplicate
+from indexer.settings import KEEP, BitOrder, BuildSettings, Dedupe, IndexKind, OnDuplicate
 from indexer.storage.manifest import POINTER, Manifest
 from indexer.storage.row_source import PART_ROWS, ArrayRows
 from indexer.storage.row_table import hash_keys
@@ -60,6 +60,8 @@ class ImportRequest:
     dedupe: Dedupe = Dedupe.AUTO
     on_duplicate: OnDuplicate = OnDuplicate.REPLACE
     """What to do with a key that the index has."""
+    compact: bool = True
+    """Join segments after it where that is due."""
     keep: int = KEEP
 
 
@@ -108,7 +110,7 @@ def import_codes(
     labels = tuple(rows.parts[0].labels) if rows.parts else ()
     levels = {level: health_of(np.ascontiguousarray(codes[:HEALTH_ROWS])) for level, codes in arrays.items()}
     if exists(index / POINTER):
-        with writer(index, keep=request.keep, what="import") as opened:
+        with writer(index, keep=request.keep, what="import", compact=request.compact) as opened:
             added = opened.add_rows(rows.parts, fingerprint, on_duplicate=request.on_duplicate)
         report = opened.report
         notices = (*rows.notices, *added.notices)

@@ -16,15 +16,15 @@ from encoder.codes.file import open_codes
 from encoder.codes.gone import Missing, missing_shards
 from encoder.codes.header import CodeHeader
 from encoder.errors import HashgrainError, Reason
-from encoder.images.shards import ShardKind
-from encoder.runtime.files import exists
+from encoder.images.shards import ShardKind, found_from
+from encoder.runtime.files import exists, is_missing
 from indexer.build import build
 from indexer.changes.writer import Writer, writer
 from indexer.matches import Rows
 from indexer.settings import BuildSettings, OnDuplicate, SyncSettings
 from indexer.snapshot import Snapshot
 from indexer.storage.code_file_rows import seal_of
-from indexer.storage.manifest import POINTER
+from indexer.storage.manifest import POINTER, read_current
 from indexer.storage.segment import Segment
 
 
@@ -87,10 +87,10 @@ def sync(
         HashgrainError: as `indexer.build.build`, and `index-damaged`. Whatever is raised, the index stays as it was.
     """
     files = {path: _read(path) for path in codes}
-    missing = missing_shards({path: file.header for path, file in files.items()})
+    missing = _missing(index, files)
     wanted = {path: file for path, file in files.items() if settings.keep_gone or path not in missing.gone}
     says = "their rows stay, as was asked for" if settings.keep_gone else "their rows are left out"
-    notices = tuple(missing.notices(says))
+    notices = tuple(missing.notices(says, "their rows stay"))
     if not exists(index / POINTER):
         return _built(index, wanted, missing, settings, notices, progress)
     by_seal = _by_seal(wanted, settings)
@@ -102,7 +102,7 @@ def sync(
             opened.generation, opened.manifest.live + added - len(plan.stale), added, len(plan.stale), *[()] * 6
         )
     else:
-        with writer(index, keep=settings.keep, what="sync") as changing:
+        with writer(index, keep=settings.keep, what="sync", compact=settings.compact) as changing:
             plan = _plan(changing.segments, changing.live, wanted, by_seal)
             said = _follow(changing, plan, settings)
         done = changing.report
@@ -139,6 +139,20 @@ def _read(path: Path) -> _File:
             header = file.header
         seal = seal_of(path)
     return _File(replace(header, shard=replace(header.shard, path=header.shard.found_from(path.parent))), seal)
+
+
+def _missing(index: Path, files: Mapping[Path, _File]) -> Missing:
+    """Find the shards that are not where they were, nor where the index was told that they have gone."""
+    missing = missing_shards({path: file.header for path, file in files.items()})
+    if (missing.gone or missing.away) and exists(index / POINTER):
+        spans = [span for segment in read_current(index)[1].segments for span in segment.shards]
+        told = {span.seal: found_from(index, span.path, span.relative) for span in spans}
+        there = {path for path, file in files.items() if not is_missing(told.get(file.seal, file.header.shard.path))}
+        gone, away = (
+            {path: shard for path, shard in of.items() if path not in there} for of in (missing.gone, missing.away)
+        )
+        return Missing(gone, away)
+    return missing
 
 
 def _by_seal(files: Mapping[Path, _File], settings: SyncSettings) -> dict[str, Path]:

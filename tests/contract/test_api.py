@@ -53,6 +53,7 @@ def test_the_reference_runs_and_finds_what_it_says(collection):
     assert (left["logits"].shape, left["logits"].dtype) == ((2, 64), np.float32)
     assert left["same"][0].key == left["best"].key
     assert left["matches"][0].distances[0] == 0
+    assert (left["report"].rows, left["exported"].rows, left["taken_in"].rows) == (192, 192, 292)
 
 
 def test_the_first_example_of_the_readme_runs(collection):

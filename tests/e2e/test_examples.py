@@ -52,6 +52,14 @@ def test_walk(example, index_folder):
     assert lines[-1] == "itself first: 1.0"
 
 
+def test_living(example, codes_folder, tmp_path):
+    lines = example("living.py", codes_folder, tmp_path / "index")
+    assert lines[0] == "gen-000001: 60 rows, +60 -0"
+    assert lines[1].removeprefix("still open: ") == lines[3].removeprefix("as before: ") != lines[2].partition(": ")[2]
+    assert [line.split()[1:3] for line in lines[4:7]] == [["build:", "60"], ["remove:", "59"], ["rollback:", "60"]]
+    assert lines[7] == f"60 codes of 64 bits in {tmp_path}/exported/fine.npy"
+
+
 def test_service(index_folder, monkeypatch):
     monkeypatch.setenv("HASHGRAIN_INDEX", str(index_folder))
     client = TestClient(runpy.run_path(str(EXAMPLES / "service.py"))["app"])

@@ -336,6 +336,120 @@ CASES = {
         "(--index, indexer build CODES --out INDEX)",
         ("indexer info --index index", ("indexer build codes --out nowhere", "indexer info --index nowhere")),
     ),
+    "add index-missing": Case(
+        "indexer add codes --index nowhere",
+        "no index at nowhere; build one of code files (--index, indexer build CODES --out INDEX)",
+        ("indexer add codes --index index", ("indexer build codes --out nowhere", "indexer add codes --index nowhere")),
+    ),
+    "add codes-missing": Case(
+        "indexer add nowhere",
+        "no code file (*.h5) at nowhere; encode some shards (encoder encode SHARDS --out CODES)",
+        (("encoder encode z.tar --model model.safetensors --out nowhere", "indexer add nowhere"),),
+    ),
+    "add codes-mismatch": Case(
+        "indexer add mine",
+        "encode all shards with one model (encoder encode SHARDS --out CODES --overwrite)",
+        (("encoder encode z.tar --model model.safetensors --out mine --overwrite", "indexer add mine"),),
+        (f"encoder fit shards --out other.st --hash lsh {FIT}", "encoder encode z.tar --model other.st --out mine"),
+    ),
+    "add duplicate-keys": Case(
+        "indexer add codes --on-duplicate error",
+        "replace those rows, or add with the first of each key (--on-duplicate)",
+        ("indexer add codes --on-duplicate first", "indexer add codes --on-duplicate replace", "indexer add codes"),
+    ),
+    "add shard-damaged": Case(
+        "indexer add mine",
+        "and encode it again, or allow damaged shards (--allow-damaged)",
+        ("indexer add mine --allow-damaged",),
+        ("$ head -c 2000 z.tar > cut.tar", "$ encoder encode cut.tar --model model.safetensors --out mine"),
+    ),
+    "remove key-unknown": Case(
+        "indexer remove pic-001 none",
+        "first 'none'; give keys as they are spelled in the shards, or let those be missing (--missing-ok)",
+        ("indexer remove pic-001 none --missing-ok", "indexer remove pic-002"),
+    ),
+    "rollback generation-missing": Case(
+        "indexer rollback 7",
+        "index has no generation 7 before the current one, gen-000001, on the disk; it has none (indexer history)",
+        ("indexer history",),
+    ),
+    "sync codes-missing": Case(
+        "indexer sync nowhere --index new",
+        "no code file (*.h5) at nowhere; encode some shards (encoder encode SHARDS --out CODES, --keep-gone)",
+        (("encoder encode shards --model model.safetensors --out nowhere", "indexer sync nowhere --index new"),),
+    ),
+    "sync codes-missing gone": Case(
+        "indexer sync mine --index new",
+        "new is not an index yet, and of all 1 code files the shards are gone, first ",
+        (
+            "indexer sync mine --index new --keep-gone",
+            ("encoder encode z.tar --model model.safetensors --out mine", "indexer sync mine --index two"),
+        ),
+        ("encoder encode x/a.tar --model model.safetensors --out mine", "$ mv x/a.tar x/b.tar"),
+    ),
+    "sync codes-mismatch": Case(
+        "indexer sync mine",
+        "encode all shards with one model (encoder encode SHARDS --out CODES --overwrite)",
+        (("encoder encode z.tar --model model.safetensors --out mine --overwrite", "indexer sync mine"),),
+        (f"encoder fit shards --out other.st --hash lsh {FIT}", "encoder encode z.tar --model other.st --out mine"),
+    ),
+    "sync duplicate-keys": Case(
+        "indexer sync codes mine",
+        "(--on-duplicate first, encoder encode --prefix-keys)",
+        (
+            "indexer sync codes mine --on-duplicate first",
+            ("encoder encode same.tar --out mine --prefix-keys", "indexer sync codes mine"),
+        ),
+        ("$ cp shards/part-0000.tar same.tar", "encoder encode same.tar --model model.safetensors --out mine"),
+    ),
+    "sync shard-damaged": Case(
+        "indexer sync mine",
+        "and encode it again, or allow damaged shards (--allow-damaged)",
+        ("indexer sync mine --allow-damaged",),
+        ("$ head -c 2000 z.tar > cut.tar", "$ encoder encode cut.tar --model model.safetensors --out mine"),
+    ),
+    "import codes-mismatch": Case(
+        "indexer import --level fine=out/fine.npy --keys out/keys.txt --bit-order little",
+        "encode all shards with one model (--model, --index)",
+        (
+            "indexer import --level fine=out/fine.npy --keys out/keys.txt --bit-order little --index new",
+            " ".join(f"--level {level}=out/{level}.npy" for level in ("fine", "mid", "coarse", "fused")).join(
+                ("indexer import ", " --keys out/keys.txt --bit-order little --model model.safetensors")
+            ),
+        ),
+        ("indexer export out",),
+    ),
+    "import duplicate-keys": Case(
+        "indexer import --level fine=out/fine.npy --keys out/keys.txt --bit-order little --index new --on-duplicate error",
+        "replace those rows, or add with the first of each key (--on-duplicate, --keys)",
+        (
+            "indexer import --level fine=out/fine.npy --keys out/keys.txt --bit-order little --index new --on-duplicate first",
+            "indexer import --level fine=out/fine.npy --keys others.txt --bit-order little --index new --on-duplicate error",
+        ),
+        (
+            "indexer export out",
+            "indexer import --level fine=out/fine.npy --keys out/keys.txt --bit-order little --index new",
+            "$ sed s/pic/other/ out/keys.txt > others.txt",
+        ),
+    ),
+    "import model-invalid": Case(
+        "indexer import --level fine=out/fine.npy --bit-order little --index new --model photo.jpg",
+        "fit or train one (--model)",
+        ("indexer import --level fine=out/fine.npy --bit-order little --index new --model model.safetensors",),
+        ("indexer export out",),
+    ),
+    "export exists": Case(
+        "indexer export out",
+        "out exists; choose another folder, or replace it (--overwrite)",
+        ("indexer export other", "indexer export out --overwrite"),
+        ("indexer export out",),
+    ),
+    "export level-unknown": Case(
+        "indexer export out --index two --levels mid",
+        "level mid is not in two (has: fine, coarse); search one of those (--levels)",
+        ("indexer export out --index two --levels fine",),
+        ("indexer build codes --out two --levels coarse,fine",),
+    ),
     "relocate index-missing": Case(
         "indexer relocate a=b --index nowhere",
         "no index at nowhere; build one of code files (--index, indexer build CODES --out INDEX)",
@@ -355,6 +469,21 @@ NOT_RUN = {
     "tune index-damaged": "the same",
     "info index-damaged": "the same",
     "relocate index-damaged": "the same",
+    "add index-damaged": "the same",
+    "remove index-damaged": "the same",
+    "history index-damaged": "the same",
+    "rollback index-damaged": "the same",
+    "gc index-damaged": "the same",
+    "compact index-damaged": "the same",
+    "sync index-damaged": "the same",
+    "export index-damaged": "the same",
+    "remove index-missing": "by `add`, which is the same table",
+    "history index-missing": "by `add`, which is the same table",
+    "rollback index-missing": "by `add`, which is the same table",
+    "gc index-missing": "by `add`, which is the same table",
+    "compact index-missing": "by `add`, which is the same table",
+    "sync index-missing": "by `add`, which is the same table",
+    "export index-missing": "by `add`, which is the same table",
     "verify index-damaged": "the same",
 }
 

@@ -34,7 +34,7 @@ def test_a_shard_is_gone_where_its_folder_holds_other_things(headers, tmp_path):
     (tmp_path / "shards/a.tar").unlink()
     missing = missing_shards(found)
     assert list(missing.gone.values()) == [str(tmp_path / "shards/a.tar")]
-    assert missing.notices("they go") == [f"1 shards are gone, {tmp_path}/shards/a.tar: they go"]
+    assert missing.notices("they go") == [f"1 shard, {tmp_path}/shards/a.tar, is gone: they go"]
 
 
 @pytest.mark.parametrize("unmount", [shutil.rmtree, lambda folder: [each.unlink() for each in folder.iterdir()]])
@@ -44,9 +44,19 @@ def test_a_shard_whose_folder_is_missing_or_empty_is_out_of_reach(headers, tmp_p
     missing = missing_shards(found)
     assert not missing.gone
     assert len(missing.away) == 4
-    (line,) = missing.notices("they go")
-    assert line.startswith("4 shards are out of reach, ")
-    assert "c.tar and 1 others: their folders are missing or empty, too, so perhaps a disk is not mounted" in line
+    (line,) = missing.notices("they go", "they stay")
+    assert line.startswith("4 shards, ")
+    assert missing.notices("they go") == []
+    assert (
+        "c.tar and 1 more, are out of reach: so are their folders, or disks are mounted there, so perhaps one is not mounted; they stay"
+        in line
+    )
+
+
+def test_a_shard_that_stood_where_disks_are_mounted_is_out_of_reach(write_codes):
+    path = write_codes("a", {Level.FINE: np.zeros((2, 1), np.uint8)}, shard_path="/nowhere")  # beside /proc
+    with open_codes(path) as file:
+        assert missing_shards({path: file.header}).away == {path: "/nowhere"}
 
 
 def test_nothing_is_said_of_urls_and_of_codes_without_images(write_codes, tmp_path):

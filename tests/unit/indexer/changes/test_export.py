@@ -8,12 +8,11 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from indexer.build import build
 from indexer.changes import export as module
-from indexer.changes.arrays import BitOrder
-from indexer.changes.export import ExportForm, export
+from indexer.changes.export import export
 from indexer.changes.imports import ImportRequest, import_codes
 from indexer.changes.writer import writer
 from indexer.index import Index
-from indexer.settings import BuildSettings, Dedupe, SearchSettings
+from indexer.settings import BitOrder, BuildSettings, Dedupe, ExportForm, SearchSettings
 
 LABELS = [
     {

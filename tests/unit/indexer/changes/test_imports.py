@@ -6,12 +6,11 @@ from pyarrow import parquet
 
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from indexer.changes.arrays import BitOrder
 from indexer.changes.history import history
 from indexer.changes.imports import ImportRequest, import_codes
 from indexer.index import Index
 from indexer.query import ByKey
-from indexer.settings import OnDuplicate, SearchSettings
+from indexer.settings import BitOrder, OnDuplicate, SearchSettings
 from indexer.verify import verify
 
 

@@ -12,13 +12,14 @@ from indexer.changes.history import history
 from indexer.changes.sync import sync
 from indexer.changes.writer import writer
 from indexer.index import Index
+from indexer.relocate import Move, relocate
 from indexer.settings import BuildSettings, CompactSettings, OnDuplicate, SearchSettings, SyncSettings
 from indexer.storage.manifest import generations
 from indexer.storage.row_source import ArrayRows
 from indexer.verify import verify
 
-ALL = SyncSettings()
-FIRST = SyncSettings(on_duplicate=OnDuplicate.FIRST)
+ALL = SyncSettings(compact=False)
+FIRST = SyncSettings(compact=False, on_duplicate=OnDuplicate.FIRST)
 
 
 @pytest.fixture
@@ -109,16 +110,15 @@ def test_images_that_were_deleted_disappear_with_their_shard(shard, synced, tmp_
     shard("b", 3)
     synced()
     (tmp_path / "shards/b.tar").unlink()
-    kept = synced(SyncSettings(keep_gone=True))
+    kept = synced(SyncSettings(keep_gone=True, compact=False))
     assert (kept.removed, kept.rows) == (0, 7)
-    assert "1 shards are gone" in kept.notices[0]
+    assert "1 shard, " in kept.notices[0]
     assert kept.notices[0].endswith(": their rows stay, as was asked for")
     report = synced()
     assert (report.removed, report.rows, report.dropped) == (3, 4, ("b.h5",))
     assert report.gone == (str(tmp_path / "shards/b.tar"),)
-    assert report.notices == (f"1 shards are gone, {report.gone[0]}: their rows are left out",)
-    nothing = synced()
-    assert (nothing.added, nothing.removed) == (0, 0)
+    assert report.notices == (f"1 shard, {report.gone[0]}, is gone: their rows are left out",)
+    assert synced().generation == report.generation
     (tmp_path / "shards/b.tar").touch()
     assert synced().new == ("b.h5",)
 
@@ -130,7 +130,19 @@ def test_shards_on_a_disk_that_is_not_mounted_stay(shard, synced, tmp_path):
         path.unlink()
     report = sync(tmp_path / "index", list_code_files([tmp_path / "codes"]), ALL)
     assert (report.removed, report.rows) == (0, 4)
-    assert "perhaps a disk is not mounted; their rows stay" in report.notices[0]
+    assert "perhaps one is not mounted; their rows stay" in report.notices[0]
+
+
+def test_a_shard_whose_new_place_the_index_was_told_is_not_gone(shard, tmp_path):
+    path = shard("a", 4)
+    sync(tmp_path / "index", [path], ALL)
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "shards/a.tar").rename(tmp_path / "moved/a.tar")
+    relocate(tmp_path / "index", [Move(str(tmp_path / "shards"), str(tmp_path / "moved"))])
+    report = sync(tmp_path / "index", [path], ALL)
+    assert (report.rows, report.removed, report.gone, report.notices) == (4, 0, (), ())
+    (tmp_path / "moved/a.tar").unlink()
+    assert sync(tmp_path / "index", [path], ALL).gone == (str(tmp_path / "shards/a.tar"),)
 
 
 def test_build_and_add_say_which_shards_are_gone(shard, synced, tmp_path):
@@ -139,7 +151,7 @@ def test_build_and_add_say_which_shards_are_gone(shard, synced, tmp_path):
     (tmp_path / "shards/a.tar").unlink()
     (tmp_path / "shards/c.tar").unlink()
     files = list_code_files([tmp_path / "codes"])
-    assert "1 shards are gone" in build(files[:2], tmp_path / "index", BuildSettings()).missing[0]
+    assert "1 shard, " in build(files[:2], tmp_path / "index", BuildSettings()).missing[0]
     with writer(tmp_path / "index") as opened:
         assert "sync the index with its folder" in opened.add(files[2:]).missing[0]
     assert synced().rows == 2
