@@ -14,6 +14,8 @@ import os
 import shutil
 import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from indexer.changes.compact import compact
 from indexer.changes.history import gc
 from indexer.changes.writer import writer
 from indexer.index import Index
-from indexer.settings import BuildSettings, CompactSettings, Dedupe, IndexKind, Retrain, SearchSettings
+from indexer.settings import BuildSettings, CompactSettings, Dedupe, Engine, IndexKind, Retrain, SearchSettings
 from indexer.storage.generation import next_generation
 from indexer.storage.level_writer import usual_nlist
 from indexer.storage.manifest import Manifest
@@ -38,6 +40,7 @@ MIDDLE = 20
 """Additions after which queries are timed."""
 QUERIES = 200
 ROUNDS = 5
+LISTS, EVERY = SearchSettings(10), SearchSettings(10, exact=True)
 
 
 def copy(old: Path, new: Path) -> Path:
@@ -47,21 +50,18 @@ def copy(old: Path, new: Path) -> Path:
     return new
 
 
-def milliseconds(index: Path) -> dict[str, float]:
-    """Return the median time of one query at a level, through lists and over all codes, each after a first one."""
-    opened, level = Index(index), Level.FINE
-    queries = opened.codes(level, np.linspace(0, opened.ntotal - 1, QUERIES).astype(np.int64))
-    found = {}
-    for name, effort in (("lists", SearchSettings(10)), ("every code", SearchSettings(10, exact=True))):
-        some = queries if name == "lists" else queries[:20]
-        opened.search(level, some, effort)
-        times = []
-        for query in np.tile(some, (ROUNDS, 1)):
+def milliseconds(indexes: Sequence[Index], engine: Engine, effort: SearchSettings, queries: int) -> list[float]:
+    """Return the median time of one query to each of several indexes, asked in turns so that each sees the same machine."""
+    level, first = Level.FINE, indexes[0]
+    asked = first.codes(level, np.linspace(0, first.ntotal - 1, queries).astype(np.int64))
+    times: list[list[float]] = [[] for _ in indexes]
+    for turn, query in enumerate(np.tile(asked, (ROUNDS, 1))):
+        for index, taken in zip(indexes, times, strict=True):
             started = time.perf_counter()
-            opened.search(level, query[None], effort)
-            times.append(time.perf_counter() - started)
-        found[name] = statistics.median(times) * 1e3
-    return found
+            index.search(level, query[None], replace(effort, engine=engine))
+            if turn >= queries:  # the first round maps files and loads kernels
+                taken.append(time.perf_counter() - started)
+    return [statistics.median(taken) * 1e3 for taken in times]
 
 
 def day(base: Path, folder: Path, added: int) -> dict[str, object]:
@@ -93,10 +93,13 @@ def compared(index: Path, folder: Path) -> dict[str, object]:
     """Return the time of a query, and of one of the same rows in one segment."""
     one = copy(index, folder / "one")
     compact(one, CompactSettings(all=True, keep=1))
-    segments, times = len(Index(index).segments), {}
-    for name in ("lists", "every code"):
-        several, single = milliseconds(index)[name], milliseconds(one)[name]
-        times[name] = {"ms": round(several, 3), "of one segment": round(single, 3), "times": round(several / single, 2)}
+    opened, times = [Index(index), Index(one)], {}
+    for engine in (Engine.FAISS, Engine.SCAN):
+        for name, effort, queries in (("lists", LISTS, QUERIES), ("every code", EVERY, QUERIES // 10)):
+            several, single = milliseconds(opened, engine, effort, queries)
+            took = {"ms": round(several, 3), "of one segment": round(single, 3), "times": round(several / single, 2)}
+            times[f"{engine}, {name}"] = took
+    segments = len(opened[0].segments)
     shutil.rmtree(one)
     return {f"a query after {MIDDLE} additions, {segments} segments": times}
 
@@ -126,7 +129,7 @@ def grow(folder: Path, rows: int) -> dict[str, object]:
 def measured(index: Path) -> dict[str, float | int | None]:
     """Return what the lists of a level find, and how even they are."""
     opened = Index(index)
-    aged, record = measure_lists(opened, Level.FINE), opened.manifest.segments[0].levels[Level.FINE]
+    aged, record = measure_lists(opened.snapshot, Level.FINE), opened.manifest.segments[0].levels[Level.FINE]
     return {
         "lists": record.nlist,
         "probed": record.nprobe,

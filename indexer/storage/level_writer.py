@@ -157,7 +157,7 @@ def usual_nprobe(nlist: int) -> int:
 
 
 def imbalance_of(sizes: npt.NDArray[np.integer]) -> float:
-    """Return nlist * sum(size^2) / sum(size)^2: how many times more codes a query looks at than with lists of one size.
+    """Return nlist * sum(size^2) / sum(size)^2: how many times more codes are compared than in lists of one size.
 
     Args:
         sizes: [nlist], entries of each list.

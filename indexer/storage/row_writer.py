@@ -22,12 +22,15 @@ def write_rows(folder: Path, sources: Sequence[RowSource], fields: Sequence[Labe
         sources: in the order of the rows.
         fields: `settle_labels` of the sources.
     """
-    hashes = np.concatenate([np.empty(0, dtype=np.uint64), *(source.hashes() for source in sources)])
-    order = np.argsort(hashes, kind="stable")
-    write_column(folder / "keys.order.npy", order)
-    write_column(folder / "keys.hashes.npy", hashes[order])
-    rows = len(hashes)
-    del order, hashes
+    rows = sum(source.rows for source in sources)
+    hashes, row = np.empty(rows, dtype=np.uint64), 0
+    for source in sources:
+        hashes[row : row + source.rows] = source.hashes()
+        row += source.rows
+    write_column(folder / "keys.order.npy", np.argsort(hashes, kind="stable"))
+    hashes.sort()  # in place: of many rows, each array more would be felt
+    write_column(folder / "keys.hashes.npy", hashes)
+    del hashes
     write_text(folder, "keys", (source.keys() for source in _each(sources)))
     with ColumnWriter(folder / "places.npy", np.uint64, (2,)) as places:
         for source in _each(sources):
