@@ -136,7 +136,7 @@ def writer(path: str | PathLike[str], *, keep: int = KEEP, compact: bool = True)
 
 def sync(
     path: str | PathLike[str],
-    codes: Sequence[str | PathLike[str]],
+    codes: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
     keep_gone: bool = False,
     on_duplicate: OnDuplicate | str = OnDuplicate.ERROR,
@@ -149,7 +149,7 @@ def sync(
 
     Args:
         path: folder of the index.
-        codes: code files and folders of them: all that the index is to have rows of.
+        codes: a folder of code files, or several files and folders: all that the index is to have rows of.
         keep_gone: keep the rows of shards that are gone while the folder that they stood in is there.
         on_duplicate: what to do with a key of several code files: `error`, or `first` to keep the row that there is.
         allow_damaged: take code files of shards that were not whole.
@@ -165,7 +165,8 @@ def sync(
 
     how = named(OnDuplicate, on_duplicate, "on_duplicate")
     settings = SyncSettings(keep_gone, allow_damaged, dry_run, how, compact, keep)
-    return sync(Path(path), list_code_files([Path(each) for each in codes]), settings)
+    several = [codes] if isinstance(codes, str | PathLike) else codes
+    return sync(Path(path), list_code_files([Path(each) for each in several]), settings)
 
 
 def import_codes(

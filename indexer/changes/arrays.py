@@ -3,11 +3,12 @@
 Arrays are mapped where they lie in a file as they are; else they are written once to a file without a name, and that is mapped.
 """
 
+import shutil
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final, cast
@@ -131,6 +132,7 @@ def _from_npz(file: BinaryIO, path: Path, level: Level, name: str | None, folder
             if chosen not in there:
                 has = ", ".join(list(there)[:SHOWN]) or "nothing"
                 raise _bad(f"{path} has no array {str(chosen)!r} (has: {has}); name one of them: {path}#NAME")
+            _check_room(there[chosen].file_size, path, folder)
             with _spooled(folder) as spool, archive.open(there[chosen]) as member:
                 while block := member.read(BLOCK):
                     _write(spool, block)
@@ -166,10 +168,27 @@ def _mapped(spool: IO[bytes], width: int) -> Codes:
     return np.memmap(cast("BinaryIO", spool), np.uint8, "r", 0, (size // width, width)).view(np.ndarray)
 
 
+def _check_room(size: int, path: Path, folder: Path) -> None:
+    """Refuse what would not fit on the disk before any of it is written: a few bytes may say that they become many."""
+    if size > (free := shutil.disk_usage(_room(folder)).free):
+        raise HashgrainError(
+            Reason.WRITE_FAILED,
+            f"{path} has {size:,} bytes unpacked, and the disk of {folder} has room for {free:,}; free space",
+        )
+
+
+def _room(folder: Path) -> Path:
+    return folder if folder.is_dir() else Path(tempfile.gettempdir())
+
+
 @contextmanager
 def _spooled(folder: Path) -> Iterator[IO[bytes]]:
     """Yield a file without a name: it is gone when nobody maps it any more, also after a kill."""
-    with tempfile.TemporaryFile(dir=folder if folder.is_dir() else None) as file:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=_room(folder)))
+        except OSError as err:
+            raise write_failed(f"a copy of the codes in {folder}", err) from err
         yield file
 
 

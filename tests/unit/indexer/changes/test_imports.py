@@ -1,3 +1,5 @@
+import shutil
+
 import faiss
 import numpy as np
 import pyarrow as pa
@@ -6,11 +8,12 @@ from pyarrow import parquet
 
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from indexer.changes.compact import compact
 from indexer.changes.history import history
 from indexer.changes.imports import ImportRequest, import_codes
 from indexer.index import Index
 from indexer.query import ByKey
-from indexer.settings import BitOrder, OnDuplicate, SearchSettings
+from indexer.settings import BitOrder, CompactSettings, OnDuplicate, SearchSettings
 from indexer.verify import verify
 
 
@@ -304,3 +307,27 @@ def test_the_model_that_made_the_codes(tmp_path, index, model_path, rng):
     assert len(Index(index).query(np.zeros((40, 40, 3), np.uint8), level="fine", k=5)) == 5
     with pytest.raises(HashgrainError, match="was made by model unknown, the index"):
         import_codes(index, ImportRequest({Level.FINE: codes}, BitOrder.LITTLE))
+
+
+def test_imported_rows_stand_compaction(index, codes):
+    for start in range(0, 50, 10):
+        keys = [f"k{row}" for row in range(start, start + 10)]
+        import_codes(
+            index, ImportRequest({Level.FINE: codes[start : start + 10]}, BitOrder.LITTLE, keys, compact=False)
+        )
+    assert len(Index(index).segments) == 5
+    compact(index, CompactSettings(all=True))
+    opened = verify(index, lambda *_: None)
+    assert (len(opened.segments), opened.shard(30)) == (1, "an array")
+    assert np.array_equal(opened.codes(Level.FINE, np.arange(50)), codes)
+
+
+def test_an_npz_that_unpacks_to_more_than_the_disk_has_is_refused_before(tmp_path, index, codes, monkeypatch):
+    np.savez_compressed(tmp_path / "x.npz", fine=codes)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(
+        HashgrainError, match="x.npz has 528 bytes unpacked, and the disk of .* has room for 100"
+    ) as caught:
+        import_codes(index, ImportRequest({Level.FINE: tmp_path / "x.npz"}, BitOrder.LITTLE))
+    assert caught.value.reason is Reason.WRITE_FAILED

@@ -242,3 +242,27 @@ def test_what_is_not_a_code_file_and_one_that_is_damaged(shard, synced, tmp_path
     with pytest.raises(HashgrainError, match=r"b.h5 is damaged"):
         sync(tmp_path / "index", list_code_files([tmp_path / "codes"]), ALL)
     assert Index(tmp_path / "index").generation == "gen-000001"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_history_of_a_folder_ends_as_a_fresh_build_of_it(seed, shard, synced, tmp_path):
+    draw = np.random.default_rng(seed)
+    index, names = tmp_path / "index", ["a", "b", "c", "d"]
+    shard("always", 3)
+    synced()
+    for _ in range(12):
+        name = str(draw.choice(names))
+        code_file, source = tmp_path / f"codes/{name}.h5", tmp_path / f"shards/{name}.tar"
+        match int(draw.integers(6)):
+            case 0 | 1:
+                shard(name, int(draw.integers(1, 9)), None)
+            case 2:
+                code_file.unlink(missing_ok=True)
+            case 3:
+                source.unlink(missing_ok=True)
+            case 4:
+                with writer(index, compact=False) as opened:
+                    opened.remove([f"{name}-0", f"{name}-1", "always-2"], missing_ok=True)
+            case _:
+                compact(index, CompactSettings(all=bool(draw.integers(2))))
+        synced()
