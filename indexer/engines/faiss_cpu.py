@@ -3,6 +3,7 @@
 Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS ids.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import NO_MORE, HashgrainError, Reason, unreadable
 from encoder.runtime.locks import ForkLock
 from indexer.engines.faiss_file import ListsWriter, flat_layout, lists_layout
 from indexer.engines.faiss_library import faiss
@@ -275,10 +276,12 @@ def _read(path: Path, layout: Callable[[Path], object]) -> Any:
     try:
         return faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as err:
-        why = str(err).splitlines()[0].rpartition(": ")[2]
-        raise HashgrainError(
-            Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({why}); build the index again"
-        ) from err
+        said = str(err).splitlines()[0].rpartition(": ")[2]
+        number = next((number for number in NO_MORE if os.strerror(number) == said), errno.EIO)
+        damaged = HashgrainError(
+            Reason.INDEX_DAMAGED, f"{path} cannot be read as a FAISS index ({said}); build the index again"
+        )
+        raise unreadable(path, OSError(number, said), damaged) from err
 
 
 class _Memory:

@@ -174,8 +174,8 @@ def check_whole(path: Path, rows: Rows, fresh: Path) -> None:
     numbers = all(field.kind is LabelKind.INT for segment in index.manifest.segments for field in segment.labels)
     assert answers(index, numbers) == answers(Index(fresh), numbers)
     for level in LEVELS:
-        nearest = index.search(level, QUERIES, SearchSettings(k=5, exact=True))
-        assert _keyed(index, nearest) == [_nearest(rows, level, query, 5) for query in QUERIES]
+        of_index = index.search(level, QUERIES, SearchSettings(k=5, exact=True))
+        assert keyed(index, of_index) == [nearest(rows, level, query, 5) for query in QUERIES]
 
 
 def answers(index: Opened, numbers: bool) -> list[object]:
@@ -189,7 +189,7 @@ def answers(index: Opened, numbers: bool) -> list[object]:
         ]
         for options in asked:
             of_engines = [
-                _keyed(index, index.search(level, QUERIES, SearchSettings(**options, exact=True, engine=engine)))
+                keyed(index, index.search(level, QUERIES, SearchSettings(**options, exact=True, engine=engine)))
                 for engine in (Engine.FAISS, Engine.SCAN)
             ]
             assert of_engines[0] == of_engines[1]
@@ -197,11 +197,13 @@ def answers(index: Opened, numbers: bool) -> list[object]:
     return found
 
 
-def _keyed(index: Opened, found: list[Matches]) -> list[tuple[list[str], list[int]]]:
+def keyed(index: Opened, found: list[Matches]) -> list[tuple[list[str], list[int]]]:
+    """Return the keys and distances of what was found."""
     return [([index.key(row) for row in one.rows.tolist()], one.distances.tolist()) for one in found]
 
 
-def _nearest(rows: Rows, level: Level, query: np.ndarray, k: int) -> tuple[list[str], list[int]]:
+def nearest(rows: Rows, level: Level, query: np.ndarray, k: int) -> tuple[list[str], list[int]]:
+    """Return the keys and distances of the k nearest rows, by numpy."""
     distances = np.bitwise_count(codes_of(rows)[level] ^ query).sum(axis=1)
     order = np.argsort(distances, kind="stable")[:k]
     keys = list(rows)

@@ -157,7 +157,8 @@ def disturbed(operation: Operation, path: Path, fault: Fault) -> Ending:
     ending = attempt(lambda: operation.do(path), fault)
     note = f"{fault}: {ending.how} {ending.said}, last steps {ending.steps[-3:]}"
     assert ending.how != "failed", note
-    assert ending.how != "done" or fault.error is not None or len(ending.steps) <= fault.at, note
+    was_killed = fault.error is None and 0 <= fault.at < len(ending.steps)
+    assert ending.how != "done" or not was_killed, note
     found, changed = operation.state(path), _pointer(path) != was
     assert found in (before, operation.after), note
     assert ending.how != "done" or found == operation.after, note

@@ -2,11 +2,13 @@
 
 import gc
 import os
+import resource
 import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import Final
 
 from encoder.errors import HashgrainError
@@ -21,11 +23,15 @@ class Fault:
     """What happens at a step."""
 
     at: int
-    """Number of the step, from 0."""
+    """Number of the step, from 0; -1: none."""
     error: int | None = None
     """Of the system call that fails; None: the process is killed before the step."""
     lasting: bool = False
     """Whether all later steps fail too, save those that remove: a disk that stays full."""
+    after: float | None = None
+    """Seconds after which the process is killed, wherever it is."""
+    limit: tuple[int, int] | None = None
+    """Resource of `resource.setrlimit` and what there is of it; of memory and handles beyond what the process has."""
 
 
 @dataclass(slots=True)
@@ -48,8 +54,12 @@ def attempt(operation: Callable[[], object], fault: Fault | None = None) -> Endi
         os.close(reading)
         _inside(operation, fault, writing)
     os.close(writing)
+    killer = Timer((fault and fault.after) or 2 * SECONDS, os.kill, (child, signal.SIGKILL))
+    killer.start()
     with os.fdopen(reading, errors="replace") as pipe:
         lines = pipe.read().split("\0")[:-1]
+    killer.cancel()
+    killer.join()
     _, status = os.waitpid(child, 0)
     steps = [(name, path) for line in lines if line.startswith("step ") for _, name, path in [line.split(" ", 2)]]
     ended = [line for line in lines if not line.startswith("step ")]
@@ -71,7 +81,7 @@ def _inside(operation: Callable[[], object], fault: Fault | None, pipe: int) -> 
         nonlocal count
         number, count = count, count + 1
         tell(f"step {name} {path}")
-        if fault is None or number < fault.at:
+        if fault is None or not 0 <= fault.at <= number:
             return
         if number == fault.at and fault.error is None:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -83,11 +93,25 @@ def _inside(operation: Callable[[], object], fault: Fault | None, pipe: int) -> 
     try:
         signal.alarm(SECONDS)
         durable.on_step = on_step
+        if fault is not None and fault.limit is not None:
+            _limit(*fault.limit)
         operation()
         tell("done")
     except HashgrainError as err:
-        tell(f"refused {err}")
+        tell(f"refused {err.reason}: {err}")
+    except MemoryError:  # which `console.run` says in a line
+        tell("refused no-resources: no memory")
     except BaseException:  # noqa: BLE001  whatever a user would see
         tell(f"failed {traceback.format_exc()}")
     finally:
         os._exit(0)
+
+
+def _limit(which: int, most: int) -> None:
+    if which == resource.RLIMIT_NOFILE:
+        lowest = os.dup(0)
+        os.close(lowest)
+        most += lowest
+    if which == resource.RLIMIT_AS:
+        most += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(which, (most, resource.getrlimit(which)[1]))

@@ -40,6 +40,22 @@ def test_an_operation_is_killed_or_fails_at_some_of_its_steps(operation):
     assert counts["ENOSPC"] >= 2  # what removes needs no room
 
 
+def test_an_operation_without_room_handles_or_memory_is_refused():
+    counts = campaign("limits", "--each", 1, "--only", "add")
+    assert counts["file size: refused"] == counts["handles: refused"] == counts["memory: refused"] == 1
+
+
+def test_readers_are_never_disturbed():
+    counts = campaign("readers", "--readers", 2, "--publishes", 5)
+    assert counts["published"] >= 5
+    assert counts["searches"] > 0
+
+
+@pytest.mark.slow
+def test_a_process_is_killed_at_any_time():
+    assert campaign("kills", "--count", 60)["killed"] >= 60
+
+
 def wrong(*steps):
     return disorder([(name, f"/i{path}") for name, path in steps], Path("/i"))
 
