@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo encode living evaluate check lint format test test-fast test-slow test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search gpu-check clean
+.PHONY: help setup demo encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search gpu-check clean
 
 ##@ Use
 
@@ -79,6 +79,25 @@ test-fast: $(READY) ## the tests of single modules and of documents
 
 test-slow: $(READY) ## the tests that take minutes: kill -9 at random moments, large inputs
 	$(BIN)/python -m pytest -m slow
+
+# Each campaign prints what it counted and what was wrong; docs/RELIABILITY.md says what it tries. No threads: processes are forked.
+CAMPAIGN = OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
+
+faults: $(READY) ## a few faults of each kind: kills, failing calls, damaged files, limits, readers (about 4 minutes)
+	$(CAMPAIGN).histories --count 100
+	$(CAMPAIGN).points --kills 2 --errors 1
+	$(CAMPAIGN).kills --count 30
+	$(CAMPAIGN).limits --each 3
+	$(CAMPAIGN).readers --readers 2 --publishes 20
+	$(CAMPAIGN).mutants --flips 100 --cuts 60
+
+faults-long: $(READY) ## all of them: every step of every operation, 10,000 histories, 1,000 kills (hours; SEED=...)
+	$(CAMPAIGN).histories --count 10000 --seed $(or $(SEED),0)
+	$(CAMPAIGN).points --kills 0 --errors 0
+	$(CAMPAIGN).kills --count 1000 --seed $(or $(SEED),0)
+	$(CAMPAIGN).limits --each 64 --seed $(or $(SEED),0)
+	$(CAMPAIGN).readers --readers 4 --publishes 200 --seed $(or $(SEED),0)
+	$(CAMPAIGN).mutants --flips 4000 --cuts 3000 --seed $(or $(SEED),0)
 
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu

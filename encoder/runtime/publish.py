@@ -9,6 +9,8 @@ import errno
 import fcntl
 import hashlib
 import os
+import platform
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -156,6 +158,7 @@ def exclusive(folder: Path) -> Iterator[None]:
             stack.callback(os.close, descriptor)
             if _is_locked(folder, descriptor):
                 refuse_claims(folder)
+                stack.enter_context(_named(descriptor))
             else:
                 stack.enter_context(claimed(folder))
             _sweep(folder)
@@ -189,6 +192,28 @@ def _open_lock(folder: Path) -> int:
     return descriptor
 
 
+@contextmanager
+def _named(descriptor: int) -> Iterator[None]:
+    """Say in a lock file who has locked it, where it can be written to: only for whoever is refused, the lock is what counts."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+
+
+def _owner(descriptor: int) -> str:
+    """Return what a lock file says of whoever has locked it."""
+    with suppress(OSError):
+        said = os.pread(descriptor, 200, 0).decode(errors="replace")
+        if re.fullmatch(r"process \d+ on [\w.-]+", said):
+            return said
+    return "another process"
+
+
 def _is_locked(folder: Path, descriptor: int) -> bool:
     """Lock a folder's lock file, and say whether that was possible: not every disk can.
 
@@ -204,7 +229,7 @@ def _is_locked(folder: Path, descriptor: int) -> bool:
         except OSError as err:
             if err.errno in {errno.EAGAIN, errno.EACCES}:
                 raise HashgrainError(
-                    Reason.BUSY, f"another process is writing to {folder}; wait for it or choose another folder"
+                    Reason.BUSY, f"{_owner(descriptor)} is writing to {folder}; wait for it or choose another folder"
                 ) from err
         else:
             return kind == fcntl.LOCK_EX

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -44,6 +45,8 @@ class NextGeneration:
 
     def __init__(self, index: Path, base: tuple[Path, Manifest] | None) -> None:
         self._index, self._base = index, base
+        if base is not None:
+            gc(index, sys.maxsize)  # one that was named and never current is not to stand among those to go back to
         self.name = name_of_next(index)
         self.folder = index / (self.name + PARTIAL)
         self._taken: set[str] = set()

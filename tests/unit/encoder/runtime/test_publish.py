@@ -95,7 +95,7 @@ def test_a_folder_of_a_group_is_locked_by_each_of_it(shared_folder):
     assert stat.S_IMODE((shared_folder / ".lock").stat().st_mode) == 0o664
     assert enter(shared_folder, user=OTHER) == "held"
     with exclusive(shared_folder):
-        assert enter(shared_folder, user=OTHER).startswith("busy another process is writing to")
+        assert enter(shared_folder, user=OTHER).startswith(f"busy process {os.getpid()} on ")
 
 
 @as_somebody_else
@@ -104,7 +104,7 @@ def test_a_lock_file_that_may_only_be_read_locks(shared_folder):
     (shared_folder / ".lock").chmod(0o644)
     assert enter(shared_folder, user=OTHER) == "held"
     with exclusive(shared_folder):
-        assert enter(shared_folder, user=OTHER).startswith("busy another process is writing to")
+        assert enter(shared_folder, user=OTHER).startswith(f"busy process {os.getpid()} on ")
 
 
 @as_somebody_else
@@ -169,7 +169,18 @@ def test_a_lock_that_is_held_counts_where_only_others_can_take_it(tmp_path):
     read_only = "import errno, fcntl\ntrue = fcntl.flock\ndef flock(at, kind):\n    if kind & fcntl.LOCK_EX: raise OSError(errno.EBADF, '')\n    true(at, kind)\nfcntl.flock = flock"
     assert enter(tmp_path, before=read_only) == "held"
     with exclusive(tmp_path):
-        assert enter(tmp_path, before=read_only).startswith("busy another process")
+        assert enter(tmp_path, before=read_only).startswith(f"busy process {os.getpid()} on ")
+    assert (tmp_path / ".lock").read_bytes() == b""
+
+
+@pytest.mark.parametrize("said", [b"", b"process 1 on \x1b[2J", b"anything"])
+def test_a_lock_that_does_not_name_its_owner_is_another_process_s(tmp_path, said):
+    with (tmp_path / ".lock").open("wb") as lock:
+        lock.write(said)
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert enter(tmp_path).startswith("busy another process is writing to")
+    assert enter(tmp_path) == "held"
 
 
 def test_nothing_is_removed_that_may_be_read(tmp_path, monkeypatch):

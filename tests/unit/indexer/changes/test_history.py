@@ -6,6 +6,7 @@ import pytest
 
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.runtime import durable
 from indexer.build import build
 from indexer.changes.history import gc, history, rollback
 from indexer.changes.writer import writer
@@ -112,3 +113,20 @@ def test_generations_beyond_those_kept_go_by_themselves(index):
             opened.remove([f"a-{row}"])
     assert sorted(path.name for path in index.glob("gen-*")) == ["gen-000010", "gen-000011", "gen-000012"]
     assert len(history(index)) == 12
+
+
+def test_a_generation_that_was_never_the_current_one_is_none_to_go_back_to(index, monkeypatch):
+    def fail(name, path):
+        if name == "pointer":
+            raise OSError(5, "no", str(path))
+
+    monkeypatch.setattr(durable, "on_step", fail)
+    with pytest.raises(HashgrainError, match="could not be written"), writer(index) as opened:
+        opened.remove(["b-2"])
+    monkeypatch.setattr(durable, "on_step", None)
+    before = state(index)
+    with writer(index) as opened:
+        opened.remove(["b-3"])
+    assert len({path.name for path in index.glob("gen-*")}) == len(history(index)) == 5
+    rollback(index, -1)
+    assert state(index) == before

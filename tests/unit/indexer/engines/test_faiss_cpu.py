@@ -114,6 +114,24 @@ def test_a_file_that_is_no_index_is_refused_in_one_line(tmp_path):
     assert caught.value.reason is Reason.INDEX_DAMAGED
 
 
+def test_a_whole_file_for_which_there_is_no_memory_is_not_called_damaged(tmp_path):
+    write_flat(tmp_path / "level.faiss", 64, 1 << 21, [np.zeros((1 << 21, 8), np.uint8)])
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("no-resources\n", "")
+
+
+NO_MEMORY = """
+import resource, sys
+from pathlib import Path
+from encoder.errors import HashgrainError
+from indexer.engines.faiss_cpu import FlatIndex
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (4 << 20), resource.RLIM_INFINITY))
+try:
+    FlatIndex(Path(sys.argv[1]) / "level.faiss")
+except HashgrainError as err:
+    print(err.reason)
+"""
 THREADS = """
 import os, sys
 from pathlib import Path

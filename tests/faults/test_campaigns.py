@@ -1,0 +1,112 @@
+"""A few of each campaign's faults, in a process of their own; `make faults` and `make faults-long` try more."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from encoder.errors import HashgrainError, Reason
+from encoder.runtime import durable
+from tests.faults.points import disorder
+from tests.faults.steps import Fault, attempt
+
+ROOT = Path(__file__).parents[2]
+
+
+def campaign(module, *arguments):
+    """Run one; return what it counted, after proof that nothing was wrong."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.faults.{module}", *map(str, arguments)],
+        capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.stdout, done.stderr
+    report = json.loads(done.stdout)
+    assert report["bad"] == []
+    return report["counts"]
+
+
+def test_histories_with_faults_answer_as_fresh_builds():
+    assert campaign("histories", "--count", 3, "--seed", 7)["histories"] == 3
+
+
+@pytest.mark.parametrize("operation", ["add", "compact", "code file"])
+def test_an_operation_is_killed_or_fails_at_some_of_its_steps(operation):
+    counts = campaign("points", "--kills", 1, "--errors", 1, "--only", operation)
+    assert counts["operations"] == 1
+    assert counts["killed"] == counts["EIO"] == 3
+    assert counts["ENOSPC"] >= 2  # what removes needs no room
+
+
+def test_an_operation_without_room_handles_or_memory_is_refused():
+    counts = campaign("limits", "--each", 1, "--only", "add")
+    assert counts["file size: refused"] == counts["handles: refused"] == counts["memory: refused"] == 1
+
+
+def test_readers_are_never_disturbed():
+    counts = campaign("readers", "--readers", 2, "--publishes", 5)
+    assert counts["published"] >= 5
+    assert counts["searches"] > 0
+
+
+@pytest.mark.slow
+def test_a_process_is_killed_at_any_time():
+    assert campaign("kills", "--count", 60)["killed"] >= 60
+
+
+def wrong(*steps):
+    return disorder([(name, f"/i{path}") for name, path in steps], Path("/i"))
+
+
+def test_an_order_that_a_power_cut_could_make_a_hole_of_is_seen():
+    new, named = "/g.hashgrain.partial", "/g"
+    whole = [
+        ("mkdir", new), ("create", f"{new}/a"), ("write", f"{new}/a"), ("fsync", f"{new}/a"), ("sync-folder", new),
+        ("rename", named), ("sync-folder", ""), ("pointer", ""),
+    ]  # fmt: skip
+    assert wrong(*whole) == []
+    for missing, said in (
+        (3, "/i/g.hashgrain.partial/a has its name"),
+        (4, "partial has its name"),
+        (6, "before the pointer"),
+    ):
+        assert any(said in line for line in wrong(*whole[:missing], *whole[missing + 1 :]))
+    assert wrong(*whole[:3], whole[3], ("write", f"{new}/a"), *whole[4:])
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+
+def two_files(folder):
+    for name in ("a", "b"):
+        with durable.create(folder / name) as file:
+            file.write(b"x")
+
+
+def test_what_becomes_of_an_operation_is_told(tmp_path):
+    def ending(name, fault=None):
+        (tmp_path / name).mkdir()
+        return attempt(lambda: two_files(tmp_path / name), fault)
+
+    whole = ending("whole")
+    assert (whole.how, [name for name, _ in whole.steps]) == (
+        "done",
+        ["create", "flush", "write", "fsync", "close"] * 2,
+    )
+    killed = ending("killed", Fault(5))
+    assert (killed.how, len(killed.steps)) == ("killed", 6)
+    assert [path.name for path in (tmp_path / "killed").iterdir()] == ["a"]
+    failed = ending("failed", Fault(3, error=5))
+    assert failed.how == "failed"
+    assert "Input/output error" in failed.said
+
+
+def test_a_refusal_is_told_from_what_should_not_be():
+    def refuse():
+        raise HashgrainError(Reason.BUSY, "wait")
+
+    assert attempt(refuse).how == "refused"
+    assert attempt(lambda: 1 // 0).how == "failed"
+    assert attempt(lambda: os.kill(os.getpid(), 9)).how == "failed"
