@@ -118,24 +118,26 @@ def tune(
 
 
 def measure_lists(index: Snapshot, level: Level, sample: int = 1000, seed: int = 0) -> Aged:
-    """Measure what has become of the lists of a level: how even they are, and what they find, asked by rows that do not count.
+    """Measure what has become of the lists of a level: how even they are, and what they find, asked by rows without themselves.
 
     Args:
-        index: with lists at this level, and with at least 3 k rows that have not been removed.
+        index: with lists at this level, and with more than k rows that have not been removed.
         level: which lists.
         sample: most queries.
         seed: of the sample.
     """
     records = [segment.record.levels[level] for segment in index.segments]
     listed = next(record for record in records if record.ivf is not None)
-    settings = TuneSettings(k=k_of(listed), levels=(level,), sample=sample, seed=seed)
-    recall, several = 1.0, sum(record.ivf is not None for record in records)
+    recall, rows = 1.0, index.live_rows()
     if listed.nprobe is not None:
-        held = _hold(index, level, settings, None, Engine.FAISS)
-        every = SearchSettings(settings.k, exact=True, engine=Engine.FAISS)
-        recall = _recall(
-            index.level(level).probe(held.queries, every, held.rows, [listed.nprobe] * several), held.exact
+        asking = np.sort(np.random.default_rng(seed).permutation(rows)[:sample])
+        every = SearchSettings(k_of(listed), exact=True, engine=Engine.FAISS)
+        near = replace(every, exact=False, nprobe=listed.nprobe)
+        exact, found = (
+            index.level(level).search(index.codes(level, asking), effort, index.live_mask, asking)
+            for effort in (every, near)
         )
+        recall = _recall(found, exact)
     paths = [segment.folder / str(record.ivf) for segment, record in zip(index.segments, records, strict=True)]
     sizes = sum(lists_layout(path).sizes for path, record in zip(paths, records, strict=True) if record.ivf is not None)
     return Aged(index.manifest.live, imbalance_of(np.asarray(sizes)), recall)
@@ -215,9 +217,7 @@ def read_queries(paths: Sequence[Path], index: Manifest) -> dict[Level, Codes]:
     return {level: np.concatenate(codes) for level, codes in parts.items()}
 
 
-def _hold(
-    index: Snapshot, level: Level, settings: TuneSettings, given: Codes | None, engine: Engine = Engine.SCAN
-) -> _Held:
+def _hold(index: Snapshot, level: Level, settings: TuneSettings, given: Codes | None) -> _Held:
     live = index.live_rows()
     counts = np.zeros(index.ntotal, dtype=np.bool_)
     counts[live] = True
@@ -236,7 +236,7 @@ def _hold(
         )
     rows = row_set(counts)
     return _Held(
-        codes, rows, index.level(level).search(codes, SearchSettings(settings.k, exact=True, engine=engine), rows)
+        codes, rows, index.level(level).search(codes, SearchSettings(settings.k, exact=True, engine=Engine.SCAN), rows)
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from encoder.levels import Level
 from indexer.build import build
-from indexer.changes.ageing import to_measure, worn
+from indexer.changes.ageing import recall_of, to_measure, worn
 from indexer.changes.compact import compact
 from indexer.changes.history import history
 from indexer.changes.writer import writer
@@ -70,7 +70,8 @@ def test_lists_of_rows_like_those_before_lose_little_and_are_measured_when_there
     assert aged is not None
     assert aged.rows == ROWS + 800
     assert aged.imbalance == pytest.approx(before.trained.imbalance, rel=0.2)
-    assert aged.recall == pytest.approx(before.tuned.recalls[before.nprobe], abs=0.03)
+    expected = 1.0 if (tuned := recall_of(before)) is None else tuned  # every code is compared where that is quicker
+    assert aged.recall > expected - 0.03  # nearer neighbours are easier to find
     assert [change.what for change, _ in history(path)][-1] == "measure"
     assert (to_measure(Index(path).manifest), worn(Index(path).manifest)) == ([], {})
     grow("d", near(rng, centres, 300))
