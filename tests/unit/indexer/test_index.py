@@ -539,7 +539,7 @@ def test_queries_go_on_while_generations_are_published_and_the_index_is_refreshe
         try:
             keys = set(live["gen-000001"])
             for number in range(2, 14):
-                with indexer.writer(path, keep=1) as writer:
+                with indexer.writer(path, keep=1, compact=False) as writer:
                     if number % 2:
                         writer.remove([f"a-{number}"])
                         keys -= {f"a-{number}"}
