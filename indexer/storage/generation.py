@@ -45,9 +45,9 @@ class NextGeneration:
 
     def __init__(self, index: Path, base: tuple[Path, Manifest] | None) -> None:
         self._index, self._base = index, base
+        self.name = name_of_next(index)  # whose number is that of no generation that was ever named
         if base is not None:
             gc(index, sys.maxsize)  # one that was named and never current is not to stand among those to go back to
-        self.name = name_of_next(index)
         self.folder = index / (self.name + PARTIAL)
         self._taken: set[str] = set()
         self.bytes_written = 0
