@@ -131,7 +131,7 @@ def main() -> None:
 
     def remove(keys: list[str]) -> None:
         with writer(index, compact=False) as opened:
-            opened.remove(keys)
+            opened.remove(keys, missing_ok=True)  # an earlier run's are gone
 
     started = time.perf_counter()
     remove([f"base-{given.rows // 2:08d}"])

@@ -5,6 +5,7 @@ Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.errors import NO_MORE, HashgrainError, Reason, unreadable
+from encoder.runtime.cores import worker_count
 from encoder.runtime.locks import ForkLock
 from indexer.engines.faiss_file import ListsWriter, flat_layout, lists_layout
 from indexer.engines.faiss_library import faiss
@@ -38,6 +40,10 @@ TRAIN_PER_LIST = 64
 """Codes per list that an IVF is trained on. Source: FAISS's k-means warns below 39 points a centroid and stops gaining
 above 256; 64 keeps the float copy of the sample small."""
 WRITE_BLOCK = 1 << 20
+WORD_BYTES = 8
+WORDS_PER_PART = 1 << 14
+WORDS_AT_ONCE = 32
+"""Codes that are compared with all centroids at once: what differs stays in the cache of a core."""
 NOBODY = -1
 """What FAISS fills answers up with."""
 WORDS_PER_THREAD = 1 << 19
@@ -74,6 +80,8 @@ def assign(
         centroids: uint8[nlist, code_size].
         progress: called with (codes done, codes).
     """
+    if centroids.shape[1] == WORD_BYTES:
+        return _assign_words(codes, centroids, progress)
     quantizer = faiss.IndexBinaryFlat(8 * centroids.shape[1])
     quantizer.add(np.ascontiguousarray(centroids))
     lists, block = np.empty(len(codes), dtype=np.int32), max(1, WRITE_BLOCK // codes.shape[1])
@@ -83,6 +91,30 @@ def assign(
         _, nearest = quantizer.search(np.ascontiguousarray(codes[start : start + block]), 1)
         lists[start : start + block] = nearest[:, 0]
         progress(start, len(codes))
+    return lists
+
+
+def _assign_words(codes: Codes, centroids: Codes, progress: Callable[[int, int], None]) -> npt.NDArray[np.int32]:
+    """Return what `assign` does for codes of one word, in three quarters of FAISS's time."""
+    # copied, since words of a mapped file do not begin where words do in memory, and numpy takes twice as long over those
+    targets, lists = np.array(centroids).view(np.uint64)[:, 0], np.empty(len(codes), dtype=np.int32)
+
+    def part(start: int, stop: int) -> None:
+        words, shape = np.array(codes[start:stop]).view(np.uint64), (WORDS_AT_ONCE, len(targets))
+        differing, distances = (
+            np.empty(shape, np.uint64),
+            np.empty(shape, np.uint8),
+        )  # once: fetching memory costs as much
+        for first in range(0, len(words), WORDS_AT_ONCE):
+            at = words[first : first + WORDS_AT_ONCE]
+            np.bitwise_xor(at, targets, out=differing[: len(at)])
+            np.bitwise_count(differing[: len(at)], out=distances[: len(at)])
+            lists[start + first : start + first + len(at)] = distances[: len(at)].argmin(axis=1)
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        starts = range(0, len(codes), WORDS_PER_PART)
+        for start, _ in zip(starts, pool.map(part, starts, [*starts[1:], len(codes)]), strict=True):
+            progress(start, len(codes))
     return lists
 
 

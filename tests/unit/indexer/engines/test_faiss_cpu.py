@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, write_ivf
+from indexer.engines.faiss_cpu import WORDS_PER_PART, FlatIndex, IvfIndex, assign, write_ivf
 from indexer.engines.faiss_file import write_flat
 from indexer.matches import Bounds
 from indexer.row_mask import row_set
@@ -171,3 +171,17 @@ def test_lists_leave_out_rows_that_are_not_eligible(tmp_path, collection, data):
         mask = counts[whole.rows] & (True if radius is None else whole.distances <= radius)
         assert found.rows.tolist() == whole.rows[mask][:k].tolist()
         assert found.distances.tolist() == whole.distances[mask][:k].tolist()
+
+
+@pytest.mark.parametrize("size", [2, 8, 16])
+def test_codes_are_assigned_to_the_first_of_the_nearest_centroids(rng, size):
+    codes = rng.integers(0, 4, (WORDS_PER_PART + 50, size), dtype=np.uint8)
+    mapped = np.frombuffer(b"!" + rng.integers(0, 4, (40, size), dtype=np.uint8).tobytes(), np.uint8)[1:].reshape(
+        40, size
+    )
+    assigned = assign(codes, mapped)
+    some = rng.permutation(len(codes))[:500]
+    distances = np.bitwise_count(codes[some][:, None] ^ mapped).sum(axis=2, dtype=int)
+    assert assigned[some].tolist() == distances.argmin(axis=1).tolist()
+    assert assigned[-1] == np.bitwise_count(codes[-1] ^ mapped).sum(axis=1, dtype=int).argmin()
+    assert assign(codes[:0], mapped).tolist() == []
