@@ -37,8 +37,9 @@ def test_an_operation_is_killed_or_fails_at_some_of_its_steps(operation):
     counts = campaign("points", "--kills", 1, "--errors", 1, "--only", operation)
     assert counts["operations"] == 1
     assert counts["killed"] == 3
-    assert counts["EIO"] + counts["EIO, done all the same"] == 3
-    assert counts["ENOSPC"] >= 2  # what removes needs no room
+    assert (
+        min(counts["EIO"], counts["ENOSPC"]) >= 2
+    )  # what is only cleared away may fail, and what removes needs no room
 
 
 def test_an_operation_without_room_handles_or_memory_is_refused():
