@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from encoder.bits import Codes
+from encoder.bits import Codes, Logits
+from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason, shown
 from encoder.images.labels.values import Labels, as_json
+from encoder.images.region import Region, RegionMode
 from encoder.levels import Level
+from indexer.cutoffs import CutOff
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,10 +32,23 @@ class ByImage:
     """A path (here a `str` becomes one), the bytes of an image file, a PIL image, or uint8[height, width, 3], RGB."""
     name: str | None = None
     """How the query is called in its hits; default: the path, or a few words about the image."""
+    region: Region | None = None
+    """The part of the picture that is looked for; None: all of it."""
+    region_mode: RegionMode | None = None
+    """How that part becomes a code; None: the better one on real photos, see docs/RESULTS.md."""
 
-    def __init__(self, image: "ImageLike | str", name: str | None = None) -> None:
+    def __init__(
+        self,
+        image: "ImageLike | str",
+        name: str | None = None,
+        region: Region | None = None,
+        region_mode: RegionMode | str | None = None,
+    ) -> None:
+        mode = None if region_mode is None else named(RegionMode, region_mode, "region_mode")
         object.__setattr__(self, "image", Path(image) if isinstance(image, str) else image)
         object.__setattr__(self, "name", name)
+        object.__setattr__(self, "region", region)
+        object.__setattr__(self, "region_mode", mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,20 @@ class ByCode:
     """uint8[nbits / 8], lowest bit first, at the level that is searched; where several are, one by level."""
     name: str = "code"
     """How the query is called in its hits."""
+    logits: Mapping[Level, Logits] | None = None
+    """float32[nbits] by level, where the code is that of an image: what `rerank` orders hits by."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByExamples:
+    """A query by several images that the index holds: more like these, less like those."""
+
+    like: tuple[str, ...]
+    """Keys."""
+    dislike: tuple[str, ...] = ()
+    """Keys."""
+    start: "ByImage | ByKey | ByCode | None" = None
+    """What was asked first, which the examples refine; None: they alone."""
 
 
 Query: TypeAlias = "ByImage | ByKey | ByCode | Path | bytes | Image | np.ndarray[Any, np.dtype[np.uint8]]"
@@ -112,6 +142,10 @@ class Answer(Sequence[Hit]):
     """Cascade: how many rows each level left over."""
     generation: str = ""
     """The generation of the index that answered: rows are numbers in it."""
+    eligible: int = 0
+    """Rows that pass the filter and have not been removed."""
+    cutoff: CutOff | None = None
+    """What `max_false` came to: hits are within it."""
 
     def __len__(self) -> int:
         return len(self.hits)
