@@ -196,11 +196,18 @@ class Index:
             return True
 
     def reopen(self) -> "Index":
-        """Return this index while it is the current generation, else the one that took its place, opened."""
+        """Return this index while it is the current generation, else the one that took its place, opened; both go on.
+
+        As with `refresh`, what is unchanged is not opened again.
+        """
         if self.is_current:
             return self
-        newer = Index(self.path, self._model, self._limits, notify=self._notify, trust=self.trust)
-        newer._encoder = self._encoder
+        newer = object.__new__(Index)
+        newer.__dict__ |= self.__dict__ | {
+            "_opened": self._opened.newest(),
+            "_loading": ForkLock(),
+            "_refreshing": ForkLock(),
+        }
         return newer
 
     def _model_path(self, opened: Snapshot) -> Path:

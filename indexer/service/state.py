@@ -1,0 +1,53 @@
+"""What the endpoints stand on: the index that is served, who does the work, and how the service is."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from indexer.service.encoding import Picture, PictureCodes, QueryEncoder
+from indexer.service.holder import Holder
+from indexer.service.lanes import Lane, LaneBounds
+from indexer.service.metrics import Metrics
+from indexer.service.searching import Searcher, Task
+from indexer.service.settings import ServeSettings
+from indexer.service.static import Page
+
+
+class Lanes:
+    """Who does what. Quick queries never stand behind slow ones, nor these behind pictures."""
+
+    def __init__(self, settings: ServeSettings, encoder: QueryEncoder, metrics: Metrics) -> None:
+        run, patience = Searcher(settings).run, settings.patience
+        self.quick: Lane[Task, bytes] = Lane(
+            "quick", run, LaneBounds(settings.waiting_quick, 64, patience=patience), metrics
+        )
+        self.heavy: Lane[Task, bytes] = Lane(
+            "heavy", run, LaneBounds(settings.waiting_heavy, 8, patience=patience), metrics
+        )
+        self.encode: Lane[Picture, PictureCodes] = Lane(
+            "encode", encoder.encode, LaneBounds(settings.waiting_encode, 8, patience=patience), metrics
+        )
+
+    def all(self) -> "tuple[Lane[Any, Any], ...]":
+        """Return all of them."""
+        return self.quick, self.heavy, self.encode
+
+
+@dataclass(slots=True)
+class State:
+    """What endpoints stand on."""
+
+    settings: ServeSettings
+    holder: Holder
+    lanes: Lanes
+    encoder: QueryEncoder
+    metrics: Metrics
+    page: Page
+    has_model: bool
+    starting: str = "the index is being read"
+    """What the service still waits for; empty when it is ready."""
+    draining: bool = False
+    few: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "few"))
+    """For what is asked now and then, and takes milliseconds."""
+    infos: dict[str, bytes] = field(default_factory=dict)
+    """`IndexInfo` of the generation that was asked for last."""
