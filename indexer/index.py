@@ -114,6 +114,11 @@ class Index:
         return self._opened.unverified
 
     @property
+    def has_model(self) -> bool:
+        """Whether images can be queries: a model stood beside the code files, or was given."""
+        return self._model is not None or self._opened.manifest.model is not None
+
+    @property
     def limits(self) -> Limits:
         """What a query image may be, and an image that is shown."""
         return self._limits or self._opened.manifest.limits

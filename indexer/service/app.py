@@ -2,73 +2,102 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TypeAlias
+from http import HTTPStatus
+from typing import Final, TypeAlias
 from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from encoder.errors import HashgrainError, Reason
+from indexer.service.guard import JSON, App, Guard, Receive, Scope, Send, read_body
 from indexer.service.holder import random_rows
 from indexer.service.info import index_info, items
+from indexer.service.lanes import ClientGoneError
 from indexer.service.parse import picture_request, search_request
 from indexer.service.problems import RefusedError, problem
 from indexer.service.search import search
 from indexer.service.state import State
 from indexer.wire import as_bytes
 
-JSON = "application/json"
-Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
-MOST_RANDOM = 60
+Endpoint: TypeAlias = Callable[[State, Request], Awaitable[Response]]
+JSON_TYPE: Final = JSON.encode()
+MOST_RANDOM: Final = 60
 
 
-def make_app(state: State) -> FastAPI:
-    """Return the application."""
+def make_app(state: State) -> Guard:
+    """Return the whole application, guarded."""
     app = FastAPI(title="hashgrain", docs_url=None, redoc_url=None, openapi_url=None)
-    for method, path, endpoint in routes(state):
-        app.add_api_route(path, endpoint, methods=[method], response_model=None)
-    return app
+    for method, path, endpoint in ROUTES:
+        app.add_api_route(path, _of(state, endpoint), methods=[method], response_model=None)
+    app.add_exception_handler(HTTPException, _unrouted)
+    return Guard(_Direct(state, app), state.settings, state.health, state.metrics)
 
 
-def routes(state: State) -> Sequence[tuple[str, str, Endpoint]]:
-    """Return every endpoint: method, path, and what answers."""
+def _of(state: State, function: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint as FastAPI calls it; every failure becomes an answer before it sees one."""
 
-    def of(function: Callable[[State, Request], Awaitable[Response]]) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
-            try:
-                return await function(state, request)
-            except Exception as err:  # noqa: BLE001 - the border: every failure becomes an answer
-                return problem(err)
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await function(state, request)
+        except ClientGoneError:
+            raise
+        except Exception as err:  # noqa: BLE001 - the border
+            return problem(err)
 
-        return endpoint
+    return endpoint
 
-    return (
-        ("POST", "/v1/search", of(searched)),
-        ("GET", "/v1/index", of(described)),
-        ("GET", "/v1/random", of(some)),
-        ("GET", "/v1/items/{key:path}", of(item)),
-        ("GET", "/healthz", of(healthy)),
-        ("GET", "/readyz", of(ready)),
-        ("GET", "/metrics", of(measured)),
-        ("GET", "/", of(page)),
-        ("GET", "/page/{name}", of(page)),
-    )
+
+async def _unrouted(request: Request, err: Exception) -> Response:
+    """Answer what has no endpoint, or none of its method."""
+    status = err.status_code if isinstance(err, HTTPException) else 500
+    path = request.scope["path"][:80]
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (getattr(err, "headers", None) or {}).get("Allow", "another")
+        return problem(
+            RefusedError(405, "method-unknown", f"{request.method} of {path!r}; expected {allowed}", {"Allow": allowed})
+        )
+    return problem(RefusedError(404, "not-found", f"path {path!r} is not one of this service; see /openapi.json"))
+
+
+class _Direct:
+    """What is asked most goes to its endpoint by its path alone: routing costs as much as a search of a small index."""
+
+    def __init__(self, state: State, app: App) -> None:
+        self._state, self._app = state, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/v1/search" and scope["method"] == "POST":
+            body = await _searched(self._state, scope, receive)
+            length = b"%d" % len(body)
+            headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+        else:
+            await self._app(scope, receive, send)
 
 
 async def searched(state: State, request: Request) -> Response:
+    """Answer a query; `_Direct` does the same without a request and a response."""
+    return Response(await _searched(state, request.scope, request.receive), 200, None, JSON)
+
+
+async def _searched(state: State, scope: Scope, receive: Receive) -> bytes:
     """Answer a query by picture (the body), or by what JSON says."""
     began = time.perf_counter()
-    body = await request.body()
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == JSON:
+    body = await read_body(receive)
+    kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    if kind.partition(b";")[0].strip().lower() == JSON_TYPE:
         asked, picture = search_request(body, state.settings), None
     else:
-        pairs = parse_qsl(request.url.query, keep_blank_values=True, max_num_fields=64)
+        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=64)
         asked, picture = picture_request(pairs, state.settings), body
-    return Response(await search(state, request, asked, picture, began), 200, None, JSON)
+    return await search(state, receive, asked, picture, began)
 
 
 async def described(state: State, _: Request) -> Response:
@@ -109,8 +138,7 @@ async def healthy(_: State, __: Request) -> Response:
 
 async def ready(state: State, _: Request) -> Response:
     """Say whether requests should be sent here: the first is answered as fast as the hundredth."""
-    if state.draining or state.starting:
-        waits = "the service is going away" if state.draining else state.starting
+    if waits := state.health.waits_for:
         raise RefusedError(503, "not-ready", waits, {"Retry-After": "1"})
     return Response(as_bytes({"status": "ready", "generation": state.holder.current.generation}), 200, None, JSON)
 
@@ -140,3 +168,17 @@ def whole(request: Request, name: str, default: int, least: int, most: int) -> i
     if not (text.isascii() and text.isdigit() and len(text) < 16 and least <= int(text) <= most):
         raise HashgrainError(Reason.BAD_VALUE, f"{name}: {text[:40]!r}; expected a whole number, {least:,} to {most:,}")
     return int(text)
+
+
+ROUTES: Final[tuple[tuple[str, str, Endpoint], ...]] = (
+    ("POST", "/v1/search", searched),
+    ("GET", "/v1/index", described),
+    ("GET", "/v1/random", some),
+    ("GET", "/v1/items/{key:path}", item),
+    ("GET", "/healthz", healthy),
+    ("GET", "/readyz", ready),
+    ("GET", "/metrics", measured),
+    ("GET", "/", page),
+    ("GET", "/page/{name}", page),
+)
+"""Every endpoint: method, path, and what answers."""

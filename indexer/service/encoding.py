@@ -1,5 +1,6 @@
 """Pictures of queries to codes: several together where they wait, each by itself where it cannot be read."""
 
+import io
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from encoder.bits import Codes, Logits, binarize
 from encoder.errors import HashgrainError
@@ -53,10 +55,14 @@ class QueryEncoder:
         self._decoders = ThreadPoolExecutor(2, "decode")
 
     def warm(self, index: Index) -> None:
-        """Load the model, and pass pictures through it in each number that will come."""
+        """Load the model, and pass pictures through it in each number that will come; in the thread that will do it."""
         size = index.encoder.model.config.image_size
+        buffer = io.BytesIO()
+        Image.effect_noise((2 * size, 2 * size), 64).convert("RGB").save(buffer, "JPEG")
         for count in BATCHES:
-            self._logits(index, [np.zeros((size, size, 3), np.uint8)] * count)
+            for outcome in self.encode([Picture(index, buffer.getvalue())] * count):
+                if isinstance(outcome, Exception):
+                    raise outcome
 
     def encode(self, pictures: Sequence[Picture]) -> list[PictureCodes | Exception]:
         """Return codes and logits of pictures for one index, or why there are none of one."""

@@ -4,14 +4,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from encoder.errors import HashgrainError, Reason
+from encoder.runtime.files import read_regular
 from indexer.index import Index
 from indexer.row_mask import in_set
 from indexer.settings import Engine, SearchSettings
+from indexer.storage.manifest import POINTER, POINTER_BYTES
 
 CANARIES: Final = 8
 """Rows that a new generation has to find by their own codes and keys before it serves."""
@@ -38,7 +41,8 @@ class Holder:
         self.current = index
         self._verify, self._grace, self._changed = verify, grace, changed
         self._former: tuple[Index, float] | None = None
-        self._refused = b""
+        self._refused: bytes | None = None
+        """The pointer of a generation that is not sound; it is not tried again."""
         self._swapping = threading.Lock()
 
     def of(self, generation: str | None) -> Index:
@@ -64,17 +68,19 @@ class Holder:
             current = self.current
             if current.is_current:
                 return False
+            if (pointer := _pointer(current.path)) == self._refused:
+                return False
             try:
                 newer = current.reopen()
-                if newer is current or newer.snapshot.pointer == self._refused:
+                if newer is current:
                     return False
-                self._refused = newer.snapshot.pointer
                 self._verify(newer)
             except (HashgrainError, OSError, ArithmeticError, LookupError, ValueError) as err:
+                self._refused = pointer
                 _LOG.warning("a new generation is not served, %s goes on: %s", current.generation, err)
                 self._changed("refused")
                 return False
-            self._refused = b""
+            self._refused = None
             self._former = current, time.monotonic() + self._grace
             self.current = newer
             self._changed("swap")
@@ -88,6 +94,14 @@ class Holder:
     def _forget(self) -> None:
         if self._former is not None and time.monotonic() > self._former[1]:
             self._former = None
+
+
+def _pointer(path: Path) -> bytes:
+    """Return what the index's pointer holds now; nothing where it cannot be read."""
+    try:
+        return read_regular(path / POINTER, POINTER_BYTES, links=False)
+    except (OSError, ValueError):
+        return b""
 
 
 def canary(index: Index) -> None:

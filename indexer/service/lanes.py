@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -107,7 +108,6 @@ class Lane(Generic[T, R]):
         run: called in a thread with the work of jobs of one group; returns a result or an exception for each.
         bounds: how much at once.
         observer: who keeps count.
-        begin: called first in each thread.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class Lane(Generic[T, R]):
         run: Run[T, R],
         bounds: LaneBounds,
         observer: Observer,
-        begin: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name, self._run, self._observer, self._begin = name, run, observer, begin
+        self.name, self._run, self._observer = name, run, observer
         self._bounds = bounds
         self._waiting = _Waiting[T, R]()
         self._condition = threading.Condition()
+        self._calls = deque[tuple[Callable[[], None], Future[None]]]()
         self._idle, self._busy, self._closed = 0, 0, False
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True)
@@ -182,6 +182,18 @@ class Lane(Generic[T, R]):
                 self._condition.wait(min(left, 0.05))
         return True
 
+    def within(self, function: Callable[[], None]) -> None:
+        """Call something in a thread of the lane, and wait for it: libraries keep what they prepared by thread.
+
+        Raises:
+            Exception: what it raised.
+        """
+        done: Future[None] = Future()
+        with self._condition:
+            self._calls.append((function, done))
+            self._condition.notify()
+        done.result()
+
     def close(self) -> None:
         """End the threads once they have done what they are at."""
         with self._condition:
@@ -189,7 +201,6 @@ class Lane(Generic[T, R]):
             self._condition.notify_all()
 
     def _work(self) -> None:
-        self._begin()
         while (jobs := self._next()) is not None:
             try:
                 if wanted := self._wanted(jobs):
@@ -199,15 +210,25 @@ class Lane(Generic[T, R]):
                     self._busy -= 1
 
     def _next(self) -> list[Job[T, R]] | None:
-        with self._condition:
-            while not self._waiting.count:
-                if self._closed:
-                    return None
-                self._idle += 1
-                self._condition.wait()
-                self._idle -= 1
-            self._busy += 1
-            return self._waiting.take(self._bounds.most_together)
+        """Return what to do next; None: nothing any more."""
+        while True:
+            with self._condition:
+                while not (self._waiting.count or self._calls):
+                    if self._closed:
+                        return None
+                    self._idle += 1
+                    self._condition.wait()
+                    self._idle -= 1
+                if not self._calls:
+                    self._busy += 1
+                    return self._waiting.take(self._bounds.most_together)
+                function, done = self._calls.popleft()
+            try:
+                function()
+            except BaseException as err:  # noqa: BLE001 - who waits for it gets it
+                done.set_exception(err)
+            else:
+                done.set_result(None)
 
     def _wanted(self, jobs: Sequence[Job[T, R]]) -> list[Job[T, R]]:
         """Return the jobs that somebody still waits for; refuse those that waited for too long."""

@@ -1,23 +1,23 @@
 """A request to an answer in bytes: parsed on the loop, encoded and searched in the lanes, written where it was found."""
 
 import time
-
-from starlette.requests import Request
+from collections.abc import Awaitable, Callable
 
 from encoder.errors import HashgrainError, Reason
 from indexer.index import Index
 from indexer.service.encoding import Picture, PictureCodes
+from indexer.service.guard import Receive
 from indexer.service.searching import Task, group_of, is_heavy, query_of
 from indexer.service.state import State
 from indexer.wire import SearchRequest
 
 
-async def search(state: State, request: Request, asked: SearchRequest, picture: bytes | None, began: float) -> bytes:
+async def search(state: State, receive: Receive, asked: SearchRequest, picture: bytes | None, began: float) -> bytes:
     """Answer one query.
 
     Args:
         state: of the service.
-        request: as it came, for who goes away.
+        receive: of the request, for who goes away.
         asked: what is looked for, and how.
         picture: what is looked for where that is a picture.
         began: `time.perf_counter` when the request came.
@@ -28,21 +28,29 @@ async def search(state: State, request: Request, asked: SearchRequest, picture: 
     """
     index = state.holder.current
     ms: dict[str, float] = {"receive": 1e3 * (time.perf_counter() - began)}
-    query = query_of(asked, None if picture is None else await encoded(state, request, index, picture, ms))
+    query = query_of(asked, None if picture is None else await encoded(state, receive, index, picture, ms))
     task = Task(index, asked, query, began, ms)
     lane = state.lanes.heavy if is_heavy(asked) else state.lanes.quick
-    answer, _ = await lane.submit(task, group_of(index, asked), request.receive)
+    answer, _ = await lane.submit(task, group_of(index, asked), _gone(receive))
     return answer
 
 
-async def encoded(state: State, request: Request, index: Index, picture: bytes, ms: dict[str, float]) -> PictureCodes:
+async def encoded(state: State, receive: Receive, index: Index, picture: bytes, ms: dict[str, float]) -> PictureCodes:
     """Have a picture encoded, and write down how long that took."""
     if not state.has_model:
         raise HashgrainError(
             Reason.MODEL_INVALID, "this service has no model, so pictures cannot be queries; give a key or a code"
         )
-    codes, waited = await state.lanes.encode.submit(
-        Picture(index, picture), index.manifest.fingerprint, request.receive
-    )
+    codes, waited = await state.lanes.encode.submit(Picture(index, picture), index.manifest.fingerprint, _gone(receive))
     ms |= {"encode_wait": 1e3 * waited, "decode": 1e3 * codes.decode, "encode": 1e3 * codes.forward}
     return codes
+
+
+def _gone(receive: Receive) -> Callable[[], Awaitable[None]]:
+    """Return what returns when the client is not there any more; a request that has been read has nothing else to say."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    return gone

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from indexer.service.encoding import Picture, PictureCodes, QueryEncoder
+from indexer.service.health import Health
 from indexer.service.holder import Holder
 from indexer.service.lanes import Lane, LaneBounds
 from indexer.service.metrics import Metrics
@@ -25,7 +26,10 @@ class Lanes:
             "heavy", run, LaneBounds(settings.waiting_heavy, 8, patience=patience), metrics
         )
         self.encode: Lane[Picture, PictureCodes] = Lane(
-            "encode", encoder.encode, LaneBounds(settings.waiting_encode, 8, patience=patience), metrics
+            "encode",
+            encoder.encode,
+            LaneBounds(settings.waiting_encode, 8, patience=patience),
+            metrics,
         )
 
     def all(self) -> "tuple[Lane[Any, Any], ...]":
@@ -44,9 +48,7 @@ class State:
     metrics: Metrics
     page: Page
     has_model: bool
-    starting: str = "the index is being read"
-    """What the service still waits for; empty when it is ready."""
-    draining: bool = False
+    health: Health = field(default_factory=Health)
     few: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "few"))
     """For what is asked now and then, and takes milliseconds."""
     infos: dict[str, bytes] = field(default_factory=dict)
