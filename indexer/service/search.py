@@ -1,7 +1,7 @@
 """A request to an answer in bytes: parsed on the loop, encoded and searched in the lanes, written where it was found."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from encoder.errors import HashgrainError, Reason
 from indexer.index import Index
@@ -31,7 +31,23 @@ async def search(state: State, receive: Receive, asked: SearchRequest, picture: 
     query = query_of(asked, None if picture is None else await encoded(state, receive, index, picture, ms))
     task = Task(index, asked, query, began, ms)
     lane = state.lanes.heavy if is_heavy(asked) else state.lanes.quick
-    answer, _ = await lane.submit(task, group_of(index, asked), _gone(receive))
+    answer, _ = await lane.submit(task, group_of(index, asked), gone(receive))
+    return answer
+
+
+async def search_batch(state: State, receive: Receive, asked: Sequence[SearchRequest], began: float) -> bytes:
+    """Answer several queries of equal options as one batch.
+
+    Raises:
+        HashgrainError: `bad-value` where their options differ; as `search`.
+        OverloadedError, ClientGoneError: see `Lane.submit`.
+    """
+    index = state.holder.current
+    if len({group_of(index, one) for one in asked}) > 1:
+        raise HashgrainError(Reason.BAD_VALUE, "queries of one batch differ in their options; expected equal ones")
+    receiving = 1e3 * (time.perf_counter() - began)
+    tasks = [Task(index, one, query_of(one, None), began, {"receive": receiving}) for one in asked]
+    answer, _ = await state.lanes.batch.submit(tasks, None, gone(receive))
     return answer
 
 
@@ -41,16 +57,16 @@ async def encoded(state: State, receive: Receive, index: Index, picture: bytes, 
         raise HashgrainError(
             Reason.MODEL_INVALID, "this service has no model, so pictures cannot be queries; give a key or a code"
         )
-    codes, waited = await state.lanes.encode.submit(Picture(index, picture), index.manifest.fingerprint, _gone(receive))
+    codes, waited = await state.lanes.encode.submit(Picture(index, picture), index.manifest.fingerprint, gone(receive))
     ms |= {"encode_wait": 1e3 * waited, "decode": 1e3 * codes.decode, "encode": 1e3 * codes.forward}
     return codes
 
 
-def _gone(receive: Receive) -> Callable[[], Awaitable[None]]:
+def gone(receive: Receive) -> Callable[[], Awaitable[None]]:
     """Return what returns when the client is not there any more; a request that has been read has nothing else to say."""
 
-    async def gone() -> None:
+    async def left() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    return gone
+    return left

@@ -155,6 +155,16 @@ class Searcher:
                 outcomes[at] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
+    def run_batches(self, batches: Sequence[Sequence[Task]]) -> list[bytes | Exception]:
+        """Answer queries that came in one request; one that cannot be answered fails all of them."""
+        answers = list[bytes | Exception]()
+        for tasks in batches:
+            outcomes = self.run(tasks)
+            failed = next((one for one in outcomes if isinstance(one, Exception)), None)
+            bodies = [one for one in outcomes if isinstance(one, bytes)]
+            answers.append(failed or b'{"responses":[' + b",".join(bodies) + b"]}")
+        return answers
+
     def _together(self, tasks: Sequence[Task]) -> list[bytes | Exception]:
         try:
             return list(self._answered(tasks))

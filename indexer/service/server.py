@@ -29,6 +29,7 @@ from indexer.service.protocol import patient, sweep
 from indexer.service.settings import ServeSettings
 from indexer.service.state import Lanes, State
 from indexer.service.static import Page
+from indexer.service.thumbnails import Thumbnails
 from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
 from indexer.storage.manifest import number_of
 
@@ -142,7 +143,8 @@ def make_state(index: Index, settings: ServeSettings, *, with_model: bool = True
         canary(newer)
 
     holder = Holder(index, verify, settings.grace, metrics.swapped)
-    state = State(settings, holder, lanes, encoder, metrics, Page(), has_model)
+    thumbnails = Thumbnails(encoder.limits)
+    state = State(settings, holder, lanes, encoder, thumbnails, metrics, Page(), has_model)
     metrics.watch(
         {
             "hashgrain_generation": (
@@ -151,6 +153,7 @@ def make_state(index: Index, settings: ServeSettings, *, with_model: bool = True
             ),
             "hashgrain_rows": ("Rows of it, without removed ones.", lambda: holder.current.manifest.live),
             "hashgrain_resident_bytes": ("Memory of the process.", resident_bytes),
+            "hashgrain_thumbnail_bytes": ("Thumbnails that are kept.", lambda: thumbnails.bytes),
             "hashgrain_open_files": ("Handles of the process.", open_files),
         }
         | {f"hashgrain_waiting_{lane.name}": ("Jobs that wait.", partial(_waiting, lane)) for lane in lanes.all()}

@@ -39,6 +39,7 @@ class ServeSettings:
     """Keys to be more like, and as many to be less like."""
     waiting_quick: int = 512
     waiting_heavy: int = 16
+    waiting_batch: int = 16
     waiting_encode: int = 32
     waiting_pictures: int = 256
     patience: float = 5.0

@@ -1,8 +1,11 @@
 """What the endpoints stand on: the index that is served, who does the work, and how the service is."""
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.responses import Response
 
 from indexer.service.encoding import Picture, PictureCodes, QueryEncoder
 from indexer.service.health import Health
@@ -12,13 +15,15 @@ from indexer.service.metrics import Metrics
 from indexer.service.searching import Searcher, Task
 from indexer.service.settings import ServeSettings
 from indexer.service.static import Page
+from indexer.service.thumbnails import Thumbnails
 
 
 class Lanes:
     """Who does what. Quick queries never stand behind slow ones, nor these behind pictures."""
 
     def __init__(self, settings: ServeSettings, encoder: QueryEncoder, metrics: Metrics) -> None:
-        run, patience = Searcher(settings).run, settings.patience
+        searcher, patience = Searcher(settings), settings.patience
+        run = searcher.run
         self.quick: Lane[Task, bytes] = Lane(
             "quick", run, LaneBounds(settings.waiting_quick, 64, patience=patience), metrics
         )
@@ -32,9 +37,26 @@ class Lanes:
             metrics,
         )
 
+        self.batch: Lane[Sequence[Task], bytes] = Lane(
+            "batch", searcher.run_batches, LaneBounds(settings.waiting_batch, patience=patience), metrics
+        )
+        self.pictures: Lane[Callable[[], Response], Response] = Lane(
+            "pictures", _each, LaneBounds(settings.waiting_pictures, 1, 2, patience=patience), metrics
+        )
+
     def all(self) -> "tuple[Lane[Any, Any], ...]":
         """Return all of them."""
-        return self.quick, self.heavy, self.encode
+        return self.quick, self.heavy, self.encode, self.batch, self.pictures
+
+
+def _each(functions: Sequence[Callable[[], Response]]) -> list[Response | Exception]:
+    outcomes = list[Response | Exception]()
+    for function in functions:
+        try:
+            outcomes.append(function())
+        except Exception as err:  # noqa: BLE001 - who asked for it gets it
+            outcomes.append(err)
+    return outcomes
 
 
 @dataclass(slots=True)
@@ -45,6 +67,7 @@ class State:
     holder: Holder
     lanes: Lanes
     encoder: QueryEncoder
+    thumbnails: Thumbnails
     metrics: Metrics
     page: Page
     has_model: bool
