@@ -13,6 +13,8 @@ from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
 from indexer.changes.cli import COMMANDS, DEFAULT_CODES, DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath
 from indexer.changes.cli import REMEDIES as CHANGES
+from indexer.duplicates.cli import REMEDIES as DUPLICATES
+from indexer.duplicates.cli import duplicates
 from indexer.options import K, QueryOptions
 from indexer.query import parse_query
 from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, Trust, TuneSettings, Verify
@@ -38,26 +40,30 @@ LABEL_WIDTH = 80
 STDIN = "-"
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
-REMEDIES = {
-    "build": {
-        Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
-        Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
-        Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
-        Reason.EXISTS: "--out, --overwrite",
-        Reason.LEVEL_UNKNOWN: "--levels",
-        Reason.SHARD_DAMAGED: "--allow-damaged",
-    },
-    "query": INDEX
-    | {
-        Reason.LEVEL_UNKNOWN: "--level, --levels",
-        Reason.MODEL_INVALID: "--model",
-        Reason.MODEL_MISMATCH: "--model",
-    },
-    "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
-    "info": INDEX,
-    "relocate": INDEX,
-    "verify": INDEX,
-} | CHANGES
+REMEDIES = (
+    {
+        "build": {
+            Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
+            Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
+            Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
+            Reason.EXISTS: "--out, --overwrite",
+            Reason.LEVEL_UNKNOWN: "--levels",
+            Reason.SHARD_DAMAGED: "--allow-damaged",
+        },
+        "query": INDEX
+        | {
+            Reason.LEVEL_UNKNOWN: "--level, --levels",
+            Reason.MODEL_INVALID: "--model",
+            Reason.MODEL_MISMATCH: "--model",
+        },
+        "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
+        "info": INDEX,
+        "relocate": INDEX,
+        "verify": INDEX,
+    }
+    | CHANGES
+    | DUPLICATES
+)
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 
 
@@ -468,7 +474,7 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
         ) from None
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, duplicates):
     app.command(
         command.__name__.strip("_"),
         no_args_is_help=command.__name__ in {"remove", "rollback", "import_", "export"},
