@@ -22,8 +22,20 @@ from pathlib import Path
 
 from indexer.index import Index
 from indexer.settings import OnDuplicate
-from indexer.storage.manifest import read_current
-from tests.faults.model import HOW, KEYS, Change, Failed, Model, Row, Rows, act, build_of, check_whole, keys_of
+from tests.faults.model import (
+    HOW,
+    KEYS,
+    Change,
+    Failed,
+    Model,
+    Row,
+    Rows,
+    act,
+    build_of,
+    check_whole,
+    current_name,
+    keys_of,
+)
 from tests.faults.steps import Fault, attempt, attempt_here
 
 STEPS = {"add": 90, "add text": 90, "remove": 40, "where": 40, "compact": 90, "fail": 70, "rollback": 40, "gc": 3}
@@ -87,7 +99,7 @@ def tried(
     change: Change, path: Path, model: Model, after: Rows | None, fault: Fault | None, counts: Counter[str]
 ) -> str:
     """Try a change, and hold the index against the model before it and after it."""
-    was = read_current(path)[0].name
+    was = current_name(path)
     killed = fault is not None and fault.error is None
     ending = (attempt if killed else attempt_here)(lambda: _act(change, path), fault)
     happened = fault is not None and len(ending.steps) > fault.at
@@ -100,7 +112,7 @@ def tried(
     assert ending.how != "failed", note
     assert happened or ending.how == ("refused" if after is None else "done"), note
     assert after is not None or ending.how != "done", note
-    changed = read_current(path)[0].name != was
+    changed = current_name(path) != was
     assert not (changed and after is None), note
     before = model.rows
     if after is not None and (changed or ending.how == "done"):

@@ -1,5 +1,6 @@
 """Operations in processes of their own, which end or fail at one of their steps: the durable calls that `durable.on_step` is told of."""
 
+import ctypes
 import gc
 import os
 import resource
@@ -30,6 +31,10 @@ class Fault:
     """Whether all later steps fail too, save those that remove: a disk that stays full."""
     after: float | None = None
     """Seconds after which the process is killed, wherever it is."""
+    calls: Path | None = None
+    """Folder: a step is then a system call on a file below it, which the preloaded `failing.c` tells of and ends."""
+    part: bool = False
+    """Whether such a call, if it reads or writes, does half of it."""
     limit: tuple[int, int] | None = None
     """Resource of `resource.setrlimit` and what there is of it; of memory and handles beyond what the process has."""
 
@@ -99,7 +104,11 @@ def _inside(operation: Callable[[], object], fault: Fault | None, pipe: int) -> 
         signal.alarm(SECONDS)
         if fault is not None and fault.limit is not None:
             _limit(*fault.limit)
-        how, said = _disturbed(operation, fault, lambda name, path: tell(f"step {name} {path}"))
+        if fault is not None and fault.calls is not None:
+            _preloaded(fault, pipe)
+            how, said = _disturbed(operation, None, lambda *_: None)
+        else:
+            how, said = _disturbed(operation, fault, lambda name, path: tell(f"step {name} {path}"))
         tell(f"{how} {said}")
     finally:
         os._exit(0)
@@ -134,6 +143,13 @@ def _disturbed(
     except BaseException:  # noqa: BLE001  whatever a user would see
         return "failed", traceback.format_exc()
     return "done", ""
+
+
+def _preloaded(fault: Fault, pipe: int) -> None:
+    """Have the preloaded library tell of each call, and end one."""
+    ending = 2 if fault.part else 3 if fault.error is None else 1 if fault.lasting else 0  # as `enum ending`
+    library = ctypes.CDLL(None)
+    library.faults_arm(os.fsencode(str(fault.calls)), ctypes.c_long(fault.at), ending, fault.error or 0, pipe)
 
 
 def _limit(which: int, most: int) -> None:
