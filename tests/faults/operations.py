@@ -143,10 +143,10 @@ def _syncs(home: Path) -> dict[str, Operation]:
         for name, keys in files.items():
             write_codes(home / folder / f"{name}.h5", {key: (ROWS | MORE)[key] for key in keys})
     build(list_code_files([home / "codes-before"]), home / "synced", HOW[1])
-    files, settings = list_code_files([home / "codes-after"]), SyncSettings(keep_gone=True)
+    now, settings = list_code_files([home / "codes-after"]), SyncSettings(keep_gone=True)
 
     def of(start: str, keys: list[str]) -> Operation:
-        return Operation(lambda path: sync(path, files, settings), home / start, state, keys)
+        return Operation(lambda path: sync(path, now, settings), home / start, state, keys)
 
     fresh = [*after["changed"], *after["new"]]
     return {"sync": of("synced", after["same"] + fresh), "sync anew": of("nothing", fresh + after["same"])}
@@ -264,4 +264,5 @@ def _exported(out: Path, level: str) -> np.ndarray:
     if (out / f"{level}.npy").exists():
         return np.asarray(np.load(out / f"{level}.npy"))
     index = faiss.read_index_binary(str(out / f"{level}.faiss"))
-    return faiss.vector_to_array(index.xb).reshape(index.ntotal, -1)
+    codes: np.ndarray = faiss.vector_to_array(index.xb).reshape(index.ntotal, -1)
+    return codes
