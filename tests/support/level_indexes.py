@@ -3,6 +3,7 @@
 import numpy as np
 
 from encoder.levels import Level
+from indexer.engines.faiss_file import read_centroids
 from indexer.search.level_index import LevelIndex
 from indexer.settings import IndexKind
 from indexer.storage.level_writer import LevelRows, SharedLists, write_level
@@ -24,5 +25,5 @@ def sub_index(folder, segments, builds, level=Level.FINE, *, together=False):
         record = write_level(folder / f"{level}-{number}", rows, build, lambda *_: None, with_lists)
         parts.append(LevelPart(folder, record, len(codes)))
         if together and record.ivf is not None:
-            shared = SharedLists(parts[-1].ivf.centroids.copy(), record)
+            shared = SharedLists(read_centroids(folder / record.ivf), record)
     return LevelIndex(parts, np.cumsum([0, *map(len, segments)]).tolist())

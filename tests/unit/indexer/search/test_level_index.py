@@ -202,8 +202,13 @@ def test_segments_with_the_same_centroids_are_asked_at_once(tmp_path, rng, monke
     index = sub_index(
         tmp_path, segments, [BuildSettings(IndexKind.IVF, nlist=4, dedupe=Dedupe.OFF)] * 3, together=together
     )
-    calls, nearest_lists = [], IvfIndex.search
-    monkeypatch.setattr(IvfIndex, "search", lambda *of: calls.append(of) or nearest_lists(*of))
+    calls, search_one = [], IvfIndex.search
+
+    def search(*of):
+        calls.append(of)
+        return search_one(*of)
+
+    monkeypatch.setattr(IvfIndex, "search", search)
     asked = SearchSettings(10, nprobe=2)
     found, truth = (
         index.search(segments[0][:5], replace(asked, engine=engine), None) for engine in (Engine.FAISS, Engine.SCAN)
