@@ -261,11 +261,11 @@ def history(path: str | PathLike[str]) -> "list[tuple[Change, bool]]":
     return history(Path(path))
 
 
-def rollback(path: str | PathLike[str], to: int, *, keep: int = KEEP) -> "Change":
-    """Take up an earlier generation again, as a new one: by its number, or -1 for the one before.
+def rollback(path: str | PathLike[str], to: int | str, *, keep: int = KEEP) -> "Change":
+    """Take up an earlier generation again, as a new one: by its number or name, or -1 to undo the last change.
 
     Raises:
-        HashgrainError: `generation-missing`, `index-missing`, `index-damaged`, `busy`, `write-failed`.
+        HashgrainError: `bad-value`, `generation-missing`, `index-missing`, `index-damaged`, `busy`, `write-failed`.
     """
     from indexer.changes.history import rollback
 

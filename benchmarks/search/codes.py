@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes, pack
-from indexer.engines.faiss_cpu import FlatIndex, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, assign, train, write_lists
 from indexer.engines.faiss_file import write_flat
 from indexer.search.level_index import LevelIndex
 from indexer.storage.manifest import LevelRecord
@@ -62,7 +62,8 @@ class Codebase:
         if not path.exists():
             half = path.with_suffix(".half")
             half.unlink(missing_ok=True)
-            write_ivf(half, self.flat, nlist, 0, lambda *_: None)
+            codes, centroids = self.flat.codes, train(self.flat.codes, nlist, 0)
+            write_lists(half, codes, assign(codes, centroids), centroids)
             half.rename(path)
         return LevelRecord(self.nbits, self.path("flat").name, path.name, nlist, None)
 

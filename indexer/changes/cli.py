@@ -208,7 +208,14 @@ def history(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
 
 
 def rollback(
-    to: Annotated[int, typer.Argument(help="Number of a generation; -1: the one before.")],
+    to: Annotated[
+        str,
+        typer.Argument(
+            help="Number or name of a generation, as `indexer history` has it; -1 undoes the last change, -2 the last two. "
+            "Segments that were joined after a change belong to it.",
+            show_default=False,
+        ),
+    ],
     index: IndexPath = DEFAULT_INDEX,
     keep: Keep = KEEP,
     as_json: AsJson = False,
