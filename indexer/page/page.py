@@ -15,7 +15,7 @@ from encoder.levels import Level
 from indexer.index import Index
 from indexer.page.labels import compared_fields, query_labels, shared_fields, texts
 from indexer.page.templates import page_template, write_page
-from indexer.query import ByCode, ByImage, ByKey, Hit, name_of
+from indexer.query import Asked, ByExamples, ByImage, ByKey, Hit, name_of
 from indexer.settings import Combine
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ NOTES: Mapping[str, str] = {
 
 SCORES: Mapping[str, str] = {
     "rerank": "asymmetric distance, how sure the query is of the bits that differ; smaller is nearer",
+    "examples": "weighted distance to the examples, as a share of the largest there can be; smaller is nearer",
     Combine.SUM: "weighted mean of the distances, each as a share of its bits; smaller is nearer",
     Combine.RRF: "reciprocal rank fusion of the levels; larger is nearer",
 }
@@ -46,7 +47,7 @@ SCORES: Mapping[str, str] = {
 class Result:
     """One query and its answers."""
 
-    query: ByImage | ByKey | ByCode
+    query: Asked
     answers: Mapping[str, Sequence[Hit]]
     """Hits, nearest first, by the title of the answer, such as its level."""
     labels: Labels | None = None
@@ -142,7 +143,7 @@ class _Cards:
         return sorted(shown, key=lambda label: not label.shared)
 
     def _query_picture(self, result: Result) -> SmallPicture:
-        match result.query:
+        match result.query.face if isinstance(result.query, ByExamples) else result.query:
             case ByKey(key):
                 return self._row_picture(self.index.find(key))
             case ByImage(image):
@@ -209,7 +210,7 @@ def small_picture(read: "Callable[[], ImageLike]", limits: Limits) -> SmallPictu
     return SmallPicture("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
 
 
-def _query_name(query: ByImage | ByKey | ByCode) -> str:
+def _query_name(query: Asked) -> str:
     match query:
         case ByKey(key):
             return key
