@@ -9,6 +9,7 @@ import numpy as np
 from encoder.bits import Codes, Logits, hamming
 from encoder.errors import HashgrainError, Reason, shown
 from encoder.images.limits import Limits
+from encoder.images.region import DEFAULT_MODE, RegionMode
 from encoder.levels import Level
 from indexer.matches import Rows
 from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, name_of
@@ -18,7 +19,6 @@ from indexer.settings import CombineSettings, LevelSettings
 from indexer.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from encoder.images.inputs import ImageLike
     from encoder.model.image_encoder import ImageEncoder
 
 
@@ -87,23 +87,29 @@ def code_queries(
         {level: np.full((len(queries), bits[level]), np.nan, dtype=np.float32) for level in levels},
         np.full(len(queries), -1, dtype=np.int64),
     )
-    images: dict[int, ImageLike] = {}
+    images: dict[int, ByImage] = {}
     for at, query in enumerate(queries):
         match query:
-            case ByKey(key):
+            case ByKey(key, None):
                 coded.rows[at] = index.find(key)
                 for level in levels:
                     coded.codes[level][at] = index.codes(level, coded.rows[at : at + 1])[0]
             case ByCode():
                 for level in levels:
                     coded.codes[level][at] = _code_at(query, level, levels, bits[level])
-            case ByImage(image):
-                images[at] = image
-    if images:
-        encoded = encoder().encode(list(images.values()), levels, limits)
-        for level in levels:
-            coded.logits[level][list(images)] = encoded.logits[level]
-            coded.codes[level][list(images)] = encoded.codes[level]
+            case ByKey(key, region, mode):
+                coded.rows[at] = index.find(key)
+                images[at] = ByImage(index.image(int(coded.rows[at])), None, region, mode)
+            case ByImage():
+                images[at] = query
+    for mode in RegionMode:
+        part = [at for at, query in images.items() if (query.region_mode or DEFAULT_MODE) is mode]
+        if part:
+            of = [images[at] for at in part]
+            encoded = encoder().encode([each.image for each in of], levels, limits, [each.region for each in of], mode)
+            for level in levels:
+                coded.logits[level][part] = encoded.logits[level]
+                coded.codes[level][part] = encoded.codes[level]
     return coded
 
 
@@ -158,7 +164,7 @@ def _of_one_level(
 def _check_images(queries: Sequence[ByImage | ByKey | ByCode]) -> None:
     """Raise `bad-value` for a query that has no logits to order hits by."""
     for query in queries:
-        if not isinstance(query, ByImage):
+        if not isinstance(query, ByImage) and not (isinstance(query, ByKey) and query.region):  # a region is read back
             raise HashgrainError(
                 Reason.BAD_VALUE,
                 f"rerank needs the logits of an image, {name_of(query)} is a code; give the image, or leave rerank out",

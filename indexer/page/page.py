@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from encoder.errors import HashgrainError
 from encoder.images.labels.values import Labels
 from encoder.images.limits import Limits
+from encoder.images.region import Region, RegionMode
 from encoder.levels import Level
 from encoder.runtime.console import printable
 from encoder.runtime.publish import write_bytes
@@ -143,10 +144,12 @@ class _Cards:
 
     def _query_picture(self, result: Result) -> _Picture:
         match result.query:
-            case ByKey(key):
+            case ByKey(key, None):
                 return self._row_picture(self.index.find(key))
-            case ByImage(image):
-                return _picture(lambda: image, self.index.limits)
+            case ByKey(key, region):
+                return _picture(lambda: self.index.image(self.index.find(key)), self.index.limits, region)
+            case ByImage(image, region=region):
+                return _picture(lambda: image, self.index.limits, region)
             case _:
                 return _Picture(why="a code has no picture")
 
@@ -205,14 +208,14 @@ def save_page(
     write_bytes(path, html.encode(errors="replace"))  # a file name on a command line need not be UTF-8
 
 
-def _picture(read: "Callable[[], ImageLike]", limits: Limits) -> _Picture:
-    """Shrink an image; imports Pillow only here, since a query without a page needs none."""
+def _picture(read: "Callable[[], ImageLike]", limits: Limits, region: Region | None = None) -> _Picture:
+    """Shrink an image, or a region of it; imports Pillow only here, since a query without a page needs none."""
     from PIL import Image
 
-    from encoder.images.inputs import square_of
+    from encoder.images.inputs import look
 
     try:
-        pixels = square_of(read(), THUMBNAIL, limits)
+        pixels = look(read(), THUMBNAIL, limits, region, RegionMode.CROP).pixels
     except HashgrainError as err:
         return _Picture(why=str(err))
     buffer = io.BytesIO()
