@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search gpu-check clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search gpu-check clean
 
 ##@ Use
 
@@ -43,6 +43,9 @@ $(READY)-bench: $(READY)
 
 demo: $(READY) ## draw pictures and train on some (or SHARDS=... WEIGHTS=...), encode, build, search, show: demo/page.html
 	$(BIN)/python -m pipelines.demo --out $(DEMO) $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(SHARDS)
+
+serve: $(READY) ## serve INDEX=index over HTTP, with a page to search it by (ARGS=... for more options)
+	$(BIN)/indexer serve $(INDEX) $(ARGS)
 
 encode: $(READY) ## encode SHARDS='...' into OUT=codes (MODEL=..., ARGS=... for more options)
 	$(BIN)/encoder encode $(SHARDS) --out $(OUT) $(if $(MODEL),--model '$(MODEL)') $(ARGS)
@@ -130,7 +133,10 @@ bench-training: $(READY) ## training rate against bare forward and backward pass
 bench-grocery: $(READY) ## retrieval on real photos: GROCERY=folder of shards, WEIGHTS=resnet50 file
 	$(BIN)/python benchmarks/grocery.py '$(GROCERY)' '$(WEIGHTS)'
 
-bench-encode: $(READY) ## encoding against its roofline and against loops of a user: SHARDS='...' WEIGHTS=... (hours; DEVICE=cuda, ARGS=...)
+bench-serve: $(READY) ## serve INDEX=index over HTTP, with a page to search it by (ARGS=... for more options)
+	$(BIN)/indexer serve $(INDEX) $(ARGS)
+
+encode: $(READY) ## encoding against its roofline and against loops of a user: SHARDS='...' WEIGHTS=... (hours; DEVICE=cuda, ARGS=...)
 	$(BIN)/python -m benchmarks.encode $(SHARDS) $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 bench-search: $(READY)-bench ## every search over the same codes, 1 M and 10 M, against FAISS, usearch and LanceDB (hours; ARGS=...)

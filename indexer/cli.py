@@ -19,6 +19,8 @@ from indexer.duplicates.cli import REMEDIES as DUPLICATES
 from indexer.duplicates.cli import duplicates
 from indexer.options import K, QueryOptions
 from indexer.query import KEY_PREFIX, ByExamples, parse_query
+from indexer.service.cli import REMEDIES as SERVE
+from indexer.service.cli import serve
 from indexer.settings import (
     BuildSettings,
     CalibrateSettings,
@@ -99,6 +101,7 @@ REMEDIES = (
     }
     | CHANGES
     | DUPLICATES
+    | SERVE
 )
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 
@@ -282,13 +285,7 @@ def query(
     queries = _queries(what or [], _keys(like), _keys(dislike), region, region_mode)
     answers = opened.query_batch(queries, **options)
     for answer in answers:
-        if as_json:
-            for hit in answer:
-                result(json.dumps(hit.as_dict()))
-            if answer.nothing_similar:
-                notice(f"{answer.query}: {_nothing_similar(answer)}")
-        else:
-            _print_answer(answer, explain=explain)
+        (_print_json if as_json else _print_answer)(answer, explain=explain)
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
     _name_unverified(opened)
@@ -566,6 +563,13 @@ def _print_levels(levels: "Mapping[Level, LevelRecord]", live: int | None = None
             result(f"    cut-offs by unrelated images per query ({record.calibrated.how}): {shown}")
 
 
+def _print_json(answer: "Answer", *, explain: bool) -> None:  # noqa: ARG001 - distances are in it anyhow
+    for hit in answer:
+        result(json.dumps(hit.as_dict()))
+    if answer.nothing_similar:
+        notice(f"{answer.query}: {_nothing_similar(answer)}")
+
+
 def _print_answer(answer: "Answer", *, explain: bool) -> None:
     result(f"{answer.query} ({answer.searched})")
     if answer.survivors:
@@ -646,7 +650,7 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
         ) from None
 
 
-for command in (*COMMANDS, duplicates):
+for command in (*COMMANDS, duplicates, serve):
     app.command(
         command.__name__.strip("_"),
         no_args_is_help=command.__name__ in {"remove", "rollback", "import_", "export"},
