@@ -9,22 +9,37 @@ import typer
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.values import text_of
+from encoder.images.region import DEFAULT_MODE, Region, RegionMode
 from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
 from indexer.changes.cli import COMMANDS, DEFAULT_CODES, DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath
 from indexer.changes.cli import REMEDIES as CHANGES
+from indexer.cutoffs import radius_for
+from indexer.duplicates.cli import REMEDIES as DUPLICATES
+from indexer.duplicates.cli import duplicates
 from indexer.options import K, QueryOptions
-from indexer.query import parse_query
+from indexer.query import KEY_PREFIX, ByExamples, parse_query
 from indexer.service.cli import REMEDIES as SERVE
 from indexer.service.cli import serve
-from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, Trust, TuneSettings, Verify
+from indexer.settings import (
+    BuildSettings,
+    CalibrateSettings,
+    Combine,
+    Dedupe,
+    Engine,
+    IndexKind,
+    OnDuplicate,
+    Trust,
+    TuneSettings,
+    Verify,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from encoder.levels import Level
     from indexer.index import Index
-    from indexer.query import Answer
+    from indexer.query import Answer, Asked
     from indexer.storage.manifest import LevelRecord
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -35,11 +50,37 @@ HowVerified = Annotated[
         "--verify", help="Which files are proven by their SHA-256 when first used: quick: up to 32 MiB; full: all."
     ),
 ]
+OfRegion = Annotated[
+    str | None,
+    typer.Option("--region", help="Only this part of the picture: x,y,width,height as shares of it (0.5,0,0.25,0.4)."),
+]
+ByRegion = Annotated[
+    RegionMode,
+    typer.Option("--region-mode", help="See the region in its surroundings, or cut it out and encode it by itself."),
+]
+ModelPath = Annotated[Path | None, typer.Option("--model", help="Model file, instead of the index's own.")]
+ImagesUnder = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--images-under",
+        help="Folder that pictures of rows may be read from; repeatable.",
+        show_default="the shards of an index that you built",
+    ),
+]
+AllowUrl = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-url", help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False
+    ),
+]
 LABEL_WIDTH = 80
 """Characters of a label that a line shows."""
 STDIN = "-"
+CUTOFFS = (0.001, 0.01, 0.1)
+"""Unrelated images per query whose radii are shown."""
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
+QUERY = INDEX | {Reason.LEVEL_UNKNOWN: "--level", Reason.MODEL_INVALID: "--model", Reason.MODEL_MISMATCH: "--model"}
 REMEDIES = (
     {
         "build": {
@@ -50,18 +91,16 @@ REMEDIES = (
             Reason.LEVEL_UNKNOWN: "--levels",
             Reason.SHARD_DAMAGED: "--allow-damaged",
         },
-        "query": INDEX
-        | {
-            Reason.LEVEL_UNKNOWN: "--level, --levels",
-            Reason.MODEL_INVALID: "--model",
-            Reason.MODEL_MISMATCH: "--model",
-        },
+        "query": QUERY | {Reason.LEVEL_UNKNOWN: "--level, --levels"},
+        "explain": QUERY,
+        "calibrate": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
         "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
         "info": INDEX,
         "relocate": INDEX,
         "verify": INDEX,
     }
     | CHANGES
+    | DUPLICATES
     | SERVE
 )
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
@@ -130,14 +169,28 @@ def build(
 @app.command(no_args_is_help=True)
 def query(
     what: Annotated[
-        list[str], typer.Argument(help="Image files, key:KEY, or - for image bytes on stdin.", show_default=False)
-    ],
+        list[str] | None,
+        typer.Argument(help="Image files, key:KEY, or - for image bytes on stdin.", show_default=False),
+    ] = None,
     index: IndexPath = DEFAULT_INDEX,
     level: Annotated[
         str | None, typer.Option(help="fine, mid, coarse or fused.", show_default="fused, or the only one")
     ] = None,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Most hits per query.", show_default="10")] = None,
     radius: Annotated[int | None, typer.Option(min=0, help="Largest distance in bits, inclusive.")] = None,
+    max_false: Annotated[
+        float | None,
+        typer.Option(help="Nothing farther than unrelated images come so often per query (0.01), as measured."),
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Key of an image to be more like, beside the queries or instead; repeatable.", show_default=False
+        ),
+    ] = None,
+    dislike: Annotated[
+        list[str] | None, typer.Option(help="Key of an image to be less like; repeatable.", show_default=False)
+    ] = None,
     where: Annotated[
         str | None, typer.Option(help="Only rows that pass, e.g. 'label.fine in (3, 7) and shard ~ \"train-*\"'.")
     ] = None,
@@ -171,7 +224,9 @@ def query(
     engine: Annotated[
         Engine, typer.Option(help="faiss, our own scan, or whichever is quicker; they find the same.")
     ] = Engine.AUTO,
-    model: Annotated[Path | None, typer.Option(help="Model file, instead of the index's own.")] = None,
+    region: OfRegion = None,
+    region_mode: ByRegion = DEFAULT_MODE,
+    model: ModelPath = None,
     how_verified: HowVerified = Verify.QUICK,
     as_json: AsJson = False,
     save_html: Annotated[
@@ -184,17 +239,8 @@ def query(
             show_default="labels that vary",
         ),
     ] = None,
-    images_under: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder that pictures on the page may be read from; repeatable.",
-            show_default="the shards of an index that you built",
-        ),
-    ] = None,
-    allow_url: Annotated[
-        list[str] | None,
-        typer.Option(help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False),
-    ] = None,
+    images_under: ImagesUnder = None,
+    allow_url: AllowUrl = None,
 ) -> None:
     """Find the nearest images. Several queries are answered as one batch.
 
@@ -203,8 +249,10 @@ def query(
     from indexer.index import Index
 
     if save_html is None:
-        for_page = {"--match": match, "--images-under": images_under, "--allow-url": allow_url}
-        _refuse(for_page, "is for the page; give --save-html, too")
+        _refuse({"--match": match}, "is for the page; give --save-html, too")
+    if save_html is None and region is None:
+        reading = {"--images-under": images_under, "--allow-url": allow_url}
+        _refuse(reading, "is for pictures of rows; give --save-html or --region, too")
     if levels is None:
         _refuse({"--weights": weights, "--budgets": budgets, "--radii": radii}, "needs --levels")
     else:
@@ -215,6 +263,7 @@ def query(
     options: QueryOptions = {
         "k": cap,
         "radius": radius,
+        "max_false": max_false,
         "where": where,
         "nprobe": nprobe,
         "recall": recall,
@@ -233,15 +282,10 @@ def query(
             "budgets": _numbers("budgets", budgets),
             "radii": _numbers("radii", radii),
         }
-    stdin = standard_input() if STDIN in what else b""
-    queries = [parse_query(text, stdin if text == STDIN else None) for text in what]
+    queries = _queries(what or [], _keys(like), _keys(dislike), region, region_mode)
     answers = opened.query_batch(queries, **options)
     for answer in answers:
-        if as_json:
-            for hit in answer:
-                result(json.dumps(hit.as_dict()))
-        else:
-            _print_answer(answer, explain=explain)
+        (_print_json if as_json else _print_answer)(answer, explain=explain)
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
     _name_unverified(opened)
@@ -249,8 +293,45 @@ def query(
         from indexer.page.page import SCORES, Result, save_page
 
         results = [Result(of, {answer.searched: answer}) for of, answer in zip(queries, answers, strict=True)]
-        by = "rerank" if rerank else how if levels else ""
+        by = "examples" if like or dislike else "rerank" if rerank else how if levels else ""
         save_page(save_html, opened, results, match=_fields(match), score=SCORES.get(by, ""))
+        notice(f"page written to {save_html}")
+
+
+@app.command(no_args_is_help=True)
+def explain(
+    query: Annotated[str, typer.Argument(help="Image file, key:KEY, or - for image bytes on stdin.")],
+    key: Annotated[str, typer.Argument(help="Key of the hit.")],
+    index: IndexPath = DEFAULT_INDEX,
+    level: Annotated[
+        str | None, typer.Option(help="fine, mid, coarse or fused.", show_default="fused, or the only one")
+    ] = None,
+    region: OfRegion = None,
+    region_mode: ByRegion = DEFAULT_MODE,
+    model: ModelPath = None,
+    how_verified: HowVerified = Verify.QUICK,
+    save_html: Annotated[Path | None, typer.Option(help="Write a page of both pictures under their heat maps.")] = None,
+    images_under: ImagesUnder = None,
+    allow_url: AllowUrl = None,
+) -> None:
+    """Show what the bits rest on in which a query and a hit agree: which places of both pictures speak for them.
+
+    Example: indexer explain photo.jpg cat/cat-01.jpg --level fused --save-html why.html
+    """
+    from indexer.explain import explain as run_explain
+    from indexer.index import Index
+    from indexer.page.heat import SIDE, area_of_half, combined, save_heat
+
+    opened = Index(index, model, notify=notice, trust=Trust(how_verified, images_under, allow_url or ()))
+    part = None if region is None else Region.parse(region)
+    asked = parse_query(query, standard_input() if query == STDIN else None, part, region_mode)
+    found = run_explain(opened, asked, key, level)
+    result(f"{query} and {key} ({found.level}): {found.agreeing} of {found.bits} bits agree")
+    for name, heat in (("query", found.query), ("hit", found.hit)):
+        half = area_of_half(combined(heat, SIDE))
+        result(f"  {name:5}  total {heat.total:.2f}, half of what speaks for them in {half:.0%} of the square")
+    if save_html is not None:
+        save_heat(save_html, opened, found, asked, key)
         notice(f"page written to {save_html}")
 
 
@@ -307,6 +388,43 @@ def tune(
 
 
 @app.command()
+def calibrate(
+    index: IndexPath = DEFAULT_INDEX,
+    levels: Annotated[str | None, typer.Option(help="Levels to measure (fine,fused).", show_default="all")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Label whose values tell unrelated images apart: FIELD, or by level fine=FIELD,fused=FIELD.",
+            show_default="none: by what chance leaves over",
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Most rows that ask.")] = 1000,
+) -> None:
+    """Measure how near unrelated images come by chance, and keep it: `indexer query --max-false` then says when nothing is similar.
+
+    Example: indexer calibrate --index index --label fused=label.class
+    """
+    from indexer.calibrate import calibrate as run_calibrate
+    from indexer.index import Index
+
+    manifest = Index(index).manifest
+    settings = CalibrateSettings(parse_levels(levels), _by_level(label, manifest.bits), sample)
+    with progress("calibrating") as advance:
+        found = run_calibrate(index, settings, lambda share, what: advance(share, 1.0, what))
+    for level, measured in found.items():
+        result(f"{level}: {measured.sample:,} of {measured.rows:,} rows asked, unrelated: {measured.how}")
+        for often in CUTOFFS:
+            radius = radius_for(measured, often, manifest.live)
+            within = "not even equal codes" if radius is None else f"within {_bits(radius)}"
+            right = (
+                f", {measured.precision[radius]:.0%} of what is there is related"
+                if radius is not None and measured.precision
+                else ""
+            )
+            result(f"  {often:g} per query: {within}{right}")
+
+
+@app.command()
 def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QUICK, as_json: AsJson = False) -> None:
     """Show what an index holds.
 
@@ -333,7 +451,7 @@ def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QU
     )
     for segment in manifest.segments:
         result(f"{segment.name}: {segment.rows:,} rows from {len(segment.shards):,} shards")
-        _print_levels(segment.levels)
+        _print_levels(segment.levels, manifest.live)
         if segment.labels:
             result(f"  labels: {', '.join(f'{field.name} ({field.kind})' for field in segment.labels)}")
     for level, reason in worn(manifest).items():
@@ -428,7 +546,7 @@ def _engine(index: "Index") -> str:
     return "faiss, and the scan when it is compiled, in the background (indexer warm does it once)"
 
 
-def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
+def _print_levels(levels: "Mapping[Level, LevelRecord]", live: int | None = None) -> None:
     for level, record in levels.items():
         probed = (
             f"nprobe {record.nprobe}" if record.nprobe else "probed only on request: comparing every code is quicker"
@@ -436,6 +554,20 @@ def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
         lists = f", ivf of {record.nlist:,} lists ({probed})" if record.ivf else ""
         shared = ", rows share codes" if record.postings else ""
         result(f"  {level}: {record.nbits} bits, flat{shared}{lists}")
+        if record.calibrated is not None and live is not None:
+            radii = [radius_for(record.calibrated, often, live) for often in CUTOFFS]
+            shown = ", ".join(
+                f"{often:g}: {'none' if radius is None else _bits(radius)}"
+                for often, radius in zip(CUTOFFS, radii, strict=True)
+            )
+            result(f"    cut-offs by unrelated images per query ({record.calibrated.how}): {shown}")
+
+
+def _print_json(answer: "Answer", *, explain: bool) -> None:  # noqa: ARG001 - distances are in it anyhow
+    for hit in answer:
+        result(json.dumps(hit.as_dict()))
+    if answer.nothing_similar:
+        notice(f"{answer.query}: {_nothing_similar(answer)}")
 
 
 def _print_answer(answer: "Answer", *, explain: bool) -> None:
@@ -443,12 +575,48 @@ def _print_answer(answer: "Answer", *, explain: bool) -> None:
     if answer.survivors:
         result(f"  rows left over by each level: {', '.join(f'{count:,}' for count in answer.survivors)}")
     if not answer:
-        result("  nothing found")
+        result(f"  {_nothing_similar(answer) if answer.nothing_similar else 'nothing found'}")
     for hit in answer:
         labels = "  ".join(f"{name}={_short(text_of(value))}" for name, value in hit.labels.items())
         result(f"{hit.rank:4}  {hit.heading:>8}  {hit.key}  {labels}")
         if explain:
             result("      " + "  ".join(f"{level} {distance}" for level, distance in hit.distances.items()))
+
+
+def _nothing_similar(answer: "Answer") -> str:
+    """Say how near the nearest is, and how near chance comes."""
+    if answer.cutoff is None or answer.nearest is None:
+        return "nothing similar: there is nothing to compare with"
+    often = f"{answer.cutoff.max_false:g} times per query"
+    if answer.cutoff.radius < 0:
+        return f"nothing similar: the nearest is {_bits(answer.nearest)} away, and even equal codes are chance more than {often}"
+    return (
+        f"nothing similar: the nearest is {_bits(answer.nearest)} away, unrelated images come within "
+        f"{_bits(answer.cutoff.radius)} {often}"
+    )
+
+
+def _bits(count: int) -> str:
+    return "1 bit" if count == 1 else f"{count} bits"
+
+
+def _queries(
+    what: list[str], like: tuple[str, ...], dislike: tuple[str, ...], region: str | None, mode: RegionMode | None
+) -> "list[Asked]":
+    """Return the queries of a command line: words, each refined by the examples, or these alone."""
+    if not what and not like:
+        raise typer.BadParameter("nothing to look for; give an image file, key:KEY, or --like KEY", param_hint="WHAT")
+    stdin = standard_input() if STDIN in what else b""
+    part = None if region is None else Region.parse(region)
+    starts = [parse_query(text, stdin if text == STDIN else None, part, mode) for text in what]
+    if not like and not dislike:
+        return [*starts]
+    return [ByExamples(like, dislike, start) for start in starts] or [ByExamples(like, dislike)]
+
+
+def _keys(texts: list[str] | None) -> tuple[str, ...]:
+    """Return keys, also of those that are written as queries are."""
+    return tuple(text.removeprefix(KEY_PREFIX) for text in texts or ())
 
 
 def _short(text: str) -> str:
@@ -465,6 +633,14 @@ def _refuse(given: "Mapping[str, object]", why: str) -> None:
             raise typer.BadParameter(f"{value}: {name} {why}", param_hint=name)
 
 
+def _by_level(text: str | None, levels: "Iterable[Level]") -> "dict[Level, str]":
+    """Return a label by level of FIELD, which is that of all, or LEVEL=FIELD with commas between."""
+    from encoder.images.classes import parse_label_map
+
+    fields = {} if text is None else parse_label_map(text)
+    return fields if text is None or "=" in text else dict.fromkeys(levels, text.strip())
+
+
 def _numbers(name: str, text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
@@ -474,7 +650,7 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
         ) from None
 
 
-for command in (*COMMANDS, serve):
+for command in (*COMMANDS, duplicates, serve):
     app.command(
         command.__name__.strip("_"),
         no_args_is_help=command.__name__ in {"remove", "rollback", "import_", "export"},
