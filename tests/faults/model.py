@@ -90,8 +90,12 @@ class Model:
         if what == "where":
             return {key: row for key, row in self.rows.items() if row.label != first}
         if what == "rollback":
-            there = self.there(path)
-            return self.earlier[there[first]] if -first <= len(there) else None
+            states = list[list[str]]()
+            for each in read_current(path)[1].history:  # what joins segments belongs to the change before it
+                states += [] if states and each.what in {"compact", "measure"} else [[]]
+                states[-1].append(each.generation)
+            left = set(states[first - 1] if -first < len(states) else ()) & set(self.there(path))
+            return self.earlier[max(left)] if left else None
         return None if what == "fail" else self.rows
 
 
