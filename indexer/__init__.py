@@ -26,7 +26,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from indexer.options import QueryOptions
-from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, Query
+from indexer.query import Answer, ByCode, ByExamples, ByImage, ByKey, Hit, Query
 from indexer.settings import (
     KEEP,
     BitOrder,
@@ -56,6 +56,7 @@ __all__ = [
     "Answer",
     "BitOrder",
     "ByCode",
+    "ByExamples",
     "ByImage",
     "ByKey",
     "Combine",

@@ -13,16 +13,30 @@ from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
 from indexer.changes.cli import COMMANDS, DEFAULT_CODES, DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath
 from indexer.changes.cli import REMEDIES as CHANGES
+from indexer.cutoffs import radius_for
+from indexer.duplicates.cli import REMEDIES as DUPLICATES
+from indexer.duplicates.cli import duplicates
 from indexer.options import K, QueryOptions
-from indexer.query import parse_query
-from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, Trust, TuneSettings, Verify
+from indexer.query import KEY_PREFIX, ByExamples, parse_query
+from indexer.settings import (
+    BuildSettings,
+    CalibrateSettings,
+    Combine,
+    Dedupe,
+    Engine,
+    IndexKind,
+    OnDuplicate,
+    Trust,
+    TuneSettings,
+    Verify,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from encoder.levels import Level
     from indexer.index import Index
-    from indexer.query import Answer
+    from indexer.query import Answer, Asked
     from indexer.storage.manifest import LevelRecord
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -36,28 +50,35 @@ HowVerified = Annotated[
 LABEL_WIDTH = 80
 """Characters of a label that a line shows."""
 STDIN = "-"
+CUTOFFS = (0.001, 0.01, 0.1)
+"""Unrelated images per query whose radii are shown."""
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
-REMEDIES = {
-    "build": {
-        Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
-        Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
-        Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
-        Reason.EXISTS: "--out, --overwrite",
-        Reason.LEVEL_UNKNOWN: "--levels",
-        Reason.SHARD_DAMAGED: "--allow-damaged",
-    },
-    "query": INDEX
-    | {
-        Reason.LEVEL_UNKNOWN: "--level, --levels",
-        Reason.MODEL_INVALID: "--model",
-        Reason.MODEL_MISMATCH: "--model",
-    },
-    "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
-    "info": INDEX,
-    "relocate": INDEX,
-    "verify": INDEX,
-} | CHANGES
+REMEDIES = (
+    {
+        "build": {
+            Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
+            Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
+            Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
+            Reason.EXISTS: "--out, --overwrite",
+            Reason.LEVEL_UNKNOWN: "--levels",
+            Reason.SHARD_DAMAGED: "--allow-damaged",
+        },
+        "query": INDEX
+        | {
+            Reason.LEVEL_UNKNOWN: "--level, --levels",
+            Reason.MODEL_INVALID: "--model",
+            Reason.MODEL_MISMATCH: "--model",
+        },
+        "calibrate": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
+        "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
+        "info": INDEX,
+        "relocate": INDEX,
+        "verify": INDEX,
+    }
+    | CHANGES
+    | DUPLICATES
+)
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 
 
@@ -124,14 +145,28 @@ def build(
 @app.command(no_args_is_help=True)
 def query(
     what: Annotated[
-        list[str], typer.Argument(help="Image files, key:KEY, or - for image bytes on stdin.", show_default=False)
-    ],
+        list[str] | None,
+        typer.Argument(help="Image files, key:KEY, or - for image bytes on stdin.", show_default=False),
+    ] = None,
     index: IndexPath = DEFAULT_INDEX,
     level: Annotated[
         str | None, typer.Option(help="fine, mid, coarse or fused.", show_default="fused, or the only one")
     ] = None,
     k: Annotated[int | None, typer.Option("-k", min=1, help="Most hits per query.", show_default="10")] = None,
     radius: Annotated[int | None, typer.Option(min=0, help="Largest distance in bits, inclusive.")] = None,
+    max_false: Annotated[
+        float | None,
+        typer.Option(help="Nothing farther than unrelated images come so often per query (0.01), as measured."),
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Key of an image to be more like, beside the queries or instead; repeatable.", show_default=False
+        ),
+    ] = None,
+    dislike: Annotated[
+        list[str] | None, typer.Option(help="Key of an image to be less like; repeatable.", show_default=False)
+    ] = None,
     where: Annotated[
         str | None, typer.Option(help="Only rows that pass, e.g. 'label.fine in (3, 7) and shard ~ \"train-*\"'.")
     ] = None,
@@ -209,6 +244,7 @@ def query(
     options: QueryOptions = {
         "k": cap,
         "radius": radius,
+        "max_false": max_false,
         "where": where,
         "nprobe": nprobe,
         "recall": recall,
@@ -227,13 +263,14 @@ def query(
             "budgets": _numbers("budgets", budgets),
             "radii": _numbers("radii", radii),
         }
-    stdin = standard_input() if STDIN in what else b""
-    queries = [parse_query(text, stdin if text == STDIN else None) for text in what]
+    queries = _queries(what or [], _keys(like), _keys(dislike))
     answers = opened.query_batch(queries, **options)
     for answer in answers:
         if as_json:
             for hit in answer:
                 result(json.dumps(hit.as_dict()))
+            if answer.nothing_similar:
+                notice(f"{answer.query}: {_nothing_similar(answer)}")
         else:
             _print_answer(answer, explain=explain)
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
@@ -243,7 +280,7 @@ def query(
         from indexer.page.page import SCORES, Result, save_page
 
         results = [Result(of, {answer.searched: answer}) for of, answer in zip(queries, answers, strict=True)]
-        by = "rerank" if rerank else how if levels else ""
+        by = "examples" if like or dislike else "rerank" if rerank else how if levels else ""
         save_page(save_html, opened, results, match=_fields(match), score=SCORES.get(by, ""))
         notice(f"page written to {save_html}")
 
@@ -301,6 +338,43 @@ def tune(
 
 
 @app.command()
+def calibrate(
+    index: IndexPath = DEFAULT_INDEX,
+    levels: Annotated[str | None, typer.Option(help="Levels to measure (fine,fused).", show_default="all")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Label whose values tell unrelated images apart: FIELD, or by level fine=FIELD,fused=FIELD.",
+            show_default="none: by what chance leaves over",
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Most rows that ask.")] = 1000,
+) -> None:
+    """Measure how near unrelated images come by chance, and keep it: `indexer query --max-false` then says when nothing is similar.
+
+    Example: indexer calibrate --index index --label fused=label.class
+    """
+    from indexer.calibrate import calibrate as run_calibrate
+    from indexer.index import Index
+
+    manifest = Index(index).manifest
+    settings = CalibrateSettings(parse_levels(levels), _by_level(label, manifest.bits), sample)
+    with progress("calibrating") as advance:
+        found = run_calibrate(index, settings, lambda share, what: advance(share, 1.0, what))
+    for level, measured in found.items():
+        result(f"{level}: {measured.sample:,} of {measured.rows:,} rows asked, unrelated: {measured.how}")
+        for often in CUTOFFS:
+            radius = radius_for(measured, often, manifest.live)
+            within = "not even equal codes" if radius is None else f"within {_bits(radius)}"
+            right = (
+                f", {measured.precision[radius]:.0%} of what is there is related"
+                if radius is not None and measured.precision
+                else ""
+            )
+            result(f"  {often:g} per query: {within}{right}")
+
+
+@app.command()
 def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QUICK, as_json: AsJson = False) -> None:
     """Show what an index holds.
 
@@ -327,7 +401,7 @@ def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QU
     )
     for segment in manifest.segments:
         result(f"{segment.name}: {segment.rows:,} rows from {len(segment.shards):,} shards")
-        _print_levels(segment.levels)
+        _print_levels(segment.levels, manifest.live)
         if segment.labels:
             result(f"  labels: {', '.join(f'{field.name} ({field.kind})' for field in segment.labels)}")
     for level, reason in worn(manifest).items():
@@ -422,7 +496,7 @@ def _engine(index: "Index") -> str:
     return "faiss, and the scan when it is compiled, in the background (indexer warm does it once)"
 
 
-def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
+def _print_levels(levels: "Mapping[Level, LevelRecord]", live: int | None = None) -> None:
     for level, record in levels.items():
         probed = (
             f"nprobe {record.nprobe}" if record.nprobe else "probed only on request: comparing every code is quicker"
@@ -430,6 +504,13 @@ def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
         lists = f", ivf of {record.nlist:,} lists ({probed})" if record.ivf else ""
         shared = ", rows share codes" if record.postings else ""
         result(f"  {level}: {record.nbits} bits, flat{shared}{lists}")
+        if record.calibrated is not None and live is not None:
+            radii = [radius_for(record.calibrated, often, live) for often in CUTOFFS]
+            shown = ", ".join(
+                f"{often:g}: {'none' if radius is None else _bits(radius)}"
+                for often, radius in zip(CUTOFFS, radii, strict=True)
+            )
+            result(f"    cut-offs by unrelated images per query ({record.calibrated.how}): {shown}")
 
 
 def _print_answer(answer: "Answer", *, explain: bool) -> None:
@@ -437,12 +518,45 @@ def _print_answer(answer: "Answer", *, explain: bool) -> None:
     if answer.survivors:
         result(f"  rows left over by each level: {', '.join(f'{count:,}' for count in answer.survivors)}")
     if not answer:
-        result("  nothing found")
+        result(f"  {_nothing_similar(answer) if answer.nothing_similar else 'nothing found'}")
     for hit in answer:
         labels = "  ".join(f"{name}={_short(text_of(value))}" for name, value in hit.labels.items())
         result(f"{hit.rank:4}  {hit.heading:>8}  {hit.key}  {labels}")
         if explain:
             result("      " + "  ".join(f"{level} {distance}" for level, distance in hit.distances.items()))
+
+
+def _nothing_similar(answer: "Answer") -> str:
+    """Say how near the nearest is, and how near chance comes."""
+    if answer.cutoff is None or answer.nearest is None:
+        return "nothing similar: there is nothing to compare with"
+    often = f"{answer.cutoff.max_false:g} times per query"
+    if answer.cutoff.radius < 0:
+        return f"nothing similar: the nearest is {_bits(answer.nearest)} away, and even equal codes are chance more than {often}"
+    return (
+        f"nothing similar: the nearest is {_bits(answer.nearest)} away, unrelated images come within "
+        f"{_bits(answer.cutoff.radius)} {often}"
+    )
+
+
+def _bits(count: int) -> str:
+    return "1 bit" if count == 1 else f"{count} bits"
+
+
+def _queries(what: list[str], like: tuple[str, ...], dislike: tuple[str, ...]) -> "list[Asked]":
+    """Return the queries of a command line: words, each refined by the examples, or these alone."""
+    if not what and not like:
+        raise typer.BadParameter("nothing to look for; give an image file, key:KEY, or --like KEY", param_hint="WHAT")
+    stdin = standard_input() if STDIN in what else b""
+    starts = [parse_query(text, stdin if text == STDIN else None) for text in what]
+    if not like and not dislike:
+        return [*starts]
+    return [ByExamples(like, dislike, start) for start in starts] or [ByExamples(like, dislike)]
+
+
+def _keys(texts: list[str] | None) -> tuple[str, ...]:
+    """Return keys, also of those that are written as queries are."""
+    return tuple(text.removeprefix(KEY_PREFIX) for text in texts or ())
 
 
 def _short(text: str) -> str:
@@ -459,6 +573,14 @@ def _refuse(given: "Mapping[str, object]", why: str) -> None:
             raise typer.BadParameter(f"{value}: {name} {why}", param_hint=name)
 
 
+def _by_level(text: str | None, levels: "Iterable[Level]") -> "dict[Level, str]":
+    """Return a label by level of FIELD, which is that of all, or LEVEL=FIELD with commas between."""
+    from encoder.images.classes import parse_label_map
+
+    fields = {} if text is None else parse_label_map(text)
+    return fields if text is None or "=" in text else dict.fromkeys(levels, text.strip())
+
+
 def _numbers(name: str, text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
@@ -468,7 +590,7 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
         ) from None
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, duplicates):
     app.command(
         command.__name__.strip("_"),
         no_args_is_help=command.__name__ in {"remove", "rollback", "import_", "export"},

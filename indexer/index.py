@@ -123,6 +123,9 @@ class Index:
     search = _of_snapshot(Snapshot.search)
     combine = _of_snapshot(Snapshot.combine)
     passing = _of_snapshot(Snapshot.passing)
+    cutoff = _of_snapshot(Snapshot.cutoff)
+    eligible = _of_snapshot(Snapshot.eligible)
+    histogram = _of_snapshot(Snapshot.histogram)
     find = _of_snapshot(Snapshot.find)
     codes = _of_snapshot(Snapshot.codes)
     key = _of_snapshot(Snapshot.key)
@@ -155,7 +158,8 @@ class Index:
         """Find the images nearest to one query.
 
         Args:
-            what: `ByImage`, `ByKey` or `ByCode`; a plain `Path`, `bytes`, PIL image or uint8[height, width, 3] is an image.
+            what: `ByImage`, `ByKey`, `ByCode` or `ByExamples`; a plain `Path`, `bytes`, PIL image or uint8[height, width, 3] is
+                an image.
             options: see `QueryOptions`.
 
         Returns:

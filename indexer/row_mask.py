@@ -43,3 +43,17 @@ def size_of(rows: RowSet) -> int:
         size = _SIZES[known] = int(np.bitwise_count(rows).sum())
         weakref.finalize(rows, _SIZES.pop, known, None)
     return size
+
+
+def without_rows(rows: RowSet | None, there: int, some: npt.NDArray[np.int64]) -> RowSet:
+    """Return a set of `there` rows without some of them; None is the set of all."""
+    left = row_set(np.ones(there, dtype=np.bool_)) if rows is None else rows.copy()
+    np.bitwise_and.at(left, some >> 6, ~(np.uint64(1) << (some & 63).astype(np.uint64)))
+    return left
+
+
+def set_of(there: int, some: npt.NDArray[np.int64]) -> RowSet:
+    """Return the set of some of `there` rows."""
+    mask = np.zeros(there, dtype=np.bool_)
+    mask[some] = True
+    return row_set(mask)

@@ -52,7 +52,7 @@ class Codebase:
         if not path.exists():
             half = path.with_suffix(".half")
             half.unlink(missing_ok=True)
-            write_flat(half, self.nbits, self.rows, self._blocks())
+            write_flat(half, self.nbits, self.rows, self.blocks())
             half.rename(path)
         return FlatIndex(path)
 
@@ -83,7 +83,8 @@ class Codebase:
         """Return where `flat` or `ivf4096` is kept."""
         return self.folder / f"{self.spread}-{self.rows}-{self.nbits}.{kind}"
 
-    def _blocks(self) -> Iterator[Codes]:
+    def blocks(self) -> Iterator[Codes]:
+        """Yield the codes, block after block."""
         rng = np.random.default_rng([0, self.rows, self.nbits])
         size = self.nbits // 8
         centres = rng.integers(0, 256, (max(1, self.rows // PER_CENTRE), size), dtype=np.uint8)

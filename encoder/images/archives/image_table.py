@@ -173,17 +173,10 @@ class ImageTable:
         yield from self._parquet.iter_batches(count, row_groups=[group], columns=columns, use_threads=False)
 
     def _batch_rows(self, group: int) -> int:
-        """Return how many rows have about `BATCH_BYTES` of images."""
+        """Return how many rows have about `BATCH_BYTES`."""
+        # not of the column of images alone: pyarrow ends the process where what is said of a column contradicts itself
         found = self._parquet.metadata.row_group(group)
-        nbytes = next(
-            (
-                found.column(at).total_uncompressed_size
-                for at in range(found.num_columns)
-                if found.column(at).path_in_schema == self.image
-            ),
-            0,
-        )
-        return int(min(BATCH_ROWS, max(1, BATCH_BYTES * found.num_rows // max(1, nbytes))))
+        return int(min(BATCH_ROWS, max(1, BATCH_BYTES * found.num_rows // max(1, found.total_byte_size))))
 
     def _image_column(self) -> str | None:
         """Return the column of images by its type, by its name, and by what its first rows hold."""

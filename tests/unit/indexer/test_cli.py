@@ -1,9 +1,13 @@
 """Commands that are about this machine, not about an index."""
 
 import json
+import re
+import shutil
 
 import pytest
 
+import indexer
+from indexer import ByExamples, ByKey
 from indexer.engines.scan.kernel_cache import VARIABLE
 from tests.support.one_gpu import OneGpu, installed
 
@@ -47,3 +51,55 @@ def test_a_gpu_whose_memory_is_short_is_one_notice_and_no_less_of_an_answer(comm
     assert (code, out) == scanned[:2]
     assert err.count("\n") == 1
     assert "GPU memory is short for 60 codes of 64 bits" in err
+
+
+def test_examples_are_queries_by_themselves_and_beside_others(command, index_folder):
+    query = ("indexer", "query", "--level", "fine", "-k", "4", "--index", index_folder)
+    index = indexer.open(index_folder)
+    for what, start in ((), None), (("key:pic-007",), ByKey("pic-007")):
+        code, out, err = command(*query, *what, "--like", "pic-003", "--like", "key:pic-012", "--dislike", "pic-040")
+        expected = index.query(ByExamples(("pic-003", "pic-012"), ("pic-040",), start), level="fine", k=4)
+        assert (code, err) == (0, "")
+        assert [line.split()[4] for line in out.splitlines()[1:]] == [hit.key for hit in expected]
+        assert out.startswith(f"{expected.query} (fine)\n")
+    for arguments in ((), ("--dislike", "pic-040")):
+        code, out, err = command(*query, *arguments)
+        assert (code, out) == (2, "")
+        assert "nothing to look for; give an image file" in err
+
+
+def test_the_page_of_examples_shows_the_first_liked_one(command, index_folder, tmp_path):
+    page = tmp_path / "page.html"
+    code, _, _ = command(
+        "indexer", "query", "--like", "pic-003", "--dislike", "pic-040", "--index", index_folder, "--save-html", page
+    )
+    assert code == 0
+    assert "weighted distance to the examples" in page.read_text()
+    assert "a code has no picture" not in page.read_text()
+
+
+def test_a_calibrated_index_says_that_nothing_is_similar(command, index_folder, tmp_path):
+    path = shutil.copytree(index_folder, tmp_path / "index")
+    code, _, err = command("indexer", "calibrate", "--index", path, "--label", "fine=fine,mid=kind")
+    assert code == 1
+    assert "label 'kind' is not in" in err
+    code, out, _ = command("indexer", "calibrate", "--index", path, "--levels", "fine,mid", "--label", "label.fine")
+    assert code == 0
+    assert out.startswith("fine: 60 of 60 rows asked, unrelated: another label.fine\n")
+    assert re.search(r"  0.01 per query: (within \d+ bits?|not even equal codes)", out)
+    info = command("indexer", "info", "--index", path)[1]
+    assert len(re.findall(r"    cut-offs by unrelated images per query \(.*\): 0.001: .*, 0.01: .*, 0.1: ", info)) == 2
+    query = ("indexer", "query", "key:pic-007", "--exclude-self", "--level", "fine", "--index", path)
+    nearest = indexer.open(path).query(ByKey("pic-007"), level="fine", k=1, exclude_self=True)[0].distance
+    code, out, err = command(*query, "--max-false", "1e-9")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].startswith(f"  nothing similar: the nearest is {nearest} bits away, ")
+    code, out, err = command(*query, "--max-false", "1e-9", "--json")
+    assert (code, out) == (0, "")
+    assert err.startswith("key:pic-007: nothing similar: the nearest is ")
+    assert len(command(*query, "--max-false", "60", "--json")[1].splitlines()) == 10
+    code, _, err = command("indexer", "query", "key:pic-007", "--level", "coarse", "--index", path, "--max-false", "1")
+    assert code == 1
+    assert "level coarse" in err
+    assert "was not calibrated; calibrate the index first" in err
+    assert err.count("\n") == 1
