@@ -19,7 +19,7 @@ from encoder.images.labels.values import LabelKind
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive
 from indexer.changes.compact import compact
-from indexer.changes.history import gc, rollback
+from indexer.changes.history import gc, history, rollback
 from indexer.changes.writer import writer
 from indexer.engines.faiss_cpu import assign
 from indexer.engines.faiss_file import read_centroids
@@ -92,7 +92,7 @@ class Model:
             return {key: row for key, row in self.rows.items() if row.label != first}
         if what == "rollback":
             states = list[list[str]]()
-            for each in read_current(path)[1].history:  # what joins segments belongs to the change before it
+            for each, _ in history(path):  # what joins segments belongs to the change before it
                 states += [] if states and each.what in {"compact", "measure"} else [[]]
                 states[-1].append(each.generation)
             left = set(states[first - 1] if -first < len(states) else ()) & set(self.there(path))
