@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -22,7 +21,6 @@ from indexer.query import Answer, Asked, ByCode, ByExamples, ByImage, ByKey, Hit
 from indexer.settings import Engine
 from indexer.wire import Changed, IndexInfo, Item, LabelFieldInfo, LevelInfo, as_bytes
 
-
 TOGETHER: Final = 64
 """Queries of one request; what a service takes when it was not told otherwise."""
 _CLOSED: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
@@ -30,7 +28,7 @@ _CLOSED: Final = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPi
 
 
 class Client:
-    """A service that answers queries. Any number of threads may share it: each keeps a connection of its own.
+    """A service that answers queries. Any number of threads may share it.
 
         with Client("http://127.0.0.1:8360") as client:
             for hit in client.query(Path("photo.jpg"), level="fine", k=5):
@@ -53,7 +51,7 @@ class Client:
         self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._place, self._path = (parts.hostname, parts.port), parts.path.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._mine = threading.local()
+        self._idle = list[http.client.HTTPConnection]()
 
     def __enter__(self) -> "Client":
         return self
@@ -62,10 +60,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection of this thread; the next request opens another."""
-        if (connection := getattr(self._mine, "connection", None)) is not None:
-            connection.close()
-            self._mine.connection = None
+        """Close the connections that nobody uses now; the next request opens another."""
+        while self._idle:
+            self._idle.pop().close()
 
     @property
     def generation(self) -> str:
@@ -202,21 +199,24 @@ class Client:
     def _exchange(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        """Send a request and read the answer; once more where a kept connection had ended before it said a word."""
-        for fresh in (False, True):
-            connection = None if fresh else getattr(self._mine, "connection", None)
-            kept = connection is not None
-            if connection is None:
-                connection = self._mine.connection = self._kind(*self._place, timeout=self.timeout)
+        """Send a request and read the answer; once more where a kept connection had ended before that."""
+        while True:
+            kept = True
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                kept, connection = False, self._kind(*self._place, timeout=self.timeout)
             try:
                 connection.request(method, path, body, dict(headers))
                 answer = connection.getresponse()
-                return answer, answer.read()
+                said = answer.read()
             except (OSError, http.client.HTTPException) as err:
-                self.close()
+                connection.close()
                 if not (kept and isinstance(err, _CLOSED)):
                     raise self._no_service(why(err) if isinstance(err, OSError) else shown(err)) from err
-        raise AssertionError  # a fresh connection answers or raises
+            else:
+                self._idle.append(connection)
+                return answer, said
 
     def _no_service(self, reason: str) -> HashgrainError:
         return HashgrainError(
