@@ -28,7 +28,7 @@ from indexer.search.level_index import LevelIndex
 from indexer.settings import CombineSettings, SearchSettings, Trust
 from indexer.storage.digests import Digests
 from indexer.storage.manifest import POINTER, POINTER_BYTES, Manifest, check_sizes, read_current
-from indexer.storage.pictures import Pictures, manifest_digest
+from indexer.storage.pictures import Pictures, Place, manifest_digest
 from indexer.storage.segment import Segment
 
 ATTEMPTS = 10
@@ -144,6 +144,13 @@ class Snapshot:
             if self.live_mask is None
             else np.flatnonzero(mask_of(self.live_mask, 0, self.ntotal))
         )
+
+    def is_live(self, row: int) -> bool:
+        """Whether there is a row of this number that has not been removed."""
+        if not 0 <= row < self.ntotal:
+            return False
+        segment, row = self._local(row)
+        return segment.live is None or bool(segment.live[row])
 
     def check_level(self, level: Level) -> None:
         """Raise `level-unknown` when the index has no such level."""
@@ -321,11 +328,14 @@ class Snapshot:
 
     def image_reader(self, row: int) -> Callable[[], bytes]:
         """Return what reads a row's image file back, without this index: the row's place is in it."""
+        return partial(self._pictures.read, self.place(row))
+
+    def place(self, row: int) -> Place:
+        """Return where a row's image file is."""
         segment, row = self._local(row)
         span = segment.span(row)
         offset, size = segment.table.places[row].tolist()
-        member = segment.table.keys[row].removeprefix(span.key_prefix)
-        return partial(self._pictures.read, span, member, offset, size)
+        return Place(span, segment.table.keys[row].removeprefix(span.key_prefix), offset, size)
 
     @cached_property
     def _pictures(self) -> Pictures:

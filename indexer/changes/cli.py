@@ -118,7 +118,10 @@ def remove(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys of rows.", show_default=False)] = None,
     index: IndexPath = DEFAULT_INDEX,
     where: Annotated[str | None, typer.Option(help="Rows that pass, e.g. 'label.fine = 3'.")] = None,
-    from_file: Annotated[Path | None, typer.Option(help="A file with one key per line.")] = None,
+    from_file: Annotated[
+        Path | None,
+        typer.Option(help="A file with one key per line, or the marks of a page of near-duplicates (.jsonl)."),
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="Rows of the shards with this name or glob, as `shard` in a filter.")
     ] = None,
@@ -133,7 +136,7 @@ def remove(
     """
     from indexer.changes.writer import writer
 
-    named = [*(keys or []), *(_lines_of(from_file) if from_file else [])]
+    named = [*(keys or []), *(_keys_of(from_file) if from_file else [])]
     filters = [text for text in (where, None if shard is None else f"shard ~ {json.dumps(shard)}") if text is not None]
     if not named and not filters and from_file is None:
         raise HashgrainError(Reason.BAD_VALUE, "nothing to remove; give keys, --from-file, --where or --shard")
@@ -205,7 +208,14 @@ def history(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
 
 
 def rollback(
-    to: Annotated[int, typer.Argument(help="Number of a generation; -1: the one before.")],
+    to: Annotated[
+        str,
+        typer.Argument(
+            help="Number or name of a generation, as `indexer history` has it; -1 undoes the last change, -2 the last two. "
+            "Segments that were joined after a change belong to it.",
+            show_default=False,
+        ),
+    ],
     index: IndexPath = DEFAULT_INDEX,
     keep: Keep = KEEP,
     as_json: AsJson = False,
@@ -452,14 +462,25 @@ def _make_way() -> None:
     os.nice(10)
 
 
-def _lines_of(path: Path) -> list[str]:
+def _keys_of(path: Path) -> list[str]:
+    """Return the keys of a file: one per line, or of JSON lines those of the objects that are marked as dropped."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as err:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        return (
+            lines if path.suffix != ".jsonl" else [mark["key"] for mark in map(_mark, lines) if mark["mark"] == "drop"]
+        )
+    except (OSError, ValueError, RecursionError) as err:
         raise HashgrainError(
-            Reason.BAD_VALUE, f"{path} cannot be read as lines of text ({err}); give a file of keys"
+            Reason.BAD_VALUE,
+            f"{path} cannot be read as keys ({err}); give a file with one key per line, or marks as JSON lines (.jsonl)",
         ) from err
-    return [line for line in text.splitlines() if line]
+
+
+def _mark(line: str) -> dict[str, str]:
+    mark: object = json.loads(line)
+    if not isinstance(mark, dict) or not isinstance(mark.get("key"), str) or mark.get("mark") not in {"keep", "drop"}:
+        raise ValueError(f'{line[:80]!r} is not {{"key": ..., "mark": "keep" or "drop"}}')
+    return mark
 
 
 COMMANDS = (add, remove, compact, history, rollback, gc, sync, import_, export)

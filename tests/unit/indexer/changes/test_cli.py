@@ -102,6 +102,11 @@ def test_a_change_is_undone_and_generations_are_listed_and_cleared(change, index
     code, _, err = change("rollback", "3")
     assert (code, err.count("\n")) == (1, 1)
     assert "it has gen-000004 (indexer history)" in err
+    code, _, err = change("rollback", "gen-77")
+    assert (code, err.count("\n"), "has no generation 77 before the current one, gen-000005" in err) == (1, 1, True)
+    code, _, err = change("rollback", "yesterday")
+    assert (code, err.count("\n"), "expected its number or name (3, gen-000003)" in err) == (1, 1, True)
+    assert change("rollback", "gen-000004")[1] == f"{index} (gen-000006) is as gen-000004 was: 9 rows\n"
 
 
 @pytest.fixture
