@@ -142,10 +142,7 @@ bench-training: $(READY) ## training rate against bare forward and backward pass
 bench-grocery: $(READY) ## retrieval on real photos: GROCERY=folder of shards, WEIGHTS=resnet50 file
 	$(BIN)/python benchmarks/grocery.py '$(GROCERY)' '$(WEIGHTS)'
 
-bench-serve: $(READY) ## serve INDEX=index over HTTP, with a page to search it by (ARGS=... for more options)
-	$(BIN)/indexer serve $(INDEX) $(ARGS)
-
-encode: $(READY) ## encoding against its roofline and against loops of a user: SHARDS='...' WEIGHTS=... (hours; DEVICE=cuda, ARGS=...)
+bench-encode: $(READY) ## encoding against its roofline and against loops of a user: SHARDS='...' WEIGHTS=... (hours; DEVICE=cuda, ARGS=...)
 	$(BIN)/python -m benchmarks.encode $(SHARDS) $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 bench-search: $(READY)-bench ## every search over the same codes, 1 M and 10 M, against FAISS, usearch and LanceDB (hours; ARGS=...)

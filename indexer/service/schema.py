@@ -70,7 +70,7 @@ def document(settings: ServeSettings) -> bytes:
         "info": {
             "title": "hashgrain",
             "version": version("hashgrain"),
-            "description": "Image search by binary codes. A failure is a problem as RFC 9457 has it; docs/SERVICE.md has the limits.",
+            "description": "Image search by binary codes. Every failure is a problem as RFC 9457 has it.",
         },
         "paths": {path: {method: _operation(*of)} for path, method, of in _operations(schemas["$defs"])},
         "components": components,
