@@ -132,7 +132,9 @@ def _raise_handles(connections: int) -> None:
 def make_state(index: Index, settings: ServeSettings, *, with_model: bool = True) -> State:
     """Return what endpoints stand on; nothing is warm yet."""
     metrics, said = Metrics(), index.limits
-    encoder = QueryEncoder(Limits(min(said.max_bytes, settings.max_body), min(said.max_pixels, settings.max_pixels)))
+    encoder = QueryEncoder(
+        Limits(min(said.max_bytes, settings.max_body), min(said.max_pixels, settings.max_pixels)), metrics
+    )
     lanes = Lanes(settings, encoder, metrics)
     has_model = with_model and index.has_model
 

@@ -6,9 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 import indexer
+from encoder.images.region import Region, RegionMode
 from encoder.levels import Level
-from indexer.query import ByKey
+from indexer.query import ByExamples, ByImage, ByKey
 from indexer.service.app import ROUTES, make_app
+from indexer.service.metrics import Metrics
 from indexer.service.server import make_state, warm_up
 from indexer.service.settings import ServeSettings
 from tests.support.pictures import encoded
@@ -114,6 +116,69 @@ def test_distances_at_every_level(client):
     assert all(hit["distances"].keys() == set(Level) for hit in answer["answers"][0]["hits"])
 
 
+def test_more_like_these_and_less_like_those(client, opened):
+    query = ByExamples(("pic-001", "pic-002"), ("pic-003",), ByKey("pic-007"))
+    answer = search(client, key="pic-007", positive=["pic-001", "pic-002"], negative=["pic-003"], level="fine")
+    assert keys(answer) == expected(opened, query, level="fine", exclude_self=True)
+    assert {"pic-001", "pic-002", "pic-003", "pic-007"}.isdisjoint(key for key, _ in keys(answer))
+    alone = search(client, positive=["pic-001"], levels=["fine", "mid"], combine="sum", k=4)
+    assert keys(alone) == expected(opened, ByExamples(("pic-001",)), levels=["fine", "mid"], combine="sum", k=4)
+    assert all("score" in hit for hit in alone["answers"][0]["hits"])
+
+
+def test_how_many_lie_at_each_distance(client):
+    answer = search(client, key="pic-007", level="fine", histogram=True, where="label.fine = 2")["answers"][0]
+    assert len(answer["histogram"]) == 65
+    assert (sum(answer["histogram"]), answer["histogram"][0], answer["eligible"]) == (12, 1, 12)
+
+
+def test_a_cut_off_of_what_was_not_calibrated_is_refused(client):
+    asked = {"key": "pic-007", "max_false": 0.01}
+    assert "calibrate" in refused(client.post("/v1/search", json=asked), 400, "bad-value")
+
+
+def test_a_region_of_a_picture_and_of_a_row(client, opened):
+    region = Region(0.25, 0.25, 0.5, 0.5)
+    box = "0.25,0.25,0.5,0.5"
+    answer = client.post(
+        f"/v1/search?k=5&level=fine&region={box}&region_mode=crop",
+        content=encoded(33),
+        headers={"content-type": "image/jpeg"},
+    ).json()
+    picture = ByImage(encoded(33), None, region, "crop")
+    assert keys(answer) == expected(opened, picture, level="fine", k=5)
+    of_row = search(client, key="pic-033", region=[0.25, 0.25, 0.5, 0.5], region_mode="crop", k=5, level="fine")
+    row = ByKey("pic-033", region, RegionMode.CROP)
+    assert keys(of_row) == expected(opened, row, level="fine", k=5, exclude_self=True)
+    assert [hit["rank"] for hit in of_row["answers"][0]["hits"]] == [1, 2, 3, 4, 5]
+    assert of_row["query"]["name"] == "key:pic-033"
+    for bad in ("0,0,2,1", "a", "0,0,1"):
+        answer = client.post(f"/v1/search?region={bad}", content=encoded(1), headers={"content-type": "image/jpeg"})
+        refused(answer, 400, "bad-value")
+
+
+def test_why_a_hit_is_near(client):
+    found = client.get("/v1/explain?query=pic-001&hit=pic-002&level=fine").json()
+    assert (found["level"], found["bits"]) == ("fine", 64)
+    total = sum(value for grid in found["query"]["grids"] for row in grid for value in row)
+    assert total == pytest.approx(found["query"]["total"], rel=1e-3)
+    picture = client.post(
+        "/v1/explain?hit=pic-002&level=fine", content=encoded(1), headers={"content-type": "image/jpeg"}
+    )
+    assert picture.json()["hit"] == found["hit"]
+    refused(client.get("/v1/explain?query=pic-001&hit=none"), 404, "key-unknown")
+    refused(client.get("/v1/explain?query=pic-001&hit=pic-002&level=none"), 400, "level-unknown")
+
+
+def test_ordering_by_logits_of_a_picture(client, opened):
+    answer = client.post(
+        "/v1/search?k=3&level=fine&rerank=20", content=encoded(33), headers={"content-type": "image/jpeg"}
+    ).json()
+    assert [key for key, _ in keys(answer)] == [
+        hit.key for hit in opened.query(ByImage(encoded(33)), level="fine", k=3, rerank=20)
+    ]
+
+
 def test_a_batch_is_the_queries_one_by_one(client):
     queries = [{"key": f"pic-{row:03d}", "k": 3} for row in range(20)]
     answer = client.post("/v1/batch", json={"queries": queries}).json()
@@ -165,7 +230,7 @@ def test_one_bad_query_does_not_fail_its_neighbours(state, opened):
     bodies = [b'{"key": "pic-001", "k": 2}', b'{"key": "none", "k": 2}', b'{"codes": {"fused": "00"}, "k": 2}']
     asked = [search_request(body, state.settings) for body in bodies]
     tasks = [Task(state.holder.current, one, query_of(one, None), 0.0) for one in asked]
-    first, *others = Searcher(state.settings).run(tasks)
+    first, *others = Searcher(state.settings, Metrics()).run(tasks)
     assert isinstance(first, bytes)
     assert json.loads(first)["batch"] == 1
     assert [getattr(other, "reason", None) for other in others] == ["key-unknown", "bad-value"]
