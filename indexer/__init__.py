@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
+from encoder.images.region import Region, RegionMode
 from encoder.levels import Level
 from indexer.options import QueryOptions
 from indexer.query import Answer, ByCode, ByExamples, ByImage, ByKey, Hit, Query
@@ -71,6 +72,8 @@ __all__ = [
     "Query",
     "QueryOptions",
     "Reason",
+    "Region",
+    "RegionMode",
     "SearchSettings",
     "Verify",
     "compact",

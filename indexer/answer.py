@@ -9,6 +9,7 @@ import numpy as np
 from encoder.bits import Codes, Logits, hamming
 from encoder.errors import HashgrainError, Reason, shown
 from encoder.images.limits import Limits
+from encoder.images.region import DEFAULT_MODE, RegionMode
 from encoder.levels import Level
 from indexer.cutoffs import CutOff
 from indexer.feedback import Direction, direction, of_codes, of_logits, weigh
@@ -20,7 +21,6 @@ from indexer.settings import Combine, CombineSettings, LevelSettings, SearchSett
 from indexer.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from encoder.images.inputs import ImageLike
     from encoder.model.image_encoder import ImageEncoder
 
 
@@ -125,10 +125,10 @@ def code_queries(
         {level: np.full((len(queries), bits[level]), np.nan, dtype=np.float32) for level in levels},
         np.full(len(queries), -1, dtype=np.int64),
     )
-    images: dict[int, ImageLike] = {}
+    images: dict[int, ByImage] = {}
     for at, query in enumerate(queries):
         match query.start if isinstance(query, ByExamples) else query:
-            case ByKey(key):
+            case ByKey(key, None):
                 coded.rows[at] = index.find(key)
                 for level in levels:
                     coded.codes[level][at] = index.codes(level, coded.rows[at : at + 1])[0]
@@ -137,17 +137,34 @@ def code_queries(
                     coded.codes[level][at] = _code_at(code, level, levels, bits[level])
                     if code.logits is not None and level in code.logits:
                         coded.logits[level][at] = _logits_at(code.logits[level], level, bits[level])
-            case ByImage(image):
+            case ByKey(key, region, mode):
+                coded.rows[at] = index.find(key)
+                images[at] = ByImage(index.image(int(coded.rows[at])), None, region, mode)
+            case ByImage() as image:
                 images[at] = image
-    if images:
-        encoded = encoder().encode(list(images.values()), levels, limits)
-        for level in levels:
-            coded.logits[level][list(images)] = encoded.logits[level]
-            coded.codes[level][list(images)] = encoded.codes[level]
+    _encode(images, levels, encoder, limits, coded)
     for at, query in enumerate(queries):
         if isinstance(query, ByExamples):
             coded.examples[at] = _learn(index, query, levels, coded, at)
     return coded
+
+
+def _encode(
+    images: Mapping[int, ByImage],
+    levels: Sequence[Level],
+    encoder: "Callable[[], ImageEncoder]",
+    limits: Limits,
+    coded: QueryCodes,
+) -> None:
+    """Put the logits and codes of images in their places, those of a mode together."""
+    for mode in RegionMode:
+        part = [at for at, query in images.items() if (query.region_mode or DEFAULT_MODE) is mode]
+        if part:
+            of = [images[at] for at in part]
+            encoded = encoder().encode([each.image for each in of], levels, limits, [each.region for each in of], mode)
+            for level in levels:
+                coded.logits[level][part] = encoded.logits[level]
+                coded.codes[level][part] = encoded.codes[level]
 
 
 def _learn(index: Snapshot, query: ByExamples, levels: Sequence[Level], coded: QueryCodes, at: int) -> _Examples:

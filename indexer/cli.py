@@ -9,6 +9,7 @@ import typer
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.values import text_of
+from encoder.images.region import DEFAULT_MODE, Region, RegionMode
 from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.plural import plural
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
@@ -19,6 +20,8 @@ from indexer.duplicates.cli import REMEDIES as DUPLICATES
 from indexer.duplicates.cli import duplicates
 from indexer.options import K, QueryOptions
 from indexer.query import KEY_PREFIX, ByExamples, parse_query
+from indexer.service.cli import REMEDIES as SERVE
+from indexer.service.cli import serve
 from indexer.settings import (
     BuildSettings,
     CalibrateSettings,
@@ -48,6 +51,29 @@ HowVerified = Annotated[
         "--verify", help="Which files are proven by their SHA-256 when first used: quick: up to 32 MiB; full: all."
     ),
 ]
+OfRegion = Annotated[
+    str | None,
+    typer.Option("--region", help="Only this part of the picture: x,y,width,height as shares of it (0.5,0,0.25,0.4)."),
+]
+ByRegion = Annotated[
+    RegionMode,
+    typer.Option("--region-mode", help="See the region in its surroundings, or cut it out and encode it by itself."),
+]
+ModelPath = Annotated[Path | None, typer.Option("--model", help="Model file, instead of the index's own.")]
+ImagesUnder = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--images-under",
+        help="Folder that pictures of rows may be read from; repeatable.",
+        show_default="the shards of an index that you built",
+    ),
+]
+AllowUrl = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-url", help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False
+    ),
+]
 LABEL_WIDTH = 80
 """Characters of a label that a line shows."""
 STDIN = "-"
@@ -55,6 +81,7 @@ CUTOFFS = (0.001, 0.01, 0.1)
 """Unrelated images per query whose radii are shown."""
 RADIUS_CAP = 1000
 """Hits a query shows with --radius when -k does not say how many."""
+QUERY = INDEX | {Reason.LEVEL_UNKNOWN: "--level", Reason.MODEL_INVALID: "--model", Reason.MODEL_MISMATCH: "--model"}
 REMEDIES = (
     {
         "build": {
@@ -65,12 +92,8 @@ REMEDIES = (
             Reason.LEVEL_UNKNOWN: "--levels",
             Reason.SHARD_DAMAGED: "--allow-damaged",
         },
-        "query": INDEX
-        | {
-            Reason.LEVEL_UNKNOWN: "--level, --levels",
-            Reason.MODEL_INVALID: "--model",
-            Reason.MODEL_MISMATCH: "--model",
-        },
+        "query": QUERY | {Reason.LEVEL_UNKNOWN: "--level, --levels"},
+        "explain": QUERY,
         "calibrate": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
         "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
         "info": INDEX,
@@ -79,6 +102,7 @@ REMEDIES = (
     }
     | CHANGES
     | DUPLICATES
+    | SERVE
 )
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 
@@ -201,7 +225,9 @@ def query(
     engine: Annotated[
         Engine, typer.Option(help="faiss, our own scan, or whichever is quicker; they find the same.")
     ] = Engine.AUTO,
-    model: Annotated[Path | None, typer.Option(help="Model file, instead of the index's own.")] = None,
+    region: OfRegion = None,
+    region_mode: ByRegion = DEFAULT_MODE,
+    model: ModelPath = None,
     how_verified: HowVerified = Verify.QUICK,
     as_json: AsJson = False,
     save_html: Annotated[
@@ -214,17 +240,8 @@ def query(
             show_default="labels that vary",
         ),
     ] = None,
-    images_under: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder that pictures on the page may be read from; repeatable.",
-            show_default="the shards of an index that you built",
-        ),
-    ] = None,
-    allow_url: Annotated[
-        list[str] | None,
-        typer.Option(help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False),
-    ] = None,
+    images_under: ImagesUnder = None,
+    allow_url: AllowUrl = None,
 ) -> None:
     """Find the nearest images. Several queries are answered as one batch.
 
@@ -233,8 +250,10 @@ def query(
     from indexer.index import Index
 
     if save_html is None:
-        for_page = {"--match": match, "--images-under": images_under, "--allow-url": allow_url}
-        _refuse(for_page, "is for the page; give --save-html, too")
+        _refuse({"--match": match}, "is for the page; give --save-html, too")
+    if save_html is None and region is None:
+        reading = {"--images-under": images_under, "--allow-url": allow_url}
+        _refuse(reading, "is for pictures of rows; give --save-html or --region, too")
     if levels is None:
         _refuse({"--weights": weights, "--budgets": budgets, "--radii": radii}, "needs --levels")
     else:
@@ -264,16 +283,10 @@ def query(
             "budgets": _numbers("budgets", budgets),
             "radii": _numbers("radii", radii),
         }
-    queries = _queries(what or [], _keys(like), _keys(dislike))
+    queries = _queries(what or [], _keys(like), _keys(dislike), region, region_mode)
     answers = opened.query_batch(queries, **options)
     for answer in answers:
-        if as_json:
-            for hit in answer:
-                result(json.dumps(hit.as_dict()))
-            if answer.nothing_similar:
-                notice(f"{answer.query}: {_nothing_similar(answer)}")
-        else:
-            _print_answer(answer, explain=explain)
+        (_print_json if as_json else _print_answer)(answer, explain=explain)
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
         notice(f"only the nearest {cap:,} of a query are shown; say how many with -k")
     _name_unverified(opened)
@@ -283,6 +296,43 @@ def query(
         results = [Result(of, {answer.searched: answer}) for of, answer in zip(queries, answers, strict=True)]
         by = "examples" if like or dislike else "rerank" if rerank else how if levels else ""
         save_page(save_html, opened, results, match=_fields(match), score=SCORES.get(by, ""))
+        notice(f"page written to {save_html}")
+
+
+@app.command(no_args_is_help=True)
+def explain(
+    query: Annotated[str, typer.Argument(help="Image file, key:KEY, or - for image bytes on stdin.")],
+    key: Annotated[str, typer.Argument(help="Key of the hit.")],
+    index: IndexPath = DEFAULT_INDEX,
+    level: Annotated[
+        str | None, typer.Option(help="fine, mid, coarse or fused.", show_default="fused, or the only one")
+    ] = None,
+    region: OfRegion = None,
+    region_mode: ByRegion = DEFAULT_MODE,
+    model: ModelPath = None,
+    how_verified: HowVerified = Verify.QUICK,
+    save_html: Annotated[Path | None, typer.Option(help="Write a page of both pictures under their heat maps.")] = None,
+    images_under: ImagesUnder = None,
+    allow_url: AllowUrl = None,
+) -> None:
+    """Show what the bits rest on in which a query and a hit agree: which places of both pictures speak for them.
+
+    Example: indexer explain photo.jpg cat/cat-01.jpg --level fused --save-html why.html
+    """
+    from indexer.explain import explain as run_explain
+    from indexer.index import Index
+    from indexer.page.heat import SIDE, area_of_half, combined, save_heat
+
+    opened = Index(index, model, notify=notice, trust=Trust(how_verified, images_under, allow_url or ()))
+    part = None if region is None else Region.parse(region)
+    asked = parse_query(query, standard_input() if query == STDIN else None, part, region_mode)
+    found = run_explain(opened, asked, key, level)
+    result(f"{query} and {key} ({found.level}): {found.agreeing} of {found.bits} bits agree")
+    for name, heat in (("query", found.query), ("hit", found.hit)):
+        half = area_of_half(combined(heat, SIDE))
+        result(f"  {name:5}  total {heat.total:.2f}, half of what speaks for them in {half:.0%} of the square")
+    if save_html is not None:
+        save_heat(save_html, opened, found, asked, key)
         notice(f"page written to {save_html}")
 
 
@@ -517,6 +567,13 @@ def _print_levels(levels: "Mapping[Level, LevelRecord]", live: int | None = None
             result(f"    cut-offs by unrelated images per query ({record.calibrated.how}): {shown}")
 
 
+def _print_json(answer: "Answer", *, explain: bool) -> None:  # noqa: ARG001 - distances are in it anyhow
+    for hit in answer:
+        result(json.dumps(hit.as_dict()))
+    if answer.nothing_similar:
+        notice(f"{answer.query}: {_nothing_similar(answer)}")
+
+
 def _print_answer(answer: "Answer", *, explain: bool) -> None:
     result(f"{answer.query} ({answer.searched})")
     if answer.survivors:
@@ -547,12 +604,15 @@ def _bits(count: int) -> str:
     return "1 bit" if count == 1 else f"{count} bits"
 
 
-def _queries(what: list[str], like: tuple[str, ...], dislike: tuple[str, ...]) -> "list[Asked]":
+def _queries(
+    what: list[str], like: tuple[str, ...], dislike: tuple[str, ...], region: str | None, mode: RegionMode | None
+) -> "list[Asked]":
     """Return the queries of a command line: words, each refined by the examples, or these alone."""
     if not what and not like:
         raise typer.BadParameter("nothing to look for; give an image file, key:KEY, or --like KEY", param_hint="WHAT")
     stdin = standard_input() if STDIN in what else b""
-    starts = [parse_query(text, stdin if text == STDIN else None) for text in what]
+    part = None if region is None else Region.parse(region)
+    starts = [parse_query(text, stdin if text == STDIN else None, part, mode) for text in what]
     if not like and not dislike:
         return [*starts]
     return [ByExamples(like, dislike, start) for start in starts] or [ByExamples(like, dislike)]
@@ -594,7 +654,7 @@ def _numbers(name: str, text: str | None) -> tuple[int, ...]:
         ) from None
 
 
-for command in (*COMMANDS, duplicates):
+for command in (*COMMANDS, duplicates, serve):
     app.command(
         command.__name__.strip("_"),
         no_args_is_help=command.__name__ in {"remove", "rollback", "import_", "export"},

@@ -114,6 +114,11 @@ class Index:
         return self._opened.unverified
 
     @property
+    def has_model(self) -> bool:
+        """Whether images can be queries: a model stood beside the code files, or was given."""
+        return self._model is not None or self._opened.manifest.model is not None
+
+    @property
     def limits(self) -> Limits:
         """What a query image may be, and an image that is shown."""
         return self._limits or self._opened.manifest.limits
@@ -200,11 +205,18 @@ class Index:
             return True
 
     def reopen(self) -> "Index":
-        """Return this index while it is the current generation, else the one that took its place, opened."""
+        """Return this index while it is the current generation, else the one that took its place, opened; both go on.
+
+        As with `refresh`, what is unchanged is not opened again.
+        """
         if self.is_current:
             return self
-        newer = Index(self.path, self._model, self._limits, notify=self._notify, trust=self.trust)
-        newer._encoder = self._encoder
+        newer = object.__new__(Index)
+        newer.__dict__ |= self.__dict__ | {
+            "_opened": self._opened.newest(),
+            "_loading": ForkLock(),
+            "_refreshing": ForkLock(),
+        }
         return newer
 
     def _model_path(self, opened: Snapshot) -> Path:

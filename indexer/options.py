@@ -86,10 +86,14 @@ def plan(options: QueryOptions, has: Collection[Level]) -> LevelSettings | Combi
             max_false=max_false,
         )
     _refuse(options, ("combine", "weights", "budgets", "radii"), "left out, or levels that are to be combined")
-    level = options.get("level")
-    only = next(iter(has)) if len(has) == 1 else Level.FUSED
-    chosen = only if level is None else parse_level(level)
+    chosen = chosen_level(options.get("level"), has)
     return LevelSettings(chosen, search, options.get("rerank"), options.get("explain", False), exclude_self, max_false)
+
+
+def chosen_level(level: Level | str | None, has: Collection[Level]) -> Level:
+    """Return the level that was named, else fused, or the only one there is."""
+    only = next(iter(has)) if len(has) == 1 else Level.FUSED
+    return only if level is None else parse_level(level)
 
 
 def _numbers(options: QueryOptions, name: str) -> tuple[int, ...]:

@@ -55,9 +55,13 @@ class ByImage:
 
 @dataclass(frozen=True, slots=True)
 class ByKey:
-    """A query by an image that the index holds."""
+    """A query by an image that the index holds, or by a part of it, for which the picture is read back."""
 
     key: str
+    region: Region | None = None
+    """As of `ByImage`."""
+    region_mode: RegionMode | None = None
+    """As of `ByImage`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,6 +194,10 @@ def as_query(what: object) -> Asked:
         raise HashgrainError(Reason.BAD_VALUE, f"a query has key {shown(what.key)}; give one key, a str")
     if isinstance(what, ByExamples):
         return _checked(what)
+    if isinstance(what, ByImage | ByKey) and not isinstance(what.region, Region | None):
+        raise HashgrainError(
+            Reason.BAD_VALUE, f"a query has region {shown(what.region)}; give a Region, in shares 0..1"
+        )
     if isinstance(what, ByImage | ByKey | ByCode):
         return what
     if isinstance(what, Path | bytes) or (isinstance(what, np.ndarray) and what.ndim == 3) or _is_picture(what):
@@ -225,11 +233,13 @@ def _is_picture(what: object) -> bool:
     return pillow is not None and isinstance(what, pillow.Image)
 
 
-def parse_query(text: str, given: bytes | None = None) -> ByImage | ByKey:
+def parse_query(
+    text: str, given: bytes | None = None, region: Region | None = None, mode: RegionMode | None = None
+) -> ByImage | ByKey:
     """Return the query that a word of a command line names: `key:KEY`, or an image file, or what was given in its place."""
     if text.startswith(KEY_PREFIX):
-        return ByKey(text.removeprefix(KEY_PREFIX))
-    return ByImage(text if given is None else given, text)
+        return ByKey(text.removeprefix(KEY_PREFIX), region, mode)
+    return ByImage(text if given is None else given, text, region, mode)
 
 
 def name_of(query: Asked) -> str:

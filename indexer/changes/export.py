@@ -1,8 +1,7 @@
 """An index as files that anybody reads: codes, keys and labels of its rows, without those removed, in their order."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -162,9 +161,9 @@ def _made(out: Path, *, overwrite: bool) -> Iterator[Path]:
     except OSError as err:
         raise write_failed(out, err) from err
     finally:
-        shutil.rmtree(unready, ignore_errors=True)
-        if out.exists():
-            shutil.rmtree(old, ignore_errors=True)
+        for left in (unready, *([old] if out.exists() else [])):
+            with suppress(OSError):  # the next export of that name sweeps it
+                durable.remove_tree(left)
 
 
 def _replace(out: Path, new: Path, old: Path) -> None:

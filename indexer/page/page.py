@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from encoder.errors import HashgrainError
 from encoder.images.labels.values import Labels
 from encoder.images.limits import Limits
+from encoder.images.region import Region, RegionMode
 from encoder.levels import Level
 from indexer.index import Index
 from indexer.page.labels import compared_fields, query_labels, shared_fields, texts
@@ -144,10 +145,12 @@ class _Cards:
 
     def _query_picture(self, result: Result) -> SmallPicture:
         match result.query.face if isinstance(result.query, ByExamples) else result.query:
-            case ByKey(key):
+            case ByKey(key, None):
                 return self._row_picture(self.index.find(key))
-            case ByImage(image):
-                return small_picture(lambda: image, self.index.limits)
+            case ByKey(key, region):
+                return small_picture(lambda: self.index.image(self.index.find(key)), self.index.limits, region)
+            case ByImage(image, region=region):
+                return small_picture(lambda: image, self.index.limits, region)
             case _:
                 return SmallPicture(why="a code has no picture")
 
@@ -195,14 +198,14 @@ def save_page(
     write_page(path, html)
 
 
-def small_picture(read: "Callable[[], ImageLike]", limits: Limits) -> SmallPicture:
-    """Shrink an image; imports Pillow only here, since a query without a page needs none."""
+def small_picture(read: "Callable[[], ImageLike]", limits: Limits, region: Region | None = None) -> SmallPicture:
+    """Shrink an image, or a region of it; imports Pillow only here, since a query without a page needs none."""
     from PIL import Image
 
-    from encoder.images.inputs import square_of
+    from encoder.images.inputs import look
 
     try:
-        pixels = square_of(read(), THUMBNAIL, limits)
+        pixels = look(read(), THUMBNAIL, limits, region, RegionMode.CROP).pixels
     except HashgrainError as err:
         return SmallPicture(why=str(err))
     buffer = io.BytesIO()

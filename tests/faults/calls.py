@@ -51,7 +51,7 @@ def faults_of(steps: list[tuple[str, str]], home: Path) -> dict[str, list[Fault]
 
 
 def campaign(
-    home: Path, each: int, seed: int, only: str = "", seconds: float = math.inf
+    home: Path, each: int, seed: int, only: str = "", kinds: str = "", seconds: float = math.inf
 ) -> tuple[Counter[str], list[dict[str, object]]]:
     """Disturb every operation, or what there is time for; return what was counted, and what went wrong."""
     end = time.monotonic() + seconds
@@ -66,6 +66,8 @@ def campaign(
         counts["operations"] += 1
         counts["calls"] += len(whole.steps)
         for kind, faults in faults_of(whole.steps, home).items():
+            if kinds not in kind:
+                continue
             for fault in faults if each == 0 else rng.sample(faults, min(each, len(faults))):
                 if time.monotonic() > end:
                     return counts, bad
@@ -86,6 +88,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="an operation")
+    parser.add_argument("--kinds", default="", help="part of the name of a kind: EIO at read")
     parser.add_argument("--seconds", type=float, default=math.inf, help="after which no more is begun")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +99,7 @@ def main() -> None:
             again = [sys.executable, "-m", "tests.faults.calls", *sys.argv[1:]]
             sys.exit(subprocess.run(again, env=env, check=False).returncode)
         os.environ["XDG_STATE_HOME"] = f"{folder}/state"
-        counts, bad = campaign(Path(folder), chosen.each, chosen.seed, chosen.only, chosen.seconds)
+        counts, bad = campaign(Path(folder), chosen.each, chosen.seed, chosen.only, chosen.kinds, chosen.seconds)
     sys.stdout.write(json.dumps({"counts": dict(sorted(counts.items())), "bad": bad}) + "\n")
     sys.exit(bool(bad))
 

@@ -1,4 +1,4 @@
-"""Commands that are about this machine, not about an index."""
+"""Commands about this machine, and what only a command line says of a query."""
 
 import json
 import re
@@ -7,8 +7,10 @@ import shutil
 import pytest
 
 import indexer
+from encoder.images.region import Region, RegionMode
 from indexer import ByExamples, ByKey
 from indexer.engines.scan.kernel_cache import VARIABLE
+from indexer.index import Index
 from tests.support.one_gpu import OneGpu, installed
 
 NOWHERE = "/dev/null/nowhere"
@@ -103,3 +105,30 @@ def test_a_calibrated_index_says_that_nothing_is_similar(command, index_folder, 
     assert "level coarse" in err
     assert "was not calibrated; calibrate the index first" in err
     assert err.count("\n") == 1
+
+
+def test_a_region_of_a_picture_or_a_row_is_searched(command, index_folder):
+    index = Index(index_folder)
+    for mode in RegionMode:
+        query = ("indexer", "query", "key:pic-007", "--index", index_folder, "--json", "-k", 5)
+        code, out, _ = command(*query, "--region", "0.1,0.2,0.5,0.5", "--region-mode", mode)
+        assert code == 0
+        expected = index.query(ByKey("pic-007", Region(0.1, 0.2, 0.5, 0.5), mode), k=5)
+        assert [json.loads(line) for line in out.splitlines()] == [hit.as_dict() for hit in expected]
+    code, _, err = command(*query, "--region", "0.9,0,0.5,1")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "its width is not inside the picture" in err
+
+
+def test_explain_says_how_many_bits_agree_and_writes_the_page(command, index_folder, tmp_path):
+    code, out, err = command(
+        "indexer", "explain", "key:pic-007", "pic-012", "--level", "fine", "--index", index_folder,
+        "--save-html", tmp_path / "why.html",
+    )  # fmt: skip
+    assert code == 0
+    [hit] = [each for each in Index(index_folder).query(ByKey("pic-007"), level="fine", k=60) if each.key == "pic-012"]
+    assert out.startswith(f"key:pic-007 and pic-012 (fine): {64 - hit.distance} of 64 bits agree\n  query  total ")
+    assert f"page written to {tmp_path / 'why.html'}" in err
+    assert f"{64 - hit.distance} of 64 bits agree at fine" in (tmp_path / "why.html").read_text()
+    code, _, err = command("indexer", "explain", "key:pic-007", "nobody", "--index", index_folder)
+    assert (code, err.count("\n")) == (1, 1)
