@@ -225,13 +225,13 @@ def test_the_command_line_asks_a_service_as_it_asks_an_index(command, client, in
     ):
         asked = command("indexer", "query", *arguments, "--url", client.url, "--token-file", token)
         assert asked == command("indexer", "query", *arguments, "--index", index_folder)
-    for arguments, word in (
+    for wrong, word in (
         (("key:a", "--url", client.url), "key 'a' is not among"),
         (("key:a", "--url", "http://127.0.0.1:9"), "cannot be used"),
         (("key:a", "--token-file", token), "is for a service"),
         (("key:a", "--url", client.url, "--save-html", tmp_path / "page.html"), "is for an index at hand"),
     ):
-        status, out, err = command("indexer", "query", *arguments)
+        status, out, err = command("indexer", "query", *wrong)
         assert (status > 0, out) == (True, "")
         assert word in err
         assert "Traceback" not in err
