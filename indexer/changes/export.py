@@ -1,8 +1,7 @@
 """An index as files that anybody reads: codes, keys and labels of its rows, without those removed, in their order."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from encoder.codes.label_columns import LabelColumn
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.plural import plural
 from encoder.runtime import durable
 from encoder.runtime.files import exists
 from encoder.runtime.publish import PARTIAL, write_failed
@@ -85,7 +85,7 @@ def export(
             for write in writers:
                 write(keys, codes, labels)
             rows, done = rows + part.rows, done + 1
-            progress(done / len(parts), f"{rows:,} rows")
+            progress(done / len(parts), f"{plural(rows, 'row')}")
         stack.close()
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return ExportReport(opened.generation, rows, sum(sizes.values()), tuple(sizes), key)
@@ -161,9 +161,9 @@ def _made(out: Path, *, overwrite: bool) -> Iterator[Path]:
     except OSError as err:
         raise write_failed(out, err) from err
     finally:
-        shutil.rmtree(unready, ignore_errors=True)
-        if out.exists():
-            shutil.rmtree(old, ignore_errors=True)
+        for left in (unready, *([old] if out.exists() else [])):
+            with suppress(OSError):  # the next export of that name sweeps it
+                durable.remove_tree(left)
 
 
 def _replace(out: Path, new: Path, old: Path) -> None:

@@ -3,7 +3,9 @@ import decimal
 import hashlib
 import io
 import json
+import os
 import random
+import signal
 
 import fsspec
 import pyarrow as pa
@@ -197,6 +199,33 @@ def test_a_column_whose_footer_contradicts_itself_is_damage_and_never_ends_the_p
     samples, reader = read(path)
     assert samples == []
     assert "row group 0 is broken" in reader.damage
+
+
+def test_a_process_that_is_ended_by_a_shard_damages_that_shard_alone(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.parquet", {"image": images()})
+    rows = image_table.ImageTable.rows
+
+    def killed(table, group, key, **options):
+        if group == 1:
+            os.kill(table._parquet._reader.process.pid, signal.SIGKILL)
+        return rows(table, group, key, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_table.ImageTable, "rows", killed)
+        samples, reader = read(path)
+    assert [sample.data for sample in samples] == PICTURES[:3]
+    assert reader.damage == "row group 1 is broken: the process that read it ended by SIGKILL"
+    assert reader.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [sample.data for sample in read(path)[0]] == PICTURES
+
+
+@pytest.mark.parametrize("claimed", [2, 4])
+def test_a_row_group_that_has_fewer_or_more_rows_than_its_footer_says_is_damage(tmp_path, claimed):
+    path = write(tmp_path / "a.parquet", {"image": images()})
+    with image_table.open_table(str(path)) as table:
+        table.groups[1] = range(3, 3 + claimed)
+        with pytest.raises(image_table.TableError, match="row group 1 is broken: it (has more|ends at)"):
+            list(table.rows(1, None))
 
 
 def test_a_cut_file_is_damage(tmp_path):
