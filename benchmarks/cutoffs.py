@@ -159,7 +159,8 @@ def main() -> None:
             [each for part in parts for each in part[at]] for at in (1, 2)
         )  # type: ignore[return-value]
 
-    outside = nearness(index, read(args.outside)[0], args.label, [object()] * args.queries)
+    strangers = read(args.outside)[0]
+    outside = nearness(index, strangers, args.label, [None] * len(strangers))
     squares, _, labels = read(args.inside)
     held = nearness(index, squares, args.label, [each[args.label] for each in labels])
     originals, keys, _ = read(args.own)
