@@ -11,6 +11,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.values import text_of
 from encoder.images.region import DEFAULT_MODE, Region, RegionMode
 from encoder.levels import DEFAULT_BITS, parse_levels
+from encoder.plural import plural
 from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
 from indexer.changes.cli import COMMANDS, DEFAULT_CODES, DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath
 from indexer.changes.cli import REMEDIES as CHANGES
@@ -151,15 +152,15 @@ def build(
         report = run_build(
             list_code_files(codes or [DEFAULT_CODES]), out, settings, lambda share, what: advance(share, 1.0, what)
         )
-    result(f"built {out} ({report.generation}): {report.rows:,} rows, {report.bytes / 1e6:,.1f} MB")
+    result(f"built {out} ({report.generation}): {plural(report.rows, 'row')}, {report.bytes / 1e6:,.1f} MB")
     _print_levels(report.levels)
     if report.duplicates:
         other = "a later" if on_duplicate is OnDuplicate.REPLACE else "an earlier"
-        notice(f"{report.duplicates:,} rows left out: {other} row has their key")
+        notice(f"{plural(report.duplicates, 'row')} left out: {other} row has the key")
     for line in report.notices[:NOTICES]:
         notice(line)
     if (more := len(report.notices) - NOTICES) > 0:
-        notice(f"{more:,} more labels are of several kinds")
+        notice(f"{plural(more, 'more label')} of several kinds")
     for line in report.missing:
         notice(f"{line} (encoder encode --prune, indexer sync)")
     if not report.has_model:
@@ -287,7 +288,7 @@ def query(
     for answer in answers:
         (_print_json if as_json else _print_answer)(answer, explain=explain)
     if k is None and radius is not None and any(len(hits) == cap for hits in answers):
-        notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
+        notice(f"only the nearest {cap:,} of a query are shown; say how many with -k")
     _name_unverified(opened)
     if save_html is not None:
         from indexer.page.page import SCORES, Result, save_page
@@ -368,7 +369,7 @@ def tune(
             index, settings, read_queries(queries or [], manifest), lambda share, what: advance(share, 1.0, what)
         )
     for curve in curves:
-        result(f"{curve.level}, {curve.nlist:,} lists: recall@{k} by lists probed")
+        result(f"{curve.level}, {plural(curve.nlist, 'list')}: recall@{k} by lists probed")
         for point in curve.points:
             probed = "every code" if point.nprobe is None else f"{point.nprobe:,}"
             mark = "  <- chosen" if point is curve.chosen else ""
@@ -378,7 +379,7 @@ def tune(
 
         lines = [
             Curve(
-                f"{curve.level}, {curve.nlist:,} lists",
+                f"{curve.level}, {plural(curve.nlist, 'list')}",
                 *zip(*[(p.milliseconds, p.recall) for p in curve.points], strict=True),
             )
             for curve in curves
@@ -456,10 +457,11 @@ def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QU
         return
     size = sum(size for size, _ in manifest.files.values())
     result(
-        f"{index} ({opened.folder.name}): {manifest.rows:,} rows, {size / 1e6:,.1f} MB, fingerprint {manifest.fingerprint[:12]}"
+        f"{index} ({opened.folder.name}): {plural(manifest.rows, 'row')}, {size / 1e6:,.1f} MB, "
+        f"fingerprint {manifest.fingerprint[:12]}"
     )
     for segment in manifest.segments:
-        result(f"{segment.name}: {segment.rows:,} rows from {len(segment.shards):,} shards")
+        result(f"{segment.name}: {plural(segment.rows, 'row')} from {plural(len(segment.shards), 'shard')}")
         _print_levels(segment.levels, manifest.live)
         if segment.labels:
             result(f"  labels: {', '.join(f'{field.name} ({field.kind})' for field in segment.labels)}")
@@ -470,8 +472,8 @@ def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QU
     large = [size for size, _ in manifest.files.values() if size > QUICK_BYTES]
     if large and how_verified is not Verify.FULL:
         result(
-            f"{len(large):,} files of {sum(large) / 1e9:,.1f} GB are checked by their sizes when they are used, all others by "
-            "their SHA-256; indexer verify reads every byte, --verify full at each use"
+            f"{plural(len(large), 'file')} of {sum(large) / 1e9:,.1f} GB checked by size when used, all others by "
+            "SHA-256; indexer verify reads every byte, --verify full at each use"
         )
 
 
@@ -519,11 +521,11 @@ def relocate(
     from indexer.relocate import relocate as run_relocate
 
     report = run_relocate(index, [Move.parse(move) for move in moves])
-    result(f"{report.moved:,} shards of {index} have a new place")
+    result(f"{plural(report.moved, 'shard')} of {index} with a new place")
     for path in report.missing[:3]:
         notice(f"{path} is not there")
     if more := len(report.missing[3:]):
-        notice(f"nor are {more:,} others")
+        notice(f"nor {plural(more, 'other')}")
 
 
 @app.command()
@@ -536,13 +538,15 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
 
     with progress("verifying") as advance:
         opened = run_verify(index, advance)
-    result(f"{index} ({opened.folder.name}) is whole: {opened.ntotal:,} rows, {len(opened.manifest.files):,} files")
+    result(
+        f"{index} ({opened.folder.name}) is whole: {plural(opened.ntotal, 'row')}, {plural(len(opened.manifest.files), 'file')}"
+    )
 
 
 def _name_unverified(index: "Index") -> None:
     """Say which files an answer came from that were not proven."""
     if index.trust.verify is Verify.OFF:
-        notice(f"{len(index.unverified):,} files were checked by their sizes alone (--verify off)")
+        notice(f"{plural(len(index.unverified), 'file')} checked by size alone (--verify off)")
 
 
 def _engine(index: "Index") -> str:
@@ -560,7 +564,7 @@ def _print_levels(levels: "Mapping[Level, LevelRecord]", live: int | None = None
         probed = (
             f"nprobe {record.nprobe}" if record.nprobe else "probed only on request: comparing every code is quicker"
         )
-        lists = f", ivf of {record.nlist:,} lists ({probed})" if record.ivf else ""
+        lists = f", ivf of {plural(record.nlist or 0, 'list')} ({probed})" if record.ivf else ""
         shared = ", rows share codes" if record.postings else ""
         result(f"  {level}: {record.nbits} bits, flat{shared}{lists}")
         if record.calibrated is not None and live is not None:

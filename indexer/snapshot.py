@@ -1,6 +1,7 @@
 """One generation of an index, opened: files mapped, nothing copied, any number of segments. Codes in, rows and distances out."""
 
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -345,7 +346,7 @@ class Snapshot:
     def _local(self, row: int) -> tuple[Segment, int]:
         if not 0 <= row < self.ntotal:
             raise IndexError(f"row {row} of an index of {self.ntotal:,}")
-        at = int(np.searchsorted(self._bases, row, side="right")) - 1
+        at = bisect_right(self._bases, row) - 1
         return self.segments[at], row - self._bases[at]
 
 

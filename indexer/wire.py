@@ -110,6 +110,8 @@ class WireAnswer:
     nothing_similar: bool = False
     """A cut-off was asked for, and nothing is within it: the hits, if any, are beyond."""
     cutoff: WireCutOff | None = None
+    nearest: int | None = None
+    """Distance of the nearest eligible row, where there is a cut-off and no hit."""
     survivors: tuple[int, ...] = ()
     histogram: tuple[int, ...] | None = None
     """Eligible rows at distance 0, 1, ... nbits."""

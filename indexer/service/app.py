@@ -12,11 +12,16 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import FastAPI
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
+from encoder.images.region import Region, RegionMode
+from indexer.query import ByImage, ByKey, Query
+from indexer.service.explanations import explanation
 from indexer.service.guard import COOKIE, JSON, App, Guard, Receive, Scope, Send, read_body, session_of
 from indexer.service.holder import random_rows
 from indexer.service.info import index_info, items
@@ -38,7 +43,7 @@ MOST_RANDOM: Final = 60
 
 def make_app(state: State) -> Guard:
     """Return the whole application, guarded."""
-    app = FastAPI(title="hashgrain", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="hashgrain", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     for method, path, endpoint in ROUTES:
         app.add_api_route(path, _of(state, endpoint), methods=[method], response_model=None)
     app.add_exception_handler(HTTPException, _unrouted)
@@ -152,7 +157,8 @@ async def image(state: State, request: Request) -> Response:
         picture = original(snapshot, row)
         return _picture(request, picture.data, picture.media_type)
 
-    return (await state.lanes.pictures.submit(read, gone=gone(request.receive)))[0]
+    answer: Response = (await state.lanes.pictures.submit(read, gone=gone(request.receive)))[0]
+    return answer
 
 
 async def thumbnail(state: State, request: Request) -> Response:
@@ -162,7 +168,8 @@ async def thumbnail(state: State, request: Request) -> Response:
     def make() -> Response:
         return _picture(request, state.thumbnails.get(snapshot, row, side), "image/jpeg")
 
-    return (await state.lanes.pictures.submit(make, gone=gone(request.receive)))[0]
+    answer: Response = (await state.lanes.pictures.submit(make, gone=gone(request.receive)))[0]
+    return answer
 
 
 def _row(state: State, request: Request) -> tuple[Snapshot, int]:
@@ -185,6 +192,32 @@ def _picture(request: Request, data: bytes, media_type: str) -> Response:
     if request.headers.get("if-none-match") == etag:
         return Response(None, 304, headers)
     return Response(data, 200, headers, media_type)
+
+
+async def explained(state: State, request: Request) -> Response:
+    """Say what a hit is near its query for; the query is a key, or the picture that is the body."""
+    index, params = state.holder.current, request.query_params
+    if not state.has_model:
+        raise HashgrainError(Reason.MODEL_INVALID, "this service has no model, so nothing can be explained")
+    query: Query = ByKey(params.get("query", ""), *_looked_at(params))
+    if request.method == "POST":
+        query = ByImage(await request.body(), "picture", *_looked_at(params))
+    hit, level = params.get("hit", ""), params.get("level")
+
+    def explain() -> bytes:
+        return as_bytes(asdict(explanation(index, query, hit, level)))
+
+    found: bytes = (await state.lanes.explain.submit(explain, gone=gone(request.receive)))[0]
+    return Response(found, 200, {"Cache-Control": "no-store"}, JSON)
+
+
+def _looked_at(params: QueryParams) -> tuple[Region | None, RegionMode | None]:
+    """Return the region of a query string, and how it becomes a code."""
+    region, mode = params.get("region"), params.get("region_mode")
+    return (
+        None if region is None else Region.parse(region),
+        None if mode is None else named(RegionMode, mode, "region_mode"),
+    )
 
 
 async def session(state: State, request: Request) -> Response:
@@ -251,6 +284,8 @@ ROUTES: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("GET", "/v1/items/{key:path}", item),
     ("GET", "/v1/images/{row}", image),
     ("GET", "/v1/thumbnails/{row}", thumbnail),
+    ("GET", "/v1/explain", explained),
+    ("POST", "/v1/explain", explained),
     ("POST", "/v1/session", session),
     ("GET", "/healthz", healthy),
     ("GET", "/readyz", ready),

@@ -1,5 +1,6 @@
 """The command that serves an index. Arguments in, one function call, lines out."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,8 @@ def serve(
 
     Example: indexer serve index --port 8360
     """
+    # OpenMP's threads that wait by spinning would keep the cores from searches, and from each other where there are too few
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from indexer.index import Index
     from indexer.service.server import serve as run_serve
     from indexer.service.settings import ServeSettings

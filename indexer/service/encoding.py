@@ -2,21 +2,23 @@
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from encoder.bits import Codes, Logits, binarize
 from encoder.errors import HashgrainError
-from encoder.images.inputs import square_of
+from encoder.images.inputs import Seen, look
 from encoder.images.limits import Limits
+from encoder.images.region import Region, RegionMode
 from encoder.levels import Level
+from encoder.model.image_encoder import boxes_of
 from indexer.index import Index
+from indexer.service.metrics import Metrics
 
 BATCHES: Final = (1, 2, 4, 8)
 """Pictures in a forward pass: a processor's library prepares itself anew for each number of them, so there are few."""
@@ -28,6 +30,14 @@ class Picture:
 
     index: Index
     content: bytes
+    region: Region | None = None
+    """The part that is looked for; None: all of it."""
+    mode: RegionMode | None = None
+
+    @property
+    def group(self) -> Hashable:
+        """What pictures have in common that may pass the network together."""
+        return self.index.manifest.fingerprint, self.region is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +58,11 @@ class QueryEncoder:
 
     Args:
         limits: what a picture may be.
+        metrics: who keeps count.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self.limits, self._metrics = limits, metrics
         self._decoders = ThreadPoolExecutor(2, "decode")
 
     def warm(self, index: Index) -> None:
@@ -69,17 +80,18 @@ class QueryEncoder:
         index = pictures[0].index
         size = index.encoder.model.config.image_size
         began = time.perf_counter()
-        contents = [each.content for each in pictures]
         decode = self._decoders.map if len(pictures) > 1 else map
-        squares = list(decode(lambda content: self._square(content, size), contents))
+        looks = list(decode(lambda picture: self._look(picture, size), pictures))
         decoded = time.perf_counter()
-        usable = [square for square in squares if not isinstance(square, HashgrainError)]
+        usable = [seen for seen in looks if isinstance(seen, Seen)]
         logits = self._logits(index, usable) if usable else {}
         forward = time.perf_counter() - decoded
+        self._metrics.stage("decode", "", decoded - began)
+        self._metrics.stage("encode", "", forward)
         outcomes, at = list[PictureCodes | Exception](), 0
-        for square in squares:
-            if isinstance(square, HashgrainError):
-                outcomes.append(square)
+        for seen in looks:
+            if isinstance(seen, HashgrainError):
+                outcomes.append(seen)
                 continue
             own = {level: values[at] for level, values in logits.items()}
             codes = {level: binarize(values[None])[0] for level, values in own.items()}
@@ -87,15 +99,16 @@ class QueryEncoder:
             at += 1
         return outcomes
 
-    def _square(self, content: bytes, size: int) -> npt.NDArray[np.uint8] | HashgrainError:
+    def _look(self, picture: Picture, size: int) -> Seen | HashgrainError:
         try:
-            return square_of(content, size, self.limits)
+            return look(picture.content, size, self.limits, picture.region, picture.mode)
         except HashgrainError as err:
             return err
 
-    def _logits(self, index: Index, squares: Sequence[npt.NDArray[np.uint8]]) -> dict[Level, Logits]:
+    def _logits(self, index: Index, looks: Sequence[Seen]) -> dict[Level, Logits]:
         """Return float32[n, nbits] by level of up to 8 pictures, padded to a number that the library is prepared for."""
-        count = next(size for size in BATCHES if size >= len(squares))
-        batch = np.stack([*squares, *[squares[-1]] * (count - len(squares))])
-        logits = index.encoder.logits(batch, list(index.manifest.bits))
-        return {level: values[: len(squares)] for level, values in logits.items()}
+        count = next(size for size in BATCHES if size >= len(looks))
+        padded = [*looks, *[looks[-1]] * (count - len(looks))]
+        batch = np.stack([seen.pixels for seen in padded])
+        logits = index.encoder.logits(batch, list(index.manifest.bits), boxes_of(padded))
+        return {level: values[: len(looks)] for level, values in logits.items()}

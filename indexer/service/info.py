@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from encoder.images.labels.values import as_json
+from indexer.cutoffs import cut_off
 from indexer.index import Index
 from indexer.service.holder import random_rows
 from indexer.service.settings import ServeSettings
@@ -17,6 +18,8 @@ from indexer.wire import IndexInfo, Item, LabelFieldInfo, LevelInfo, as_bytes
 SAMPLE: Final = 2000
 """Rows whose labels are looked at for the values of a field."""
 MOST_VALUES: Final = 50
+FALSE: Final = (0.001, 0.01, 0.1)
+"""Unrelated images per query whose cut-offs are told."""
 
 
 def index_info(index: Index, settings: ServeSettings, *, has_model: bool) -> bytes:
@@ -26,7 +29,7 @@ def index_info(index: Index, settings: ServeSettings, *, has_model: bool) -> byt
         name=index.path.resolve().name,
         generation=index.generation,
         rows=manifest.live,
-        levels={level: _level(record) for level, record in manifest.segments[0].levels.items()},
+        levels={level: _level(record, manifest.live) for level, record in manifest.segments[0].levels.items()},
         fingerprint=manifest.fingerprint,
         label_fields=label_fields(index),
         has_model=has_model,
@@ -42,9 +45,11 @@ def index_info(index: Index, settings: ServeSettings, *, has_model: bool) -> byt
     return as_bytes(asdict(info))
 
 
-def _level(record: LevelRecord) -> LevelInfo:
+def _level(record: LevelRecord, rows: int) -> LevelInfo:
     recall = {} if record.tuned is None else {f"{recall:g}": nprobe for nprobe, recall in record.tuned.recalls.items()}
-    return LevelInfo(record.nbits, "flat" if record.ivf is None else "ivf", record.nlist, recall, {})
+    known = record.calibrated
+    cutoffs = {} if known is None else {f"{of:g}": cut_off(known, of, rows).radius for of in FALSE}
+    return LevelInfo(record.nbits, "flat" if record.ivf is None else "ivf", record.nlist, recall, cutoffs)
 
 
 def label_fields(index: Index) -> dict[str, LabelFieldInfo]:

@@ -18,6 +18,9 @@ class Metrics:
         self._seconds = Histogram(
             "hashgrain_seconds", "Time by stage.", ("stage", "level"), buckets=SECONDS, registry=self.registry
         )
+        self._latency = Histogram(
+            "hashgrain_request_seconds", "Time of an answer.", ("endpoint",), buckets=SECONDS, registry=self.registry
+        )
         self._batches = Histogram(
             "hashgrain_batch_size", "Jobs done together.", ("lane",), buckets=SIZES, registry=self.registry
         )
@@ -25,6 +28,9 @@ class Metrics:
         self._rejects = Counter("hashgrain_rejects", "Refused requests.", ("reason",), registry=self.registry)
         self._dropped = Counter("hashgrain_dropped", "Jobs not done.", ("lane", "why"), registry=self.registry)
         self._swaps = Counter("hashgrain_swaps", "Changes of generation.", ("outcome",), registry=self.registry)
+        self._times: dict[tuple[str, str], Histogram] = {}
+        self._answers: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        """Looked up by name once: that takes longer than counting."""
 
     def took(self, lane: str, waited: Sequence[float]) -> None:
         """Count jobs that a lane took together."""
@@ -34,14 +40,22 @@ class Metrics:
         """Count a job that was not done."""
         self._dropped.labels(lane, why).inc()
 
-    def stage(self, stage: str, level: str, seconds: float) -> None:
-        """Count the time of a stage."""
-        self._seconds.labels(stage, level).observe(seconds)
+    def stage(self, stage: str, level: str, *seconds: float) -> None:
+        """Count the times of a stage: of a batch, or of each query that waited."""
+        times = self._times.get((stage, level)) or self._times.setdefault(
+            (stage, level), self._seconds.labels(stage, level)
+        )
+        for each in seconds:
+            times.observe(each)
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """Count an answer."""
-        self._requests.labels(endpoint, str(status)).inc()
-        self._seconds.labels("total", endpoint).observe(seconds)
+        known = self._answers.get((endpoint, status))
+        if known is None:
+            of = self._requests.labels(endpoint, str(status)), self._latency.labels(endpoint)
+            known = self._answers.setdefault((endpoint, status), of)
+        known[0].inc()
+        known[1].observe(seconds)
 
     def rejected(self, reason: str) -> None:
         """Count a request that was refused."""

@@ -14,10 +14,50 @@ from indexer.service.guard import LINGER
 from indexer.service.problems import RefusedError, refusal
 from indexer.service.settings import ServeSettings
 
+CORKED: Final = 4096
+"""Bytes that are held at most: the head of an answer has some hundreds."""
 SWEEP: Final = 1.0
 """Seconds between two looks at all connections."""
 LAST_WORDS: Final = 0.3
 """Seconds in which a connection that was opened just before the end may still send its request."""
+
+
+OVERHEAD: Final = 64
+"""Bytes of memory that a header takes beside its own."""
+
+
+class _Corked:
+    """A transport that holds the head of an answer until its body comes: one packet, and one call of the system, for both."""
+
+    __slots__ = ("_held", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop, self._held = transport, loop, b""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Hold what comes first in a turn of the loop; write it with what comes next, or at the end of the turn."""
+        if self._held:
+            self._transport.write(self._held + data)
+            self._held = b""
+        elif len(data) > CORKED:
+            self._transport.write(data)
+        else:
+            self._held = data
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if self._held:
+            self._transport.write(self._held)
+            self._held = b""
+
+    def close(self) -> None:
+        """Close the transport after what is held."""
+        self.flush()
+        self._transport.close()
 
 
 class PatientHttp(HttpToolsProtocol):
@@ -49,11 +89,17 @@ class PatientHttp(HttpToolsProtocol):
             most = self.settings.header_bytes
             self.end(431, "headers-too-large", f"over {most:,} bytes of headers; expected less")
 
+    def on_message_begin(self) -> None:
+        """Begin with headers, of a request that may have come with the one before."""
+        super().on_message_begin()
+        if not self._head:
+            self._head, self._since = 1, time.monotonic()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count those behind a body, too."""
         super().on_header(name, value)
         if self._in_body:
-            self._head += len(name) + len(value)
+            self._head += len(name) + len(value) + OVERHEAD
             if self._head > self.settings.header_bytes:
                 self.end(431, "headers-too-large", "too many headers behind the body; expected none")
 
@@ -61,7 +107,10 @@ class PatientHttp(HttpToolsProtocol):
         """Go on to the body."""
         self._head, self._body, self._in_body = 0, 0, True
         self._body_since = time.monotonic()
+        transport = self.transport
+        self.transport = _Corked(transport, self.loop)  # type: ignore[assignment]  # what the answer is written to
         super().on_headers_complete()
+        self.transport = transport
 
     def on_body(self, body: bytes) -> None:
         """Count the bytes of a body."""

@@ -5,11 +5,14 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from encoder.images.region import RegionMode
+from encoder.levels import Level
 from indexer.service.settings import ServeSettings
 from indexer.service.thumbnails import SIDES
 from indexer.wire import (
     BatchRequest,
     BatchResponse,
+    Explanation,
     IndexInfo,
     Item,
     Problem,
@@ -18,7 +21,16 @@ from indexer.wire import (
     as_bytes,
 )
 
-TYPES: Final[tuple[type, ...]] = (SearchRequest, BatchRequest, SearchResponse, BatchResponse, IndexInfo, Item, Problem)
+TYPES: Final[tuple[type, ...]] = (
+    SearchRequest,
+    BatchRequest,
+    SearchResponse,
+    BatchResponse,
+    Explanation,
+    IndexInfo,
+    Item,
+    Problem,
+)
 REQUESTS: Final = frozenset({SearchRequest, BatchRequest})
 REFERENCE: Final = "#/components/schemas/{model}"
 BY_KEY: Final = {"key": "photos/0001.jpg", "level": "fused", "k": 3}
@@ -65,14 +77,17 @@ def document(settings: ServeSettings) -> bytes:
         ref_template=REFERENCE,
     )
     components: dict[str, Any] = {"schemas": schemas["$defs"]}
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, of in _operations(schemas["$defs"]):
+        paths.setdefault(path, {})[method] = _operation(*of)
     content: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "hashgrain",
             "version": version("hashgrain"),
-            "description": "Image search by binary codes. A failure is a problem as in RFC 9457; docs/SERVICE.md has the limits.",
+            "description": "Image search by binary codes. Every failure is a problem as RFC 9457 has it.",
         },
-        "paths": {path: {method: _operation(*of)} for path, method, of in _operations(schemas["$defs"])},
+        "paths": paths,
         "components": components,
     }
     if settings.token is not None:
@@ -120,6 +135,15 @@ def _operations(schemas: dict[str, Any]) -> list[tuple[str, str, tuple[Any, ...]
     side = _parameter("side", "query", {"enum": list(SIDES)}, "Pixels of the square that it fits into.")
     count = _parameter("count", "query", {"type": "integer", "minimum": 1, "maximum": 60}, "How many.")
     key = _parameter("key", "path", {"type": "string", "minLength": 1}, "Of an image that the index holds.")
+    looked = _parameter("query", "query", {"type": "string"}, "Key of what was looked for.")
+    explained = [
+        _parameter("hit", "query", {"type": "string"}, "Key of the hit."),
+        _parameter(
+            "level", "query", {"enum": [str(level) for level in Level]}, "Which code; none: fused, or the only one."
+        ),
+        _parameter("region", "query", {"type": "string"}, "x,y,width,height of the part that was looked for."),
+        _parameter("region_mode", "query", {"enum": [str(mode) for mode in RegionMode]}, "How it became a code."),
+    ]
     return [
         (
             "/v1/search",
@@ -150,6 +174,8 @@ def _operations(schemas: dict[str, Any]) -> list[tuple[str, str, tuple[Any, ...]
             "get",
             ("The image of a row, small", [row, generation, side], None, {"image/jpeg": picture}),
         ),
+        ("/v1/explain", "get", ("What a hit is near a key for", [looked, *explained], None, _json(Explanation))),
+        ("/v1/explain", "post", ("What a hit is near a picture for", explained, pictures, _json(Explanation))),
         ("/healthz", "get", ("Whether the process lives", [], None, {"application/json": {}})),
         ("/readyz", "get", ("Whether requests should be sent here", [], None, {"application/json": {}})),
         ("/metrics", "get", ("For Prometheus", [], None, {"text/plain": {}})),

@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from encoder.errors import HashgrainError, Reason
+from encoder.images.region import Region
 from indexer.index import Index
 from indexer.service.encoding import Picture, PictureCodes
 from indexer.service.guard import Receive
@@ -28,8 +29,10 @@ async def search(state: State, receive: Receive, asked: SearchRequest, picture: 
     """
     index = state.holder.current
     ms: dict[str, float] = {"receive": 1e3 * (time.perf_counter() - began)}
-    query = query_of(asked, None if picture is None else await encoded(state, receive, index, picture, ms))
-    task = Task(index, asked, query, began, ms)
+    codes = None
+    if picture is not None or asked.region is not None:
+        codes = await _encoded(state, receive, index, asked, picture, ms)
+    task = Task(index, asked, query_of(asked, codes), began, ms)
     lane = state.lanes.heavy if is_heavy(asked) else state.lanes.quick
     answer, _ = await lane.submit(task, group_of(index, asked), gone(receive))
     return answer
@@ -51,13 +54,20 @@ async def search_batch(state: State, receive: Receive, asked: Sequence[SearchReq
     return answer
 
 
-async def encoded(state: State, receive: Receive, index: Index, picture: bytes, ms: dict[str, float]) -> PictureCodes:
-    """Have a picture encoded, and write down how long that took."""
+async def _encoded(
+    state: State, receive: Receive, index: Index, asked: SearchRequest, picture: bytes | None, ms: dict[str, float]
+) -> PictureCodes:
+    """Have a picture encoded, or a region of it or of a row's, and write down how long that took."""
     if not state.has_model:
         raise HashgrainError(
             Reason.MODEL_INVALID, "this service has no model, so pictures cannot be queries; give a key or a code"
         )
-    codes, waited = await state.lanes.encode.submit(Picture(index, picture), index.manifest.fingerprint, gone(receive))
+    region = None if asked.region is None else Region(*asked.region)
+    if picture is None:
+        key = asked.key or ""
+        picture, _ = await state.lanes.pictures.submit(lambda: index.image(index.find(key)), gone=gone(receive))
+    work = Picture(index, picture, region, asked.region_mode)
+    codes, waited = await state.lanes.encode.submit(work, work.group, gone(receive))
     ms |= {"encode_wait": 1e3 * waited, "decode": 1e3 * codes.decode, "encode": 1e3 * codes.forward}
     return codes
 

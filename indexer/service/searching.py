@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -14,8 +14,9 @@ from encoder.images.labels.values import as_json
 from encoder.levels import Level
 from indexer.index import Index
 from indexer.options import K, QueryOptions
-from indexer.query import Answer, ByCode, ByExamples, ByKey, Hit, name_of
+from indexer.query import KEY_PREFIX, Answer, ByCode, ByExamples, ByKey, Hit, name_of
 from indexer.service.encoding import PictureCodes
+from indexer.service.metrics import Metrics
 from indexer.service.settings import ServeSettings
 from indexer.settings import Engine
 from indexer.wire import SearchRequest, as_bytes
@@ -57,18 +58,27 @@ class Task:
     request: SearchRequest
     query: Start
     began: float
+    """`time.perf_counter` when the request came."""
     ms: dict[str, float] = field(default_factory=dict)
+    """Time by stage, so far."""
+    since: float = field(default_factory=time.perf_counter)
+    """When it was ready to be searched."""
 
 
 def query_of(asked: SearchRequest, picture: PictureCodes | None) -> Start:
     """Return what is looked for.
+
+    Args:
+        asked: the request.
+        picture: what became of its picture, or of the region of a row's; None: it has neither.
 
     Raises:
         HashgrainError: `bad-value` for codes that are not hexadecimal.
     """
     start: ByKey | ByCode | None = None
     if picture is not None:
-        start = ByCode(picture.codes, "picture", picture.logits)
+        name = "picture" if asked.key is None else f"{KEY_PREFIX}{asked.key}"
+        start = ByCode(picture.codes, name, picture.logits)
     elif asked.key is not None:
         start = ByKey(asked.key)
     elif asked.codes is not None:
@@ -105,20 +115,27 @@ def is_heavy(asked: SearchRequest) -> bool:
         or asked.positive
         or asked.negative
         or asked.histogram
+        or _own(asked) is not None
     )
+
+
+def _own(asked: SearchRequest) -> str | None:
+    """Return the key of the row that a region is of, which is left out of its own hits."""
+    return asked.key if asked.region is not None and asked.exclude_self else None
 
 
 def options_of(asked: SearchRequest, level: Level | None, settings: ServeSettings) -> QueryOptions:
     """Return the options of `Index.query` for a request, at one level or at several that are combined."""
     k = asked.k if asked.k is not None else K if asked.radius is None else settings.most_hits - asked.offset
     options: QueryOptions = {
-        "k": k + asked.offset,
+        "k": k + asked.offset + (_own(asked) is not None),
         "radius": asked.radius,
         "where": asked.where,
         "explain": asked.explain,
         "exclude_self": asked.exclude_self,
         "nprobe": asked.nprobe,
         "recall": asked.recall,
+        "max_false": asked.max_false,
         "exact": asked.exact,
         "engine": Engine.SCAN,
     }
@@ -135,10 +152,11 @@ class Searcher:
 
     Args:
         settings: of the service.
+        metrics: who keeps count.
     """
 
-    def __init__(self, settings: ServeSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
 
     def run(self, tasks: Sequence[Task]) -> list[bytes | Exception]:
         """Answer queries that agree in index and options as one batch; one that cannot be answered fails by itself."""
@@ -183,8 +201,8 @@ class Searcher:
         bodies = []
         for at, (task, query) in enumerate(zip(tasks, names, strict=True)):
             task.ms["search"] = 1e3 * (found - began)
-            task.ms["wait"] = 1e3 * (began - task.began) - sum(task.ms.get(name, 0.0) for name in ("receive", "decode"))
-            of_levels = [_answer(one[at], level or _last_level(index, asked), asked.offset) for level, one in answers]
+            task.ms["wait"] = 1e3 * (began - task.since)
+            of_levels = [self._answer(task, one[at], level or _last_level(index, asked)) for level, one in answers]
             now = time.perf_counter()
             ms = task.ms | {"hits": 1e3 * (now - found), "total": 1e3 * (now - task.began)}
             body = {
@@ -196,7 +214,45 @@ class Searcher:
                 "batch": len(tasks),
             }
             bodies.append(as_bytes(body))
+        last = str(_last_level(index, asked)) if each == (None,) else EACH
+        self._metrics.stage("wait", last, *(task.ms["wait"] / 1e3 for task in tasks))
+        self._metrics.stage("search", last, found - began)
+        self._metrics.stage("hits", last, time.perf_counter() - found)
         return bodies
+
+    def _answer(self, task: Task, answer: Answer, level: Level) -> dict[str, Any]:
+        """Return the answer at one level, or at several that were combined, as it goes out."""
+        asked, hits = task.request, answer.hits
+        if (own := _own(asked)) is not None:
+            most = options_of(asked, level, self._settings)["k"]
+            others = [hit for hit in hits if hit.key != own][: (most or 1) - 1]
+            hits = tuple(replace(hit, rank=at + 1) for at, hit in enumerate(others))
+        body: dict[str, Any] = {
+            "level": level,
+            "searched": answer.searched,
+            "hits": [_hit(hit) for hit in hits[asked.offset :]],
+            "eligible": answer.eligible,
+        }
+        if answer.survivors:
+            body["survivors"] = answer.survivors
+        if answer.cutoff is not None:
+            body |= {"cutoff": asdict(answer.cutoff), "nothing_similar": answer.nothing_similar}
+            body |= {} if answer.nearest is None else {"nearest": answer.nearest}
+        if asked.histogram and (code := _code_of(task, level)) is not None:
+            body["histogram"] = task.index.snapshot.histogram(level, code, asked.where).tolist()
+        return body
+
+
+def _code_of(task: Task, level: Level) -> Codes | None:
+    """Return the code of a query at a level; None: it has none of its own."""
+    query = task.query.start if isinstance(task.query, ByExamples) else task.query
+    if isinstance(query, ByKey):
+        of_row: Codes = task.index.codes(level, np.array([task.index.find(query.key)]))[0]
+        return of_row
+    by_level: dict[Level, Codes] = (
+        dict(query.code) if isinstance(query, ByCode) and isinstance(query.code, Mapping) else {}
+    )
+    return by_level.get(level)
 
 
 def _check(task: Task) -> None:
@@ -222,7 +278,7 @@ def _queries(index: Index, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     of_rows = {at: number for number, at in enumerate(rows)}
     said = []
     for at, task in enumerate(tasks):
-        one: dict[str, Any] = {"name": name_of(task.query) if not isinstance(task.query, ByExamples) else "examples"}
+        one: dict[str, Any] = {"name": name_of(task.query)}
         if at in rows:
             one["codes"] = {level: values[of_rows[at]].tobytes().hex() for level, values in codes.items()}
             one["labels"] = as_json(index.labels(rows[at]))
@@ -240,20 +296,6 @@ def _last_level(index: Index, asked: SearchRequest) -> Level:
         return asked.levels[-1]
     has = tuple(index.manifest.bits)
     return asked.level or (has[0] if len(has) == 1 else Level.FUSED)
-
-
-def _answer(answer: Answer, level: Level, offset: int) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "level": level,
-        "searched": answer.searched,
-        "hits": [_hit(hit) for hit in answer.hits[offset:]],
-        "eligible": answer.eligible,
-    }
-    if answer.survivors:
-        body["survivors"] = answer.survivors
-    if answer.cutoff is not None:
-        body["cutoff"] = asdict(answer.cutoff)
-    return body
 
 
 def _hit(hit: Hit) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class ServeSettings:
     waiting_batch: int = 16
     waiting_encode: int = 32
     waiting_pictures: int = 256
+    waiting_explain: int = 8
     patience: float = 5.0
     """A query that has waited longer is not answered any more: whoever asked has given up."""
     body_seconds: float = 20.0

@@ -5,8 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.responses import Response
-
 from indexer.service.encoding import Picture, PictureCodes, QueryEncoder
 from indexer.service.health import Health
 from indexer.service.holder import Holder
@@ -22,7 +20,7 @@ class Lanes:
     """Who does what. Quick queries never stand behind slow ones, nor these behind pictures."""
 
     def __init__(self, settings: ServeSettings, encoder: QueryEncoder, metrics: Metrics) -> None:
-        searcher, patience = Searcher(settings), settings.patience
+        searcher, patience = Searcher(settings, metrics), settings.patience
         run = searcher.run
         self.quick: Lane[Task, bytes] = Lane(
             "quick", run, LaneBounds(settings.waiting_quick, 64, patience=patience), metrics
@@ -40,17 +38,21 @@ class Lanes:
         self.batch: Lane[Sequence[Task], bytes] = Lane(
             "batch", searcher.run_batches, LaneBounds(settings.waiting_batch, patience=patience), metrics
         )
-        self.pictures: Lane[Callable[[], Response], Response] = Lane(
+        self.pictures: Lane[Callable[[], Any], Any] = Lane(
             "pictures", _each, LaneBounds(settings.waiting_pictures, 1, 2, patience=patience), metrics
+        )
+
+        self.explain: Lane[Callable[[], Any], Any] = Lane(
+            "explain", _each, LaneBounds(settings.waiting_explain, patience=patience), metrics
         )
 
     def all(self) -> "tuple[Lane[Any, Any], ...]":
         """Return all of them."""
-        return self.quick, self.heavy, self.encode, self.batch, self.pictures
+        return self.quick, self.heavy, self.encode, self.batch, self.pictures, self.explain
 
 
-def _each(functions: Sequence[Callable[[], Response]]) -> list[Response | Exception]:
-    outcomes = list[Response | Exception]()
+def _each(functions: Sequence[Callable[[], Any]]) -> list[Any]:
+    outcomes = list[Any]()
     for function in functions:
         try:
             outcomes.append(function())

@@ -113,7 +113,7 @@ def _url(process: "subprocess.Popen[str]") -> str:
     assert process.stderr
     for line in process.stderr:
         said += line
-        if found := re.search(r"ready: (http://\S+?)/?$", line.strip()):
+        if found := re.search(r"serving .* at (http://\S+?)/?$", line.strip()):
             return found[1]
     raise AssertionError(f"the service did not start: {said}")
 

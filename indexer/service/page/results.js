@@ -1,7 +1,7 @@
 // The hits: a grid of one level, or a column per level. A click on a hit searches from it.
 
 import { remember, show } from "./pictures.js";
-import { ALL, asked, NOTES, toAddress } from "./state.js";
+import { ALL, asked, cutoffsOf, NOTES, toAddress } from "./state.js";
 import { baseOf, bits, byId, el, icon, labelTexts, printable } from "./text.js";
 
 /** Draw the answers of a response anew. */
@@ -35,7 +35,7 @@ export function more(app, response) {
 }
 
 /** The distance from which on hits of an answer are marked. */
-const markOf = (app, answer) => (app.how.level === ALL ? (app.state.cutoff === "off" ? null : app.info.levels[answer.level].cutoffs["0.01"] ?? null) : app.how.mark);
+const markOf = (app, answer) => (app.how.level === ALL ? (app.state.cutoff === "off" ? null : cutoffsOf(app.info.levels[answer.level])["0.01"] ?? null) : app.how.mark);
 
 export const isBeyond = (app, answer, hit) => hit.beyond || (markOf(app, answer) !== null && hit.distance > markOf(app, answer));
 

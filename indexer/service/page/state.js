@@ -3,7 +3,7 @@
 export const ALL = "all";
 export const LEVELS = ["fine", "mid", "coarse", "fused"];
 export const PAGE = 60;
-export const COLUMN = 24;
+export const COLUMN = 16;
 
 /** What each level is about. */
 export const NOTES = {
@@ -74,7 +74,7 @@ export function plan(state, info) {
   if (level !== ALL && !has.includes(level)) level = usual;
   const levels = level === ALL ? has : [level];
   const one = level === ALL ? null : info.levels[level];
-  const cutoffs = one?.cutoffs ?? {};
+  const cutoffs = one ? cutoffsOf(one) : {};
   let radius = level === ALL ? null : state.radius, maxFalse = null;
   if (level !== ALL && state.cutoff !== null && state.cutoff in cutoffs) maxFalse = state.cutoff;
   if (duplicate && radius === null && maxFalse === null && state.cutoff !== "off") {
@@ -83,6 +83,9 @@ export function plan(state, info) {
   }
   return { has, usual, level, levels, bits: one?.bits ?? null, cutoffs, radius, maxFalse, duplicate, mark: markOf(state, cutoffs, maxFalse) };
 }
+
+/** Radius by unrelated images per query, of those that some radius keeps: where not even equal codes do, it is -1. */
+export const cutoffsOf = (level) => Object.fromEntries(Object.entries(level.cutoffs).filter(([, radius]) => radius >= 0));
 
 /** Hits are marked from this distance on, where they are not left out: so far comes one unrelated image per 100 queries. */
 function markOf(state, cutoffs, maxFalse) {
