@@ -90,17 +90,19 @@ test-slow: $(READY) ## the tests that take minutes: kill -9 at random moments, l
 # Each campaign prints what it counted and what was wrong; docs/RELIABILITY.md says what it tries. No threads: processes are forked.
 CAMPAIGN = OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults
 
-faults: $(READY) ## a few faults of each kind: kills, failing calls, damaged files, limits, readers (about 4 minutes)
-	$(CAMPAIGN).histories --count 100
-	$(CAMPAIGN).points --kills 2 --errors 1
-	$(CAMPAIGN).kills --count 30
-	$(CAMPAIGN).limits --each 3
+faults: $(READY) ## a few faults of each kind: kills, failing calls, damaged files, limits, readers (about 5 minutes)
+	$(CAMPAIGN).histories --count 300
+	$(CAMPAIGN).points --kills 1 --errors 1
+	$(CAMPAIGN).calls --each 6
+	$(CAMPAIGN).kills --count 60
+	$(CAMPAIGN).limits --each 2
 	$(CAMPAIGN).readers --readers 2 --publishes 20
 	$(CAMPAIGN).mutants --flips 100 --cuts 60
 
 faults-long: $(READY) ## all of them: every step of every operation, 10,000 histories, 1,000 kills (hours; SEED=...)
 	$(CAMPAIGN).histories --count 10000 --seed $(or $(SEED),0)
 	$(CAMPAIGN).points --kills 0 --errors 0
+	$(CAMPAIGN).calls --each 0
 	$(CAMPAIGN).kills --count 1000 --seed $(or $(SEED),0)
 	$(CAMPAIGN).limits --each 64 --seed $(or $(SEED),0)
 	$(CAMPAIGN).readers --readers 4 --publishes 200 --seed $(or $(SEED),0)

@@ -3,9 +3,9 @@
     python -m benchmarks.living_search --rows 10000000 --add 100000 --folder /scratch
 
 Three indexes of the same rows are searched in turn, so that a busy machine troubles them alike: grown by additions that nobody joined,
-joined as far as is due, which is how additions leave an index, and joined whole. Then one row is removed. Then one process asks an index
-of `--busy` rows, one query after another, in turns: alone, and while another adds a hundredth of the index per second. Times of one query are
-given in milliseconds and in milliseconds of processor time, which other work on the machine troubles less.
+joined as far as is due, which is how additions leave an index, and joined whole; they are kept in the folder. Then one row is removed. Then one process asks an index
+of `--busy` rows, one query after another, in turns: alone, and while another adds a hundredth of the index per second. Times per query
+are medians of milliseconds, and the lowest deciles of those of processor time, which other work on the machine troubles less.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def in_turn(indexes: Mapping[str, Index], codes: Codes) -> dict[str, object]:
             one, many = ([some[at : at + 1] for at in range(len(some))], [some])
             for what, asked in (("one at a time", one), (f"{len(some)} at once", many)):
                 times: dict[str, list[tuple[float, float]]] = {name: [] for name in indexes}
-                for turn in range(ROUNDS + 1):
+                for turn in range((ROUNDS // 5 if exact else ROUNDS) + 1):
                     for queries in asked:
                         for name, index in indexes.items():
                             taken = ask(index, queries, settings)
@@ -78,11 +78,14 @@ def lines(found: Mapping[str, object]) -> str:
 
 
 def table(times: Mapping[str, list[tuple[float, float]]]) -> dict[str, object]:
-    """Return medians, and multiples of the last."""
-    medians = {name: np.median(each, axis=0) for name, each in times.items()}
-    *others, last = medians
-    return {name: [round(value, 4) for value in of.tolist()] for name, of in medians.items()} | {
-        f"{name} / {last}": [round(value, 2) for value in (medians[name] / medians[last]).tolist()] for name in others
+    """Return medians of the time, lowest deciles of processor time, and both as multiples of the last."""
+    found = {
+        name: np.array([np.median([wall for wall, _ in each]), np.quantile([spent for _, spent in each], 0.1)])
+        for name, each in times.items()
+    }
+    *others, last = found
+    return {name: [round(value, 4) for value in of.tolist()] for name, of in found.items()} | {
+        f"{name} / {last}": [round(value, 2) for value in (found[name] / found[last]).tolist()] for name in others
     }
 
 
@@ -147,6 +150,8 @@ def _readable(replies: IO[str]) -> Callable[[], bool]:
 def grown(base: Path, folder: Path, added: int, times: int) -> dict[str, Path]:
     """Return copies of an index with rows added: not joined, as joined as is due, and whole."""
     places = {name: folder / name for name in ("grown", "due", "whole")}
+    if (places["whole"] / "CURRENT").exists():  # of a run before
+        return places
     for name in ("grown", "due"):
         copy(base, places[name])
     for number in range(times):
@@ -183,8 +188,7 @@ def main() -> None:
             opened.remove([f"base-{given.rows // 2:08d}"])
         removed = {"one row removed": Index(given.folder / "removed"), "whole": indexes["whole"]}
         print(lines(in_turn(removed, codes)))
-        for folder in [*places.values(), given.folder / "removed"]:
-            shutil.rmtree(folder)
+        shutil.rmtree(given.folder / "removed")
     if given.busy:
         busy = copy(given.folder / f"index-{given.busy}", given.folder / "busy")
         files = [

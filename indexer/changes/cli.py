@@ -12,6 +12,7 @@ import typer
 from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, parse_levels
+from encoder.plural import plural
 from encoder.runtime.console import notice, progress, result
 from indexer.settings import (
     KEEP,
@@ -99,16 +100,17 @@ def add(
         _compact_due(index, keep, wanted=compact)
         return
     result(
-        f"{added.rows:,} rows added to {index} ({report.generation}): {report.rows:,} rows, {report.bytes / 1e6:,.1f} MB written"
+        f"{plural(added.rows, 'row')} added to {index} ({report.generation}): {plural(report.rows, 'row')}, "
+        f"{report.bytes / 1e6:,.1f} MB written"
     )
     if added.replaced:
-        notice(f"{added.replaced:,} earlier rows replaced")
+        notice(f"{plural(added.replaced, 'earlier row')} replaced")
     if added.left_out:
-        notice(f"{added.left_out:,} rows left out: another row has their key")
+        notice(f"{plural(added.left_out, 'row')} left out: another row has the key")
     for line in added.notices[:NOTICES]:
         notice(line)
     if (more := len(added.notices) - NOTICES) > 0:
-        notice(f"{more:,} more labels are of several kinds")
+        notice(f"{plural(more, 'more label')} of several kinds")
     for line in added.missing:
         notice(f"{line} (encoder encode --prune, indexer sync)")
     _compact_due(index, keep, wanted=compact)
@@ -146,7 +148,7 @@ def remove(
     if as_json:
         result(json.dumps({"removed": removed, "generation": report.generation, "live": report.rows}))
     else:
-        result(f"{removed:,} rows removed from {index} ({report.generation}): {report.rows:,} rows")
+        result(f"{plural(removed, 'row')} removed from {index} ({report.generation}): {plural(report.rows, 'row')}")
     _compact_due(index, keep, wanted=compact)
 
 
@@ -180,8 +182,8 @@ def compact(
         result(json.dumps(asdict(report)))
         return
     result(
-        f"{index} ({report.generation}): {report.rows:,} rows in {report.segments:,} segments, "
-        f"{report.bytes / 1e6:,.1f} MB written in {report.steps:,} steps"
+        f"{index} ({report.generation}): {plural(report.rows, 'row')} in {plural(report.segments, 'segment')}, "
+        f"{report.bytes / 1e6:,.1f} MB written in {plural(report.steps, 'step')}"
     )
     if report.retrained:
         notice(f"new lists at {', '.join(report.retrained)}")
@@ -203,7 +205,8 @@ def history(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
         what = change.what if change.of is None else f"{change.what} to {change.of}"
         where = "" if there else "  (no longer on the disk)"
         result(
-            f"{change.generation}  {change.when}  {what}: +{change.added:,} -{change.removed:,}, {change.rows:,} rows{where}"
+            f"{change.generation}  {change.when}  {what}: +{change.added:,} -{change.removed:,}, "
+            f"{plural(change.rows, 'row')}{where}"
         )
 
 
@@ -230,7 +233,7 @@ def rollback(
     if as_json:
         result(json.dumps(asdict(change)))
         return
-    result(f"{index} ({change.generation}) is as {change.of} was: {change.rows:,} rows")
+    result(f"{index} ({change.generation}) is as {change.of} was: {plural(change.rows, 'row')}")
 
 
 def gc(index: IndexPath = DEFAULT_INDEX, keep: Keep = KEEP, as_json: AsJson = False) -> None:
@@ -244,7 +247,7 @@ def gc(index: IndexPath = DEFAULT_INDEX, keep: Keep = KEEP, as_json: AsJson = Fa
     if as_json:
         result(json.dumps({"removed": gone}))
         return
-    result(f"{len(gone):,} generations of {index} removed{': ' if gone else ''}{', '.join(gone)}")
+    result(f"{plural(len(gone), 'generation')} of {index} removed{': ' if gone else ''}{', '.join(gone)}")
 
 
 def sync(
@@ -283,7 +286,7 @@ def sync(
     if as_json:
         result(json.dumps(asdict(report)))
     else:
-        counts = f"+{report.added:,} -{report.removed:,}, {report.rows:,} rows"
+        counts = f"+{report.added:,} -{report.removed:,}, {plural(report.rows, 'row')}"
         result(
             f"{index} would change: {counts}"
             if dry_run
@@ -368,7 +371,9 @@ def import_(
     if as_json:
         result(json.dumps(asdict(report)))
     else:
-        result(f"{report.added:,} rows imported into {index} ({report.generation}): {report.rows:,} rows")
+        result(
+            f"{plural(report.added, 'row')} imported into {index} ({report.generation}): {plural(report.rows, 'row')}"
+        )
         for name, health in report.levels.items():
             result(
                 f"  {name}: {health.nbits} bits, ones {health.mean_balance:.1%} (worst bit {health.worst_balance:.1%}), "
@@ -377,9 +382,9 @@ def import_(
         if report.labels:
             result(f"  labels: {_first(report.labels)}")
     if report.replaced:
-        notice(f"{report.replaced:,} earlier rows replaced")
+        notice(f"{plural(report.replaced, 'earlier row')} replaced")
     if report.left_out:
-        notice(f"{report.left_out:,} rows left out: another row has their key")
+        notice(f"{plural(report.left_out, 'row')} left out: another row has the key")
     if not report.checked and bit_order is not None:
         notice(f"bits were taken as {bit_order}, which no check has proven; --check KEY=BITS does")
     for line in report.notices[:NOTICES]:
@@ -418,7 +423,7 @@ def export(
     if as_json:
         result(json.dumps(asdict(report)))
         return
-    result(f"{report.rows:,} rows of {index} ({report.generation}) in {out}, {report.bytes / 1e6:,.1f} MB")
+    result(f"{plural(report.rows, 'row')} of {index} ({report.generation}) in {out}, {report.bytes / 1e6:,.1f} MB")
     result(f"  {', '.join(report.files)}")
     if report.key_column != "key":
         notice(f"a label is called key, so the keys stand in column {report.key_column} (indexer import --key)")
@@ -451,7 +456,7 @@ def _compact_due(index: Path, keep: int, *, wanted: bool) -> None:
     report = compact_due(index, keep)
     if report.steps:
         notice(
-            f"{report.segments:,} segments now ({report.generation}): {report.bytes / 1e6:,.1f} MB written to join others"
+            f"{plural(report.segments, 'segment')} now ({report.generation}): {report.bytes / 1e6:,.1f} MB written to join others"
         )
     for line in report.left:
         notice(f"{line} (indexer gc, indexer compact)")

@@ -12,6 +12,7 @@ from encoder.codes.gone import missing_shards
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.levels import Level
+from encoder.plural import plural
 from encoder.runtime import durable
 from encoder.runtime.publish import exclusive
 from indexer.build import STAY, choose, limits_of, prove
@@ -275,7 +276,7 @@ class Writer:
             if (known := rows >= 0).any():
                 raise HashgrainError(
                     Reason.DUPLICATE_KEYS,
-                    f"{int(known.sum()):,} keys of {source.name} are in {self._index} already, first "
+                    f"{self._index} has {plural(int(known.sum()), 'key')} of {source.name} already, first "
                     f"{source.keys()[int(np.argmax(known))]!r}; replace those rows, or add with the first of each key",
                 )
 

@@ -43,7 +43,7 @@ MOST_RANDOM: Final = 60
 
 def make_app(state: State) -> Guard:
     """Return the whole application, guarded."""
-    app = FastAPI(title="hashgrain", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="hashgrain", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     for method, path, endpoint in ROUTES:
         app.add_api_route(path, _of(state, endpoint), methods=[method], response_model=None)
     app.add_exception_handler(HTTPException, _unrouted)

@@ -247,7 +247,8 @@ def _code_of(task: Task, level: Level) -> Codes | None:
     """Return the code of a query at a level; None: it has none of its own."""
     query = task.query.start if isinstance(task.query, ByExamples) else task.query
     if isinstance(query, ByKey):
-        return task.index.codes(level, np.array([task.index.find(query.key)]))[0]
+        of_row: Codes = task.index.codes(level, np.array([task.index.find(query.key)]))[0]
+        return of_row
     by_level: dict[Level, Codes] = (
         dict(query.code) if isinstance(query, ByCode) and isinstance(query.code, Mapping) else {}
     )

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 from types import FrameType
 from typing import Any, Final
@@ -35,6 +36,8 @@ from indexer.storage.manifest import number_of
 
 TURN: Final = 0.0005
 """Seconds that a thread may keep the interpreter while others wait; with the 5 ms that Python itself has, answers wait as long."""
+BACKLOG: Final = 1024
+"""Connections that wait to be taken."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -116,7 +119,7 @@ def configured(state: State) -> uvicorn.Config:
         log_config=None,
         proxy_headers=False,
         server_header=False,
-        backlog=settings.connections,
+        backlog=BACKLOG,
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.stop_within),
     )
@@ -200,13 +203,14 @@ def warm_searches(index: Index, most_bytes: int) -> None:
 
 
 def _begin(state: State, server: Server, stop: threading.Event, url: str) -> None:
+    notice(f"listening at {url}; it is ready when the index and the model are loaded")
     try:
         warm_up(state)
     except Exception as err:  # noqa: BLE001 - the thread's border
         server.failure = err
         server.should_exit = True
         return
-    notice(f"serving {state.holder.current.path} at {url}")
+    notice(f"ready: {url}")
     state.holder.watch(state.settings.refresh, stop)
 
 
@@ -216,17 +220,19 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         HashgrainError: `bad-value`.
     """
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, OverflowError) as err:
-        raise HashgrainError(
-            Reason.BAD_VALUE,
-            f"{host}:{port} cannot be listened at ({why(err) if isinstance(err, OSError) else err}); give another address or port",
-        ) from err
+    with ExitStack() as stack:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, kind, protocol, _, address = found[0]
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError as err:
+            raise HashgrainError(
+                Reason.BAD_VALUE, f"{host}:{port} cannot be listened at ({why(err)}); give another address or port"
+            ) from err
+        stack.pop_all()
     return listener
 
 

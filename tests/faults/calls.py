@@ -3,8 +3,9 @@
     python -m tests.faults.calls --each 5
 
 `points.py` ends the steps that the program names. Here the calls themselves are counted, of Python and of the libraries, reading ones
-included: `failing.c` is compiled with `cc` and preloaded. What must hold is the same. `--each N` takes N calls of each kind (0: all);
-kinds are the name of the call and what happens to it. Encoding is killed and fails likewise; what it finished is not done again.
+included: `failing.c` is compiled with `cc` and preloaded. What must hold is the same. `--each N` does N things to each operation (0: all
+there are), every kind of them as likely: a kind is the name of a call and what happens to it. Encoding is among the operations; what it
+finished is not done again.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,7 @@ from tests.faults.points import disturbed
 from tests.faults.steps import Fault, attempt
 
 SOURCE: Final = Path(__file__).with_name("failing.c")
+PRELOADED: Final = "HASHGRAIN_PRELOADED"
 ROOM: Final = frozenset({"create", "write", "mkdir", "link", "rename", "fsync", "truncate"})
 """Calls that a full disk refuses; as in `failing.c`."""
 CHANGES: Final = ROOM | {"close", "remove"}
@@ -57,7 +60,7 @@ def campaign(
     end = time.monotonic() + seconds
     rng, counts, bad = random.Random(seed), Counter[str](), list[dict[str, object]]()
     chosen = operations(home) | {"encode": encoding(home)}
-    for name in rng.sample(sorted(name for name in chosen if only in name), len(chosen)) if not only else [only]:
+    for name in [only] if only else rng.sample(sorted(chosen), len(chosen)):
         operation = chosen[name]
         whole = attempt(partial(operation.do, copy_of(operation, home)), Fault(-1, calls=home))
         if whole.how != "done" or not whole.steps:
@@ -65,39 +68,46 @@ def campaign(
             continue
         counts["operations"] += 1
         counts["calls"] += len(whole.steps)
-        for kind, faults in faults_of(whole.steps, home).items():
-            if kinds not in kind:
-                continue
-            for fault in faults if each == 0 else rng.sample(faults, min(each, len(faults))):
-                if time.monotonic() > end:
-                    return counts, bad
-                try:
-                    path = copy_of(operation, home)
-                    ending = (killed_encoding if name == "encode" else disturbed)(operation, path, fault)
-                    counts[kind] += 1
-                    counts[ending.how] += 1
-                except Exception:  # noqa: BLE001  the next ones are still of interest
-                    why = traceback.format_exc().splitlines()[-6:]
-                    bad.append({"operation": name, "kind": kind, "step": whole.steps[fault.at], "why": why})
+        of_kind = {kind: faults for kind, faults in faults_of(whole.steps, home).items() if kinds in kind}
+        everything = [(kind, fault) for kind, faults in of_kind.items() for fault in faults]
+        drawn = [(kind, rng.choice(of_kind[kind])) for kind in rng.choices(list(of_kind), k=each)]
+        for kind, fault in drawn if each else everything:
+            if time.monotonic() > end:
+                return counts, bad
+            try:
+                path = copy_of(operation, home)
+                ending = (killed_encoding if name == "encode" else disturbed)(operation, path, fault)
+                counts[kind] += 1
+                counts[ending.how] += 1
+            except Exception:  # noqa: BLE001  the next ones are still of interest
+                why = traceback.format_exc().splitlines()[-6:]
+                bad.append({"operation": name, "kind": kind, "step": whole.steps[fault.at], "why": why})
     return counts, bad
+
+
+def preloaded(folder: Path) -> dict[str, str]:
+    """Return the environment of a process before which the library stands, compiled into a folder."""
+    library = folder / "failing.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(library), PRELOADED: "yes"}
 
 
 def main() -> None:
     """Run a campaign and print what it counted as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=2)
+    parser.add_argument("--each", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="an operation")
     parser.add_argument("--kinds", default="", help="part of the name of a kind: EIO at read")
     parser.add_argument("--seconds", type=float, default=math.inf, help="after which no more is begun")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if "HASHGRAIN_PRELOADED" not in os.environ:
-            library = f"{folder}/failing.so"
-            subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
-            env = os.environ | {"LD_PRELOAD": library, "HASHGRAIN_PRELOADED": "yes"}
+        if PRELOADED not in os.environ:
+            if shutil.which("cc") is None:
+                sys.stdout.write(json.dumps({"not tried": "there is no C compiler, cc"}) + "\n")
+                return
             again = [sys.executable, "-m", "tests.faults.calls", *sys.argv[1:]]
-            sys.exit(subprocess.run(again, env=env, check=False).returncode)
+            sys.exit(subprocess.run(again, env=preloaded(Path(folder)), check=False).returncode)
         os.environ["XDG_STATE_HOME"] = f"{folder}/state"
         counts, bad = campaign(Path(folder), chosen.each, chosen.seed, chosen.only, chosen.kinds, chosen.seconds)
     sys.stdout.write(json.dumps({"counts": dict(sorted(counts.items())), "bad": bad}) + "\n")

@@ -120,7 +120,8 @@ def square_or_reject(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.u
     try:
         return decode_square(data, size, limits)
     except RejectedImage as err:
-        return err
+        err.__cause__ = err.__context__ = None  # their frames hold the picture, and whoever keeps the error, in a cycle
+        return err.with_traceback(None)
 
 
 def decode_readable(

@@ -227,7 +227,7 @@ def test_one_of_duplicates_keeps_rows_codes_and_places_together(tmp_path, write_
     with pytest.raises(HashgrainError) as caught:
         build(files, tmp_path / "index", settings)
     assert caught.value.reason is Reason.DUPLICATE_KEYS
-    said = f"2 keys stand in more than one row, first 'q' in {files[0]} and {files[1]}, of the shards /nowhere and /elsewhere"
+    said = f"2 keys in more than one row, first 'q' in {files[0]} and {files[1]}, of the shards /nowhere and /elsewhere"
     assert str(caught.value).startswith(said)
     report = build(files, tmp_path / "index", replace(settings, on_duplicate=which))
     assert (report.rows, report.duplicates) == (6, 2)
