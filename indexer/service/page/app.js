@@ -28,8 +28,13 @@ const app = {
   aborting: null,
   loading: false, // of further hits
   complete: true,
+  sliding: false, // what is farther than the slider says is hidden, until the answer comes
   tries: 0,
-  change, ask, vote, run, home, request, whole, preview, toLevel, askToken,
+  change, ask, vote, run, home, request, whole, toLevel, askToken,
+  preview: (radius) => {
+    app.sliding = true;
+    preview(radius);
+  },
   compare: (item) => openCompare(app, item),
   keys: () => byId("keys-on").checked,
 };
@@ -82,6 +87,7 @@ function whole() {
 
 /** Search for what the state says, and draw the answer. */
 async function run({ shown = 0 } = {}) {
+  app.sliding = false;
   app.aborting?.abort();
   const aborting = (app.aborting = new AbortController());
   clearTimeout(app.retry);
@@ -213,7 +219,7 @@ function renderEnd() {
 /** Fetch the next hits, while the end of those that are there is in sight. */
 async function further() {
   const { response, aborting } = app;
-  if (app.loading || app.complete || !response || byId("hits").hidden || !inSight()) return;
+  if (app.loading || app.complete || app.sliding || !response || byId("hits").hidden || !inSight()) return;
   app.loading = true;
   const step = app.how.level === ALL ? COLUMN : PAGE;
   const shown = Math.max(...response.answers.map((answer) => answer.hits.length));

@@ -100,7 +100,7 @@ export function preview(radius) {
 export function skeleton(app) {
   const place = byId("hits");
   place.className = "";
-  const frame = () => el("li", { class: "card waiting" }, el("div", { class: "frame" }), el("div", { class: "meter" }));
+  const frame = () => el("li", { class: "waiting" }, el("div", { class: "frame" }), el("div", { class: "meter" }));
   place.replaceChildren(el("ul", { class: "hits", "aria-hidden": "true" }, ...Array.from({ length: 18 }, frame)));
 }
 
