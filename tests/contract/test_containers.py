@@ -25,7 +25,7 @@ def test_the_command_of_the_container_is_one_that_the_program_has():
     [arguments] = re.findall(r"^CMD (.+)$", DOCKERFILE, re.MULTILINE)
     program, command, *given = json.loads(entry) + json.loads(arguments)
     assert program == "indexer"
-    commands = typer.main.get_command(app).commands
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     assert {word for word in given if word.startswith("--")} <= {
         option for parameter in commands[command].params for option in parameter.opts
     }
