@@ -114,6 +114,11 @@ class Index:
         return self._opened.unverified
 
     @property
+    def has_model(self) -> bool:
+        """Whether images can be queries: a model stood beside the code files, or was given."""
+        return self._model is not None or self._opened.manifest.model is not None
+
+    @property
     def limits(self) -> Limits:
         """What a query image may be, and an image that is shown."""
         return self._limits or self._opened.manifest.limits
@@ -123,6 +128,9 @@ class Index:
     search = _of_snapshot(Snapshot.search)
     combine = _of_snapshot(Snapshot.combine)
     passing = _of_snapshot(Snapshot.passing)
+    cutoff = _of_snapshot(Snapshot.cutoff)
+    eligible = _of_snapshot(Snapshot.eligible)
+    histogram = _of_snapshot(Snapshot.histogram)
     find = _of_snapshot(Snapshot.find)
     codes = _of_snapshot(Snapshot.codes)
     key = _of_snapshot(Snapshot.key)
@@ -155,7 +163,8 @@ class Index:
         """Find the images nearest to one query.
 
         Args:
-            what: `ByImage`, `ByKey` or `ByCode`; a plain `Path`, `bytes`, PIL image or uint8[height, width, 3] is an image.
+            what: `ByImage`, `ByKey`, `ByCode` or `ByExamples`; a plain `Path`, `bytes`, PIL image or uint8[height, width, 3] is
+                an image.
             options: see `QueryOptions`.
 
         Returns:
@@ -196,11 +205,18 @@ class Index:
             return True
 
     def reopen(self) -> "Index":
-        """Return this index while it is the current generation, else the one that took its place, opened."""
+        """Return this index while it is the current generation, else the one that took its place, opened; both go on.
+
+        As with `refresh`, what is unchanged is not opened again.
+        """
         if self.is_current:
             return self
-        newer = Index(self.path, self._model, self._limits, notify=self._notify, trust=self.trust)
-        newer._encoder = self._encoder
+        newer = object.__new__(Index)
+        newer.__dict__ |= self.__dict__ | {
+            "_opened": self._opened.newest(),
+            "_loading": ForkLock(),
+            "_refreshing": ForkLock(),
+        }
         return newer
 
     def _model_path(self, opened: Snapshot) -> Path:

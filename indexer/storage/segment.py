@@ -8,7 +8,8 @@ import numpy as np
 
 from encoder.bits import Bits, Codes, unpack
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import FlatIndex, IvfIndex
+from indexer.engines.faiss_cpu import FlatIndex
+from indexer.engines.faiss_lists import IvfIndex
 from indexer.matches import Rows
 from indexer.storage.columns import map_column
 from indexer.storage.digests import Prove
