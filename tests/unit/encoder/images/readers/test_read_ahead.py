@@ -52,7 +52,7 @@ def test_where_the_process_ends_the_rest_is_left_to_who_asked(files, monkeypatch
     paths, contents = files
     processes = []
 
-    class Kept(subprocess.Popen):
+    class Kept(subprocess.Popen[bytes]):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
             processes.append(self)
@@ -81,7 +81,7 @@ def test_where_no_process_can_be_started_nothing_is_read_ahead(files, monkeypatc
 def test_one_that_is_not_read_to_its_end_leaves_no_process(files, monkeypatch):
     processes = []
 
-    class Kept(subprocess.Popen):
+    class Kept(subprocess.Popen[bytes]):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
             processes.append(self)
