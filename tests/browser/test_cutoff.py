@@ -57,6 +57,7 @@ def test_duplicate_and_similar_are_two_questions(window, octopus, shoot):
     with page.expect_request(lambda asked: "/v1/search" in asked.url) as sent:
         page.get_by_role("radio", name="Duplicate").check()
     asked = sent.value.post_data_json
+    assert asked["key"] == octopus
     assert asked["level"] == "fine"
     assert "radius" in asked or "max_false" in asked
     expect(page.locator(".message h2, #hits .card").first).to_be_visible()
