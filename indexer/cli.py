@@ -8,26 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels.values import text_of
-from encoder.images.region import DEFAULT_MODE, Region, RegionMode
 from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.plural import plural
-from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
+from encoder.runtime.console import notice, progress, result, run, show_version
 from indexer.changes.cli import COMMANDS, DEFAULT_CODES, DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath
 from indexer.changes.cli import REMEDIES as CHANGES
 from indexer.cutoffs import radius_for
 from indexer.duplicates.cli import REMEDIES as DUPLICATES
 from indexer.duplicates.cli import duplicates
-from indexer.options import K, QueryOptions
-from indexer.query import KEY_PREFIX, ByExamples, parse_query
+from indexer.options import K
+from indexer.query_cli import QUERIES, HowVerified
+from indexer.query_cli import REMEDIES as QUERY
 from indexer.service.cli import REMEDIES as SERVE
 from indexer.service.cli import serve
 from indexer.settings import (
     BuildSettings,
     CalibrateSettings,
-    Combine,
     Dedupe,
-    Engine,
     IndexKind,
     OnDuplicate,
     Trust,
@@ -40,48 +37,12 @@ if TYPE_CHECKING:
 
     from encoder.levels import Level
     from indexer.index import Index
-    from indexer.query import Answer, Asked
     from indexer.storage.manifest import LevelRecord
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
-HowVerified = Annotated[
-    Verify,
-    typer.Option(
-        "--verify", help="Which files are proven by their SHA-256 when first used: quick: up to 32 MiB; full: all."
-    ),
-]
-OfRegion = Annotated[
-    str | None,
-    typer.Option("--region", help="Only this part of the picture: x,y,width,height as shares of it (0.5,0,0.25,0.4)."),
-]
-ByRegion = Annotated[
-    RegionMode,
-    typer.Option("--region-mode", help="See the region in its surroundings, or cut it out and encode it by itself."),
-]
-ModelPath = Annotated[Path | None, typer.Option("--model", help="Model file, instead of the index's own.")]
-ImagesUnder = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--images-under",
-        help="Folder that pictures of rows may be read from; repeatable.",
-        show_default="the shards of an index that you built",
-    ),
-]
-AllowUrl = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-url", help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False
-    ),
-]
-LABEL_WIDTH = 80
-"""Characters of a label that a line shows."""
-STDIN = "-"
 CUTOFFS = (0.001, 0.01, 0.1)
 """Unrelated images per query whose radii are shown."""
-RADIUS_CAP = 1000
-"""Hits a query shows with --radius when -k does not say how many."""
-QUERY = INDEX | {Reason.LEVEL_UNKNOWN: "--level", Reason.MODEL_INVALID: "--model", Reason.MODEL_MISMATCH: "--model"}
 REMEDIES = (
     {
         "build": {
@@ -92,8 +53,6 @@ REMEDIES = (
             Reason.LEVEL_UNKNOWN: "--levels",
             Reason.SHARD_DAMAGED: "--allow-damaged",
         },
-        "query": QUERY | {Reason.LEVEL_UNKNOWN: "--level, --levels"},
-        "explain": QUERY,
         "calibrate": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
         "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
         "info": INDEX,
@@ -101,6 +60,7 @@ REMEDIES = (
         "verify": INDEX,
     }
     | CHANGES
+    | QUERY
     | DUPLICATES
     | SERVE
 )
@@ -167,175 +127,6 @@ def build(
         notice("no model stood beside the code files: image queries will need --model")
 
 
-@app.command(no_args_is_help=True)
-def query(
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(help="Image files, key:KEY, or - for image bytes on stdin.", show_default=False),
-    ] = None,
-    index: IndexPath = DEFAULT_INDEX,
-    level: Annotated[
-        str | None, typer.Option(help="fine, mid, coarse or fused.", show_default="fused, or the only one")
-    ] = None,
-    k: Annotated[int | None, typer.Option("-k", min=1, help="Most hits per query.", show_default="10")] = None,
-    radius: Annotated[int | None, typer.Option(min=0, help="Largest distance in bits, inclusive.")] = None,
-    max_false: Annotated[
-        float | None,
-        typer.Option(help="Nothing farther than unrelated images come so often per query (0.01), as measured."),
-    ] = None,
-    like: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Key of an image to be more like, beside the queries or instead; repeatable.", show_default=False
-        ),
-    ] = None,
-    dislike: Annotated[
-        list[str] | None, typer.Option(help="Key of an image to be less like; repeatable.", show_default=False)
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option(help="Only rows that pass, e.g. 'label.fine in (3, 7) and shard ~ \"train-*\"'.")
-    ] = None,
-    levels: Annotated[str | None, typer.Option(help="Search several levels (coarse,mid,fine) instead of one.")] = None,
-    how: Annotated[Combine, typer.Option("--combine", help="How --levels become one order.")] = Combine.CASCADE,
-    weights: Annotated[
-        str | None, typer.Option(help="Weight of each of --levels, for sum and rrf (1,2,4).", show_default="1 each")
-    ] = None,
-    budgets: Annotated[
-        str | None, typer.Option(help="Rows each level of a cascade but the last leaves over (1000,100).")
-    ] = None,
-    radii: Annotated[
-        str | None, typer.Option(help="Largest distance at each level of a cascade (8,20,24): all within are found.")
-    ] = None,
-    rerank: Annotated[
-        int | None, typer.Option(min=1, help="Order the nearest so many by how sure the query is of each bit.")
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show the distance at every level.")] = False,
-    exclude_self: Annotated[
-        bool | None,
-        typer.Option(
-            "--exclude-self/--include-self", help="Whether key:KEY leaves itself out.", show_default="only on a page"
-        ),
-    ] = None,
-    nprobe: Annotated[int | None, typer.Option(min=1, help="Inverted lists to probe.")] = None,
-    recall: Annotated[
-        float | None,
-        typer.Option(help="Share of the nearest to find (0.95), as `indexer tune` measured it for up to its k."),
-    ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare every code, also where there is an IVF.")] = False,
-    engine: Annotated[
-        Engine, typer.Option(help="faiss, our own scan, or whichever is quicker; they find the same.")
-    ] = Engine.AUTO,
-    region: OfRegion = None,
-    region_mode: ByRegion = DEFAULT_MODE,
-    model: ModelPath = None,
-    how_verified: HowVerified = Verify.QUICK,
-    as_json: AsJson = False,
-    save_html: Annotated[
-        Path | None, typer.Option(help="Write a page of the queries and hits with their pictures.")
-    ] = None,
-    match: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Label that marks hits on the page when it is the query's too (label.fine); repeatable.",
-            show_default="labels that vary",
-        ),
-    ] = None,
-    images_under: ImagesUnder = None,
-    allow_url: AllowUrl = None,
-) -> None:
-    """Find the nearest images. Several queries are answered as one batch.
-
-    Example: indexer query photo.jpg --level fine -k 5
-    """
-    from indexer.index import Index
-
-    if save_html is None:
-        _refuse({"--match": match}, "is for the page; give --save-html, too")
-    if save_html is None and region is None:
-        reading = {"--images-under": images_under, "--allow-url": allow_url}
-        _refuse(reading, "is for pictures of rows; give --save-html or --region, too")
-    if levels is None:
-        _refuse({"--weights": weights, "--budgets": budgets, "--radii": radii}, "needs --levels")
-    else:
-        _refuse({"--rerank": rerank}, "orders the hits of one level; leave --levels out")
-    cap = k or (K if radius is None else rerank or RADIUS_CAP)
-    trust = Trust(how_verified, images_under, allow_url or ())
-    opened = Index(index, model, notify=notice, trust=trust)
-    options: QueryOptions = {
-        "k": cap,
-        "radius": radius,
-        "max_false": max_false,
-        "where": where,
-        "nprobe": nprobe,
-        "recall": recall,
-        "exact": exact,
-        "engine": engine,
-        "explain": explain,
-        "exclude_self": save_html is not None if exclude_self is None else exclude_self,
-    }
-    if levels is None:
-        options |= {"level": level, "rerank": rerank}
-    else:
-        options |= {
-            "levels": levels.split(","),
-            "combine": how,
-            "weights": _numbers("weights", weights),
-            "budgets": _numbers("budgets", budgets),
-            "radii": _numbers("radii", radii),
-        }
-    queries = _queries(what or [], _keys(like), _keys(dislike), region, region_mode)
-    answers = opened.query_batch(queries, **options)
-    for answer in answers:
-        (_print_json if as_json else _print_answer)(answer, explain=explain)
-    if k is None and radius is not None and any(len(hits) == cap for hits in answers):
-        notice(f"only the nearest {cap:,} of a query are shown; say how many with -k")
-    _name_unverified(opened)
-    if save_html is not None:
-        from indexer.page.page import SCORES, Result, save_page
-
-        results = [Result(of, {answer.searched: answer}) for of, answer in zip(queries, answers, strict=True)]
-        by = "examples" if like or dislike else "rerank" if rerank else how if levels else ""
-        save_page(save_html, opened, results, match=_fields(match), score=SCORES.get(by, ""))
-        notice(f"page written to {save_html}")
-
-
-@app.command(no_args_is_help=True)
-def explain(
-    query: Annotated[str, typer.Argument(help="Image file, key:KEY, or - for image bytes on stdin.")],
-    key: Annotated[str, typer.Argument(help="Key of the hit.")],
-    index: IndexPath = DEFAULT_INDEX,
-    level: Annotated[
-        str | None, typer.Option(help="fine, mid, coarse or fused.", show_default="fused, or the only one")
-    ] = None,
-    region: OfRegion = None,
-    region_mode: ByRegion = DEFAULT_MODE,
-    model: ModelPath = None,
-    how_verified: HowVerified = Verify.QUICK,
-    save_html: Annotated[Path | None, typer.Option(help="Write a page of both pictures under their heat maps.")] = None,
-    images_under: ImagesUnder = None,
-    allow_url: AllowUrl = None,
-) -> None:
-    """Show what the bits rest on in which a query and a hit agree: which places of both pictures speak for them.
-
-    Example: indexer explain photo.jpg cat/cat-01.jpg --level fused --save-html why.html
-    """
-    from indexer.explain import explain as run_explain
-    from indexer.index import Index
-    from indexer.page.heat import SIDE, area_of_half, combined, save_heat
-
-    opened = Index(index, model, notify=notice, trust=Trust(how_verified, images_under, allow_url or ()))
-    part = None if region is None else Region.parse(region)
-    asked = parse_query(query, standard_input() if query == STDIN else None, part, region_mode)
-    found = run_explain(opened, asked, key, level)
-    result(f"{query} and {key} ({found.level}): {found.agreeing} of {found.bits} bits agree")
-    for name, heat in (("query", found.query), ("hit", found.hit)):
-        half = area_of_half(combined(heat, SIDE))
-        result(f"  {name:5}  total {heat.total:.2f}, half of what speaks for them in {half:.0%} of the square")
-    if save_html is not None:
-        save_heat(save_html, opened, found, asked, key)
-        notice(f"page written to {save_html}")
-
-
 @app.command()
 def tune(
     index: IndexPath = DEFAULT_INDEX,
@@ -399,7 +190,14 @@ def calibrate(
             show_default="none: by what chance leaves over",
         ),
     ] = None,
-    sample: Annotated[int, typer.Option(min=1, help="Most rows that ask.")] = 1000,
+    elsewhere: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Code files of images that have nothing to do with the index, by its model: they ask.",
+            show_default="rows of the index",
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Most images that ask.")] = 1000,
 ) -> None:
     """Measure how near unrelated images come by chance, and keep it: `indexer query --max-false` then says when nothing is similar.
 
@@ -407,16 +205,18 @@ def calibrate(
     """
     from indexer.calibrate import calibrate as run_calibrate
     from indexer.index import Index
+    from indexer.tune import read_queries
 
     manifest = Index(index).manifest
     settings = CalibrateSettings(parse_levels(levels), _by_level(label, manifest.bits), sample)
     with progress("calibrating") as advance:
-        found = run_calibrate(index, settings, lambda share, what: advance(share, 1.0, what))
+        codes = read_queries(elsewhere or [], manifest)
+        found = run_calibrate(index, settings, codes, lambda share, what: advance(share, 1.0, what))
     for level, measured in found.items():
-        result(f"{level}: {measured.sample:,} of {measured.rows:,} rows asked, unrelated: {measured.how}")
+        result(f"{level}: {measured.sample:,} images asked for {measured.rows:,} rows, unrelated: {measured.how}")
         for often in CUTOFFS:
             radius = radius_for(measured, often, manifest.live)
-            within = "not even equal codes" if radius is None else f"within {_bits(radius)}"
+            within = "not even equal codes" if radius is None else f"within {plural(radius, 'bit')}"
             right = (
                 f", {measured.precision[radius]:.0%} of what is there is related"
                 if radius is not None and measured.precision
@@ -534,12 +334,6 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
     )
 
 
-def _name_unverified(index: "Index") -> None:
-    """Say which files an answer came from that were not proven."""
-    if index.trust.verify is Verify.OFF:
-        notice(f"{plural(len(index.unverified), 'file')} checked by size alone (--verify off)")
-
-
 def _engine(index: "Index") -> str:
     """Say which engine answers a query now, and why."""
     from indexer.engines.scan.kits import load
@@ -561,80 +355,10 @@ def _print_levels(levels: "Mapping[Level, LevelRecord]", live: int | None = None
         if record.calibrated is not None and live is not None:
             radii = [radius_for(record.calibrated, often, live) for often in CUTOFFS]
             shown = ", ".join(
-                f"{often:g}: {'none' if radius is None else _bits(radius)}"
+                f"{often:g}: {'none' if radius is None else plural(radius, 'bit')}"
                 for often, radius in zip(CUTOFFS, radii, strict=True)
             )
             result(f"    cut-offs by unrelated images per query ({record.calibrated.how}): {shown}")
-
-
-def _print_json(answer: "Answer", *, explain: bool) -> None:  # noqa: ARG001 - distances are in it anyhow
-    for hit in answer:
-        result(json.dumps(hit.as_dict()))
-    if answer.nothing_similar:
-        notice(f"{answer.query}: {_nothing_similar(answer)}")
-
-
-def _print_answer(answer: "Answer", *, explain: bool) -> None:
-    result(f"{answer.query} ({answer.searched})")
-    if answer.survivors:
-        result(f"  rows left over by each level: {', '.join(f'{count:,}' for count in answer.survivors)}")
-    if not answer:
-        result(f"  {_nothing_similar(answer) if answer.nothing_similar else 'nothing found'}")
-    for hit in answer:
-        labels = "  ".join(f"{name}={_short(text_of(value))}" for name, value in hit.labels.items())
-        result(f"{hit.rank:4}  {hit.heading:>8}  {hit.key}  {labels}")
-        if explain:
-            result("      " + "  ".join(f"{level} {distance}" for level, distance in hit.distances.items()))
-
-
-def _nothing_similar(answer: "Answer") -> str:
-    """Say how near the nearest is, and how near chance comes."""
-    if answer.cutoff is None or answer.nearest is None:
-        return "nothing similar: there is nothing to compare with"
-    often = f"{answer.cutoff.max_false:g} times per query"
-    if answer.cutoff.radius < 0:
-        return f"nothing similar: the nearest is {_bits(answer.nearest)} away, and even equal codes are chance more than {often}"
-    return (
-        f"nothing similar: the nearest is {_bits(answer.nearest)} away, unrelated images come within "
-        f"{_bits(answer.cutoff.radius)} {often}"
-    )
-
-
-def _bits(count: int) -> str:
-    return "1 bit" if count == 1 else f"{count} bits"
-
-
-def _queries(
-    what: list[str], like: tuple[str, ...], dislike: tuple[str, ...], region: str | None, mode: RegionMode | None
-) -> "list[Asked]":
-    """Return the queries of a command line: words, each refined by the examples, or these alone."""
-    if not what and not like:
-        raise typer.BadParameter("nothing to look for; give an image file, key:KEY, or --like KEY", param_hint="WHAT")
-    stdin = standard_input() if STDIN in what else b""
-    part = None if region is None else Region.parse(region)
-    starts = [parse_query(text, stdin if text == STDIN else None, part, mode) for text in what]
-    if not like and not dislike:
-        return [*starts]
-    return [ByExamples(like, dislike, start) for start in starts] or [ByExamples(like, dislike)]
-
-
-def _keys(texts: list[str] | None) -> tuple[str, ...]:
-    """Return keys, also of those that are written as queries are."""
-    return tuple(text.removeprefix(KEY_PREFIX) for text in texts or ())
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LABEL_WIDTH else f"{text[: LABEL_WIDTH - 3]}..."
-
-
-def _fields(match: list[str] | None) -> list[str]:
-    return [name.strip() for text in match or [] for name in text.split(",")]
-
-
-def _refuse(given: "Mapping[str, object]", why: str) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise typer.BadParameter(f"{value}: {name} {why}", param_hint=name)
 
 
 def _by_level(text: str | None, levels: "Iterable[Level]") -> "dict[Level, str]":
@@ -645,19 +369,10 @@ def _by_level(text: str | None, levels: "Iterable[Level]") -> "dict[Level, str]"
     return fields if text is None or "=" in text else dict.fromkeys(levels, text.strip())
 
 
-def _numbers(name: str, text: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r}; expected whole numbers with commas between them", param_hint=f"--{name}"
-        ) from None
-
-
-for command in (*COMMANDS, duplicates, serve):
+for command in (*QUERIES, *COMMANDS, duplicates, serve):
     app.command(
         command.__name__.strip("_"),
-        no_args_is_help=command.__name__ in {"remove", "rollback", "import_", "export"},
+        no_args_is_help=command.__name__ in {"query", "explain", "remove", "rollback", "import_", "export"},
         context_settings={"ignore_unknown_options": command.__name__ == "rollback"},  # -1 is a number there
     )(command)
 

@@ -165,11 +165,6 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def count_of(number: int, what: str) -> str:
-    """Return so many of something, in words: `1 row`, `2,000 rows`."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
 def show_version(show: bool) -> None:
     """Print the version and leave."""
     if show:

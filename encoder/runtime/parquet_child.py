@@ -126,6 +126,7 @@ def serve(channel: Channel) -> None:
         try:
             if kind == CLOSE:
                 parquet, pieces = None, iter(())
+                pa.default_memory_pool().release_unused()
                 continue
             asked = json.loads(data) if data else {}
             if kind == OPEN:

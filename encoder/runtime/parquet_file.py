@@ -45,6 +45,7 @@ class ParquetFile:
 
     def __init__(self, reader: "_Reader", file: File, size: int, buffer: int) -> None:
         self._reader, self._file = reader, file
+        self._reading = 0
         facts = json.loads(self._asked(child.OPEN, size=size, buffer=buffer) or b"")
         self.rows: int = facts["rows"]
         """Rows of the file, as its footer has them."""
@@ -54,7 +55,7 @@ class ParquetFile:
         """pyarrow.Schema, of the types in which batches come: those of values where the file has dictionaries or views."""
 
     def batches(self, count: int, columns: Sequence[str], groups: Sequence[int] | None = None) -> Iterator[Any]:
-        """Yield pyarrow.RecordBatch, each of at most so many rows; the next call ends this one.
+        """Yield pyarrow.RecordBatch, each of at most so many rows. One call's at a time: another one ends it.
 
         Args:
             count: rows of a batch.
@@ -65,11 +66,14 @@ class ParquetFile:
             ParquetError: what comes next cannot be read.
             HashgrainError: `shard-missing`, from a URL.
         """
-        groups = range(len(self.groups)) if groups is None else groups
+        self._reading += 1
+        groups, reading = range(len(self.groups)) if groups is None else groups, self._reading
         piece = self._asked(child.ROWS, groups=list(groups), columns=list(columns), count=count)
         while piece is not None:
             with pa.ipc.open_stream(pa.py_buffer(piece)) as stream:
                 yield stream.read_next_batch()
+            if reading != self._reading:
+                raise RuntimeError("other rows of the file are being read meanwhile")
             piece = self._asked(child.NEXT)
 
     @property

@@ -7,7 +7,8 @@ import typer
 
 from encoder.errors import Reason
 from encoder.levels import Level
-from encoder.runtime.console import count_of, notice, progress, result
+from encoder.plural import plural
+from encoder.runtime.console import notice, progress, result
 from indexer.changes.cli import DEFAULT_INDEX, INDEX, AsJson, IndexPath
 
 SHOWN: Final = 10
@@ -54,21 +55,21 @@ def duplicates(
         found = find_duplicates(opened, settings, lambda share: advance(share, 1.0, ""))
     if out is not None:
         save_groups(out, opened, found)
-        notice(f"{out}: {count_of(len(found.groups), 'group')}")
+        notice(f"{out}: {plural(len(found.groups), 'group')}")
     if save_html is not None:
         with progress("reading pictures") as advance:
             shown = save_review(save_html, opened, found, settings, lambda share: advance(share, 1.0, ""))
-        notice(f"{save_html}: {count_of(shown, 'group')}; its marks are for indexer remove --from-file marks.jsonl")
+        notice(f"{save_html}: {plural(shown, 'group')}; its marks are for indexer remove --from-file marks.jsonl")
     if as_json:
         for line in json_lines(opened, found):
             result(line)
         return
     result(
-        f"{count_of(found.rows, 'row')} of {index} ({opened.generation}), within {count_of(radius, 'bit')} at {level}: "
-        f"{count_of(len(found.groups), 'group')}, {count_of(found.extra, 'row')} more than one of each"
+        f"{plural(found.rows, 'row')} of {index} ({opened.generation}), within {plural(radius, 'bit')} at {level}: "
+        f"{plural(len(found.groups), 'group')}, {plural(found.extra, 'row')} more than one of each"
     )
     for group in found.groups[:SHOWN]:
         farthest = int(group.distances.max())
-        result(f"{len(group.rows):6,}  {count_of(farthest, 'bit'):>8}  {opened.key(int(group.rows[0]))}")
+        result(f"{len(group.rows):6,}  {plural(farthest, 'bit'):>8}  {opened.key(int(group.rows[0]))}")
     if (more := len(found.groups) - SHOWN) > 0:
-        result(f"and {count_of(more, 'smaller group')}: --json, --out, --save-html")
+        result(f"and {plural(more, 'smaller group')}: --json, --out, --save-html")

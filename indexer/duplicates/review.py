@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from encoder.runtime.console import count_of
+from encoder.plural import plural
 from indexer.duplicates.groups import Duplicates, DuplicateSettings, Group
 from indexer.page.page import THUMBNAIL, SmallPicture, small_picture
 from indexer.page.templates import page_template, write_page
@@ -56,7 +56,7 @@ def save_review(
     script = (files("indexer.duplicates") / "review.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     facts = (
-        f"{count_of(found.rows, 'image')}, {count_of(len(found.groups), 'group')} within {count_of(settings.radius, 'bit')} at "
+        f"{plural(found.rows, 'image')}, {plural(len(found.groups), 'group')} within {plural(settings.radius, 'bit')} at "
         f"{settings.level}{_left_out(found.groups, shown)}"
     )
     page = page_template("indexer.duplicates", "review.html")
@@ -81,7 +81,7 @@ class _Verbatim(str):
 
 def _left_out(groups: Sequence[Group], shown: Sequence[Group]) -> str:
     left = len(groups) - len(shown)
-    return f"; {count_of(left, 'group')} not on this page" if left else ""
+    return f"; {plural(left, 'group')} not on this page" if left else ""
 
 
 def _section(snapshot: Snapshot, group: Group) -> _Section:
@@ -92,5 +92,5 @@ def _section(snapshot: Snapshot, group: Group) -> _Section:
         how_far = f"{distance} bits, " if distance > 1 else "1 bit, " if distance else ""
         cards.append(_Card(picture, f"{how_far}{size / 1000:,.0f} KB", key, json.dumps(key)))
     farthest = int(group.distances.max())
-    note = "equal codes" if not farthest else f"at most {count_of(farthest, 'bit')} from the first"
-    return _Section(count_of(len(cards), "picture"), note, cards)
+    note = "equal codes" if not farthest else f"at most {plural(farthest, 'bit')} from the first"
+    return _Section(plural(len(cards), "picture"), note, cards)

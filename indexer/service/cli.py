@@ -68,14 +68,19 @@ def serve(
     settings = ServeSettings(
         host=host,
         port=port,
-        token=None if token_file is None else _token(token_file),
+        token=None if token_file is None else read_token(token_file),
         host_names=tuple(host_name or ()),
     )
     opened = Index(index, model, notify=notice, trust=Trust(images_under=images_under, allow_url=allow_url or ()))
     run_serve(opened, settings, with_model=with_model)
 
 
-def _token(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """Return the token in a file.
+
+    Raises:
+        HashgrainError: `bad-value`.
+    """
     try:
         return path.read_text().strip()
     except (OSError, ValueError) as err:

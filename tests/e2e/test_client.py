@@ -213,3 +213,25 @@ def test_a_busy_service_is_waited_for_and_a_closed_connection_opened_again(scrip
 def test_an_image_without_rgb_is_sent_whole(client, opened):
     grey = Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16)
     assert client.query(ByImage(grey, "grey"), k=3) == opened.query(ByImage(grey, "grey"), k=3)
+
+
+def test_the_command_line_asks_a_service_as_it_asks_an_index(command, client, index_folder, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("unused\n")
+    for arguments in (
+        ("key:pic-007", "-k", 3),
+        ("key:pic-001", "--where", "label.fine = 3"),
+        ("--like", "pic-003", "--json"),
+    ):
+        asked = command("indexer", "query", *arguments, "--url", client.url, "--token-file", token)
+        assert asked == command("indexer", "query", *arguments, "--index", index_folder)
+    for wrong, word in (
+        (("key:a", "--url", client.url), "key 'a' is not among"),
+        (("key:a", "--url", "http://127.0.0.1:9"), "cannot be used"),
+        (("key:a", "--token-file", token), "is for a service"),
+        (("key:a", "--url", client.url, "--save-html", tmp_path / "page.html"), "is for an index at hand"),
+    ):
+        status, out, err = command("indexer", "query", *wrong)
+        assert (status > 0, out) == (True, "")
+        assert word in err
+        assert "Traceback" not in err

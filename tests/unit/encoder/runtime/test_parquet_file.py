@@ -35,6 +35,15 @@ def test_rows_come_in_batches_of_the_row_groups_that_were_asked_for():
         assert sum(len(batch) for batch in file.batches(7, ["text"])) == 100
 
 
+def test_rows_are_not_taken_for_those_of_another_call():
+    with opened(NUMBERS) as file:
+        first = file.batches(5, ["n"])
+        next(first)
+        assert next(file.batches(5, ["n"], [3])).to_pydict() == {"n": [90, 91, 92, 93, 94]}
+        with pytest.raises(RuntimeError, match="meanwhile"):
+            next(first)
+
+
 def test_one_process_reads_file_after_file_and_not_two_at_once():
     with opened(NUMBERS) as file, opened(NUMBERS) as other:
         first, second = file._reader.process, other._reader.process

@@ -1,9 +1,9 @@
 import os
 import subprocess
+from collections.abc import Generator
 
 import pytest
 
-from encoder.images.readers import read_ahead as module
 from encoder.images.readers.read_ahead import BLOCK, SMALL, read_ahead
 from encoder.images.readers.read_whole import NotAFileError
 
@@ -52,12 +52,12 @@ def test_where_the_process_ends_the_rest_is_left_to_who_asked(files, monkeypatch
     paths, contents = files
     processes = []
 
-    class Kept(subprocess.Popen):
+    class Kept(subprocess.Popen[bytes]):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
             processes.append(self)
 
-    monkeypatch.setattr(module.subprocess, "Popen", Kept)
+    monkeypatch.setattr(subprocess, "Popen", Kept)
     found = []
     for at, each in enumerate(read_ahead(paths)):
         if at == after:
@@ -74,20 +74,21 @@ def test_where_no_process_can_be_started_nothing_is_read_ahead(files, monkeypatc
     def refused(*_args, **_options):
         raise BlockingIOError
 
-    monkeypatch.setattr(module.subprocess, "Popen", refused)
+    monkeypatch.setattr(subprocess, "Popen", refused)
     assert list(read_ahead(files[0])) == [None] * len(files[0])
 
 
 def test_one_that_is_not_read_to_its_end_leaves_no_process(files, monkeypatch):
     processes = []
 
-    class Kept(subprocess.Popen):
+    class Kept(subprocess.Popen[bytes]):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
             processes.append(self)
 
-    monkeypatch.setattr(module.subprocess, "Popen", Kept)
+    monkeypatch.setattr(subprocess, "Popen", Kept)
     found = read_ahead(files[0])
     assert next(found) == files[1][0]
+    assert isinstance(found, Generator)
     found.close()
     assert processes[0].returncode is not None
