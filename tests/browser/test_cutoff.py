@@ -1,9 +1,15 @@
 """Distances: the slider knows how many are within it, chance is marked, and "nothing similar" is an answer."""
 
 import re
+import shutil
 
 import pytest
 from playwright.sync_api import expect
+
+from encoder.levels import Level
+from indexer.calibrate import calibrate
+from indexer.settings import CalibrateSettings
+from tests.support.browsing import serve
 
 pytestmark = pytest.mark.browser
 
@@ -64,3 +70,39 @@ def test_duplicate_and_similar_are_two_questions(window, octopus, shoot):
     shoot(page, "duplicate")
     page.get_by_role("radio", name="Similar").check()
     expect(page.locator("#levels input:checked")).to_have_attribute("value", "fused")
+
+
+@pytest.fixture(scope="module")
+def calibrated(collection, tmp_path_factory):
+    """A service that knows where chance begins."""
+    index = tmp_path_factory.mktemp("calibrated") / "index"
+    shutil.copytree(collection.index, index)
+    calibrate(index, CalibrateSettings(labels=dict.fromkeys(Level, "class")))
+    with serve(collection, "--no-model", index=index) as service:
+        yield service
+
+
+def test_what_chance_may_bring_is_marked_or_left_out_and_nothing_similar_is_an_answer(
+    window, calibrated, octopus, shoot
+):
+    page = window(url=calibrated.url)
+    cutoffs = page.evaluate("async () => (await (await fetch('/v1/index')).json()).levels.fine.cutoffs")
+    radius = cutoffs["0.1"]
+    assert radius >= 0
+    page.goto(f"/?key={octopus}&level=fine&cutoff=off")
+    expect(page.locator(CARDS).first).to_be_visible()
+    nearest = min(distances(page))
+    expect(page.locator(".beyond")).to_have_count(0)
+    page.locator("#cutoff").select_option("0.1")
+    if nearest <= radius:
+        expect(page.locator("#end")).to_be_visible()
+        assert max(distances(page)) <= radius
+    page.goto("/?key=sea/octopus-00-1&level=fine&cutoff=0.1&where=label.price+%3E+0")
+    expect(page.get_by_role("heading", name="Nothing similar")).to_be_visible()
+    expect(page.locator("#message")).to_contain_text(f"come within {radius} bit")
+    shoot(page, "nothing-similar")
+    page.get_by_role("button", name="Show the nearest anyway").click()
+    expect(page.locator(CARDS).first).to_be_visible()
+    page.goto(f"/?key={octopus}&level=fine")
+    expect(page.locator(f"{CARDS}.beyond, .message:visible").first).to_be_visible()
+    shoot(page, "chance")

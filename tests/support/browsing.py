@@ -98,9 +98,10 @@ class Served:
 
 
 @contextmanager
-def serve(collection: Collection, *options: object) -> Iterator[Served]:
-    """Run `indexer serve` on any free port until the block ends."""
-    command = [sys.executable, "-m", "indexer", "serve", str(collection.index), "--port", "0", *map(str, options)]
+def serve(collection: Collection, *options: object, index: Path | None = None) -> Iterator[Served]:
+    """Run `indexer serve` on any free port until the block ends; of the collection's index, or of another one of its pictures."""
+    served = str(index or collection.index)
+    command = [sys.executable, "-m", "indexer", "serve", served, "--port", "0", *map(str, options)]
     command += ["--images-under", str(collection.folder)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT) as process:
