@@ -102,12 +102,19 @@ def unreadable(path: object, err: OSError, damaged: HashgrainError) -> Hashgrain
         damaged: the error of anything else.
     """
     if err.errno in NO_MORE:
-        return HashgrainError(Reason.NO_RESOURCES, no_more(f"{path} could not be read", err))
+        return unless_short(str(path), err, damaged)
     if err.errno in {errno.EACCES, errno.EPERM}:
         return HashgrainError(
             Reason.INDEX_MISSING, f"index file {path} cannot be read ({why(err)}); give an index that you may read"
         )
     return damaged
+
+
+def unless_short(path: str, err: OSError | ValueError, otherwise: HashgrainError) -> HashgrainError:
+    """Return the error of a file that could not be read: `otherwise`, unless the process got no more handles or memory."""
+    if isinstance(err, OSError) and err.errno in NO_MORE:
+        return HashgrainError(Reason.NO_RESOURCES, no_more(f"{path} could not be read", err))
+    return otherwise
 
 
 def no_more(what: str, err: OSError | MemoryError) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes, reversed_bits
-from encoder.errors import HashgrainError, Reason, shown, why
+from encoder.errors import HashgrainError, Reason, shown, unless_short, why
 from encoder.levels import MAX_BITS, Level
 from encoder.runtime.files import open_regular
 from encoder.runtime.publish import BLOCK, write_failed
@@ -90,7 +90,8 @@ def _read(source: Path, level: Level, folder: Path) -> tuple[Codes, BitOrder | N
                 with _spooled(folder) as spool:
                     return _mapped(spool, parquet_codes(path, level, name, partial(_write, spool))), None
     except (OSError, ValueError) as err:
-        raise _bad(f"codes {path} could not be read: {why(err) if isinstance(err, OSError) else err}") from err
+        bad = _bad(f"codes {path} could not be read: {why(err) if isinstance(err, OSError) else err}")
+        raise unless_short(f"codes {path}", err, bad) from err
     if start[:4] == FLAT:
         return _from_faiss(path), BitOrder.LITTLE
     if start[:2] == b"IB" or start[:2] == b"Ix":

@@ -12,7 +12,7 @@ from encoder.bits import Codes, unpack
 from encoder.codes.label_columns import LabelColumn
 from encoder.codes.strings import TextColumn
 from encoder.codes.summary import HEALTH_ROWS, LevelHealth, health_of
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import HashgrainError, Reason, unless_short, why
 from encoder.images.labels.table import LabelTable
 from encoder.images.labels.table_files import read_table
 from encoder.levels import Level
@@ -225,7 +225,8 @@ def _lines(path: Path) -> list[str]:
         text = read_regular(path, MOST_KEYS).decode("utf-8-sig")
     except (OSError, ValueError) as err:
         reason = "it is not UTF-8" if isinstance(err, UnicodeDecodeError) else why(err)
-        raise _bad(f"keys {path} could not be read: {reason}; give a file with a key per line") from err
+        bad = _bad(f"keys {path} could not be read: {reason}; give a file with a key per line")
+        raise unless_short(f"keys {path}", err, bad) from err
     lines = text.split("\n")
     return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, unless_short
 from encoder.images.labels.table import Column, LabelTable
 from encoder.images.labels.values import MAX_DEPTH, BadLabels
 from encoder.runtime.files import open_regular
@@ -107,9 +107,10 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise HashgrainError(
+        bad = HashgrainError(
             Reason.BAD_VALUE, f"labels {path} could not be read: {err.strerror or err}; give a file that can be"
-        ) from err
+        )
+        raise unless_short(f"labels {path}", err, bad) from err
     except (pa.ArrowException, ValueError) as err:
         raise HashgrainError(Reason.BAD_VALUE, f"labels {path} could not be read: {err}; mend them") from err
 

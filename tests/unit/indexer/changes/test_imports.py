@@ -1,3 +1,5 @@
+import os
+import resource
 import shutil
 
 import faiss
@@ -331,3 +333,26 @@ def test_an_npz_that_unpacks_to_more_than_the_disk_has_is_refused_before(tmp_pat
     ) as caught:
         import_codes(index, ImportRequest({Level.FINE: tmp_path / "x.npz"}, BitOrder.LITTLE))
     assert caught.value.reason is Reason.WRITE_FAILED
+
+
+@pytest.mark.parametrize("what", ["codes", "keys", "labels"])
+def test_a_process_out_of_handles_is_not_told_that_its_files_are_bad(tmp_path, index, codes, what):
+    np.save(tmp_path / "codes.npy", codes)
+    (tmp_path / "keys.txt").write_text("".join(f"k{row}\n" for row in range(50)))
+    (tmp_path / "labels.csv").write_text("key,n\nk0,1\n")
+    request = ImportRequest(
+        {Level.FINE: tmp_path / "codes.npy" if what == "codes" else codes},
+        BitOrder.LITTLE,
+        tmp_path / "keys.txt" if what == "keys" else [f"k{row}" for row in range(50)],
+        tmp_path / "labels.csv" if what == "labels" else None,
+    )
+    import_codes(tmp_path / "first", request)  # which loads all that it takes
+    lowest, limits = os.dup(0), resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        with pytest.raises(HashgrainError, match=f"^{what} .* could not be read .Too many open files") as caught:
+            import_codes(index, request)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert caught.value.reason is Reason.NO_RESOURCES
