@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search gpu-check clean
+.PHONY: help setup demo encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-null-gpu gpu-check clean
 
 ##@ Use
 
@@ -135,6 +135,10 @@ bench-encode: $(READY) ## encoding against its roofline and against loops of a u
 
 bench-search: $(READY)-bench ## every search over the same codes, 1 M and 10 M, against FAISS, usearch and LanceDB (hours; ARGS=...)
 	$(BIN)/python -m benchmarks.search $(ARGS)
+
+bench-null-gpu: OUT = null-gpu
+bench-null-gpu: $(READY) ## what the host does around a GPU that costs nothing (draws 7 GB of photos into OUT=null-gpu; ARGS=--holds: who keeps the lock)
+	$(BIN)/python -m benchmarks.encode.null_gpu $(OUT) --images 20000 $(ARGS)
 
 gpu-check: $(READY) ## check all that uses a GPU on the one at hand: right, how fast, what is missing; nine minutes at most (docs/GPU.md)
 	$(BIN)/python -m benchmarks.gpu_check --out gpu-check $(ARGS)
