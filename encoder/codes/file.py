@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -358,8 +358,11 @@ def open_codes(path: Path, *, proven: bool = False) -> Iterator[CodeFile]:
         file = h5py.File(path, "r", locking=False)
     except (OSError, ValueError, RuntimeError) as err:
         raise _damaged(path, str(err)) from err
-    with file:
+    try:
         yield CodeFile(path, file)
+    finally:
+        with suppress(OSError, RuntimeError):  # nothing is written, and what was read is proven
+            file.close()
 
 
 def list_code_files(paths: Sequence[Path]) -> list[Path]:

@@ -37,7 +37,8 @@ def claimed(folder: Path) -> Iterator[None]:
         refuse_claims(folder, own)
         yield
     finally:
-        own.unlink(missing_ok=True)
+        with suppress(OSError):  # the work is done; whoever comes next sees that its process is gone
+            own.unlink(missing_ok=True)
 
 
 def refuse_claims(folder: Path, own: Path | None = None) -> None:

@@ -94,6 +94,25 @@ def open_file(path: str, *, ahead: int = 0) -> io.RawIOBase:
     return _RemoteFile(path, file, size)
 
 
+@contextmanager
+def reading(path: str) -> Iterator[io.RawIOBase]:
+    """Open a file as `open_file` does, where it has to be read: what its disk refuses until it is closed is told likewise.
+
+    Args:
+        path: of this machine, or a URL.
+
+    Raises:
+        HashgrainError: `shard-missing` if it cannot be opened or read.
+    """
+    try:
+        with open_file(path) as file:
+            yield file
+    except OSError as err:
+        raise HashgrainError(
+            Reason.SHARD_MISSING, f"cannot read {path}: {why(err)}; give a file that can be read"
+        ) from err
+
+
 def open_regular(path: Path, most: int | None = None, *, links: bool = True) -> io.BufferedReader:
     """Open a file of this machine for reading if it is one: no device, no pipe (neither of which is waited for), no folder.
 

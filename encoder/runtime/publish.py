@@ -108,7 +108,7 @@ def in_use(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(OSError):
             descriptor = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
+            stack.callback(_close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
 
@@ -128,8 +128,14 @@ def remove_unused(folder: Path) -> bool:
                 durable.remove_tree(going)
             return True
         finally:
-            os.close(descriptor)
+            _close(descriptor)
     return False
+
+
+def _close(descriptor: int) -> None:
+    """Close what was opened for its lock alone: it is closed also where the disk says that this failed."""
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -155,7 +161,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             descriptor = _open_lock(folder)
-            stack.callback(os.close, descriptor)
+            stack.callback(_close, descriptor)
             if _is_locked(folder, descriptor):
                 refuse_claims(folder)
                 stack.enter_context(_named(descriptor))

@@ -1,8 +1,7 @@
 """An index as files that anybody reads: codes, keys and labels of its rows, without those removed, in their order."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from encoder.codes.label_columns import LabelColumn
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.plural import plural
 from encoder.runtime import durable
 from encoder.runtime.files import exists
 from encoder.runtime.publish import PARTIAL, write_failed
@@ -85,7 +85,7 @@ def export(
             for write in writers:
                 write(keys, codes, labels)
             rows, done = rows + part.rows, done + 1
-            progress(done / len(parts), f"{rows:,} rows")
+            progress(done / len(parts), f"{plural(rows, 'row')}")
         stack.close()
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return ExportReport(opened.generation, rows, sum(sizes.values()), tuple(sizes), key)
@@ -148,21 +148,35 @@ def _made(out: Path, *, overwrite: bool) -> Iterator[Path]:
             else " and is not an export; choose another folder"
         )
         raise HashgrainError(Reason.EXISTS, f"{out} exists{what}")
-    unready = out.with_name(out.name + PARTIAL)
+    unready, old = (out.with_name(f"{out.name}{ending}{PARTIAL}") for ending in ("", ".old"))
     try:
-        if unready.exists():  # of one that was killed
-            durable.remove_tree(unready)
+        for left in (unready, old):  # of one that was killed
+            if left.exists():
+                durable.remove_tree(left)
         durable.make_folder(unready)
         yield unready
         durable.sync_folder(unready)
-        if out.exists():
-            shutil.rmtree(out)
-        durable.rename(unready, out)
+        _replace(out, unready, old)
         durable.sync_folder(out.absolute().parent)
     except OSError as err:
         raise write_failed(out, err) from err
     finally:
-        shutil.rmtree(unready, ignore_errors=True)
+        for left in (unready, *([old] if out.exists() else [])):
+            with suppress(OSError):  # the next export of that name sweeps it
+                durable.remove_tree(left)
+
+
+def _replace(out: Path, new: Path, old: Path) -> None:
+    """Give a folder the name of one that is there. That one loses its name first, so that never a part of it stands there."""
+    there = out.exists()
+    if there:
+        durable.rename(out, old)
+    try:
+        durable.rename(new, out)
+    except OSError:
+        if there:
+            old.replace(out)
+        raise
 
 
 def _is_export(folder: Path) -> bool:

@@ -9,7 +9,6 @@ import math
 import os
 import random
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -18,7 +17,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from tests.faults.points import disturbed, operations
+from tests.faults.operations import copy_of, operations
+from tests.faults.points import disturbed
 from tests.faults.steps import Fault
 
 LIMITS: Final = {
@@ -42,10 +42,8 @@ def campaign(
                 if time.monotonic() > end:
                     return counts, bad
                 amount = 0 if number == 0 else int(most * rng.random() ** 2)
-                shutil.rmtree(home / "copy", ignore_errors=True)
-                path = Path(shutil.copytree(operation.start, home / "copy"))
                 try:
-                    ending = disturbed(operation, path, Fault(-1, limit=(which, amount)))
+                    ending = disturbed(operation, copy_of(operation, home), Fault(-1, limit=(which, amount)))
                     assert ending.how == "done" or ending.said.startswith(("no-resources", "write-failed")), ending.said
                     counts[kind] += 1
                     counts[f"{kind}: {ending.how}"] += 1

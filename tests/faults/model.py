@@ -5,6 +5,7 @@ A change is a tuple (what, first, second): `("add", rows, on_duplicate)`, `("add
 `act` does it to an index, `Model.then` to the model. Codes are few, so that many rows tie.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from encoder.images.labels.values import LabelKind
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive
 from indexer.changes.compact import compact
-from indexer.changes.history import gc, rollback
+from indexer.changes.history import gc, history, rollback
 from indexer.changes.writer import writer
 from indexer.engines.faiss_cpu import assign
 from indexer.engines.faiss_file import read_centroids
@@ -27,7 +28,7 @@ from indexer.matches import Matches
 from indexer.settings import BuildSettings, CompactSettings, Dedupe, Engine, IndexKind, OnDuplicate, SearchSettings
 from indexer.snapshot import Snapshot
 from indexer.storage.generation import next_generation
-from indexer.storage.manifest import Manifest, generations, number_of, read_current
+from indexer.storage.manifest import POINTER, Manifest, generations, number_of
 from indexer.storage.row_source import ArrayRows
 from indexer.storage.row_writer import settle_labels
 from indexer.storage.segment_writer import write_segment
@@ -68,14 +69,14 @@ class Model:
 
     def published(self, path: Path) -> None:
         """Note what the generations hold that are new; all that a change publishes hold the same."""
-        current = number_of(read_current(path)[0].name)
+        current = number_of(current_name(path))
         for folder in generations(path):
             if number_of(folder.name) <= current:
                 self.earlier.setdefault(folder.name, self.rows)
 
     def there(self, path: Path) -> list[str]:
         """Return the generations before the current one, oldest first, that were ever published and are on the disk."""
-        current = read_current(path)[0].name
+        current = current_name(path)
         return [name for name in names_of(path) if name in self.earlier and number_of(name) < number_of(current)]
 
     def then(self, change: Change, path: Path) -> Rows | None:
@@ -90,9 +91,18 @@ class Model:
         if what == "where":
             return {key: row for key, row in self.rows.items() if row.label != first}
         if what == "rollback":
-            there = self.there(path)
-            return self.earlier[there[first]] if -first <= len(there) else None
+            states = list[list[str]]()
+            for each, _ in history(path):  # what joins segments belongs to the change before it
+                states += [] if states and each.what in {"compact", "measure"} else [[]]
+                states[-1].append(each.generation)
+            left = set(states[first - 1] if -first < len(states) else ()) & set(self.there(path))
+            return self.earlier[max(left)] if left else None
         return None if what == "fail" else self.rows
+
+
+def current_name(path: Path) -> str:
+    """Return the name of the current generation, as the pointer says it; readers prove more of it."""
+    return str(json.loads((path / POINTER).read_bytes())["generation"])
 
 
 def names_of(path: Path) -> list[str]:

@@ -14,139 +14,20 @@ import json
 import math
 import os
 import random
-import shutil
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
-import numpy as np
-
-from encoder.codes.file import CodeFileWriter, list_code_files, open_codes
-from encoder.codes.header import CodeHeader, ShardRecord
-from encoder.images.duplicates import digest_of
-from encoder.images.shards import ShardKind
-from encoder.runtime.publish import PARTIAL, exclusive
-from indexer.build import build
+from encoder.runtime.publish import PARTIAL
 from indexer.index import Index
-from indexer.relocate import Move, relocate
-from indexer.settings import BuildSettings, Dedupe, IndexKind, OnDuplicate, TuneSettings
 from indexer.storage.manifest import read_current
-from indexer.tune import tune
-from indexer.verify import verify
-from tests.faults.model import (
-    FINGERPRINT,
-    HOW,
-    KEYS,
-    LEVELS,
-    Change,
-    Model,
-    Row,
-    Rows,
-    act,
-    build_of,
-    codes_of,
-    keys_of,
-    names_of,
-)
+from tests.faults.model import act, keys_of, names_of
+from tests.faults.operations import Operation, copy_of, operations, state
 from tests.faults.steps import Ending, Fault, attempt
-
-ROWS: Final[Rows] = {key: Row((number % 3, number % 2), number % 5) for number, key in enumerate(KEYS[:20])}
-MORE: Final[Rows] = {key: Row((number % 2, number % 3), number % 5) for number, key in enumerate(KEYS[15:30])}
-HISTORY: Final[tuple[Change, ...]] = (("add", MORE, OnDuplicate.REPLACE), ("remove", KEYS[10:18], None))
-"""After which each change below has something to do."""
-CHANGES: Final[dict[str, Change]] = {
-    "add": ("add", {key: Row((1, 1), 2) for key in KEYS[25:]}, OnDuplicate.REPLACE),
-    "remove": ("remove", KEYS[:7], None),
-    "remove where": ("where", 3, None),
-    "compact": ("compact", True, 16),
-    "rollback": ("rollback", -1, None),
-    "gc": ("gc", 1, None),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """Something that is done to a folder."""
-
-    do: Callable[[Path], object]
-    start: Path
-    """What the folder is a copy of."""
-    state: Callable[[Path], list[str]]
-    """Returns the keys in the folder, after proof that all that is published there is whole."""
-    after: list[str]
-    """Keys, once it is done."""
-
-
-def operations(home: Path) -> dict[str, Operation]:
-    """Write what the operations begin with, and return them by name."""
-    (home / "codes").mkdir()
-    write_codes(home / "codes/more.h5", MORE)
-    codes, lists = (
-        list_code_files([home / "codes"]),
-        BuildSettings(IndexKind.IVF, nlist=3, overwrite=True, dedupe=Dedupe.ON),
-    )
-    build(codes, home / "one", BuildSettings(IndexKind.FLAT, dedupe=Dedupe.OFF))
-    model = Model(ROWS)
-    build_of(home / "many", ROWS, HOW[1])
-    model.published(home / "many")
-    for change in HISTORY:
-        rows = model.then(change, home / "many")
-        assert rows is not None
-        act(change, home / "many")
-        model.rows = rows
-        model.published(home / "many")
-    (home / "nothing").mkdir()
-    found = {
-        name: Operation(partial(act, change), home / "many", state, list(after))
-        for name, change in CHANGES.items()
-        for after in [model.then(change, home / "many")]
-        if after is not None
-    }
-    tuned, moved = TuneSettings(levels=LEVELS[:1], k=3, nlists=(3,)), [Move.parse("/nowhere=/elsewhere")]
-    return found | {
-        "build": Operation(lambda path: build(codes, path, lists), home / "many", state, list(MORE)),
-        "build anew": Operation(lambda path: build(codes, path, lists), home / "nothing", state, list(MORE)),
-        "tune": Operation(lambda path: tune(path, tuned, {}), home / "one", state, list(MORE)),
-        "relocate": Operation(lambda path: relocate(path, moved), home / "one", state, list(MORE)),
-        "code file": Operation(_code_file, home / "nothing", state_of_codes, list(MORE)),
-    }
-
-
-def _code_file(path: Path) -> None:
-    with exclusive(path):
-        write_codes(path / "more.h5", MORE)
-
-
-def write_codes(path: Path, rows: Rows) -> None:
-    """Write a code file."""
-    codes = codes_of(rows)
-    bits = {level: 8 * each.shape[1] for level, each in codes.items()}
-    record = ShardRecord(path.stem, ShardKind.FILES, "/nowhere", 0, "0" * 64, "", None, "")
-    digests = b"".join(digest_of(key.encode()) for key in rows)
-    with CodeFileWriter(path.parent, bits) as writer:
-        writer.add_rows(list(rows), np.zeros((len(rows), 2), np.uint64), digests, codes)
-        writer.finish(path, CodeHeader(FINGERPRINT, "fp32", bits, record, 0, 0, 0, 0))
-
-
-def state(path: Path) -> list[str]:
-    """Return the keys of an index that is proven to be whole; none where there is no index."""
-    return keys_of(verify(path, lambda *_: None)) if (path / "CURRENT").exists() else []
-
-
-def state_of_codes(path: Path) -> list[str]:
-    """Return the keys of the code files of a folder, each proven to be whole."""
-    keys = list[str]()
-    for each in path.glob("*.h5"):
-        with open_codes(each) as file:
-            keys += list(file.keys())
-    return keys
 
 
 def disturbed(operation: Operation, path: Path, fault: Fault) -> Ending:
@@ -157,10 +38,10 @@ def disturbed(operation: Operation, path: Path, fault: Fault) -> Ending:
     ending = attempt(lambda: operation.do(path), fault)
     note = f"{fault}: {ending.how} {ending.said}, last steps {ending.steps[-3:]}"
     assert ending.how != "failed", note
-    was_killed = fault.error is None and 0 <= fault.at < len(ending.steps)
+    was_killed = fault.error is None and not fault.part and 0 <= fault.at < len(ending.steps)
     assert ending.how != "done" or not was_killed, note
     found, changed = operation.state(path), _pointer(path) != was
-    assert found in (before, operation.after), note
+    assert found in (before, operation.after, *([[]] if operation.gap else [])), note
     assert ending.how != "done" or found == operation.after, note
     assert reader is None or changed or found == before, note
     assert reader is None or keys_of(reader) == before, note
@@ -169,9 +50,9 @@ def disturbed(operation: Operation, path: Path, fault: Fault) -> Ending:
         assert again.how == "done", f"{note}; again: {again.said}"
         assert operation.state(path) == operation.after, note
     elif (path / "CURRENT").exists():
-        again = attempt(lambda: act(("add", {"last": Row((0, 0), 0)}, OnDuplicate.REPLACE), path))
+        again = attempt(lambda: act(("remove", operation.after[:1], None), path))
         assert again.how == "done", f"{note}; then: {again.said}"
-        assert state(path) == [*operation.after, "last"], note
+        assert state(path) == operation.after[1:], note
     assert not list(path.glob(f"*{PARTIAL}")), note
     if (path / "CURRENT").exists():
         known = {*stood, *(change.generation for change in read_current(path)[1].history)}
@@ -224,14 +105,10 @@ def campaign(
     end = time.monotonic() + seconds
     rng, counts, bad = random.Random(seed), Counter[str](), list[dict[str, object]]()
 
-    def copy(operation: Operation) -> Path:
-        shutil.rmtree(home / "copy", ignore_errors=True)
-        return Path(shutil.copytree(operation.start, home / "copy"))
-
     for name, operation in operations(home).items():
         if only not in name:
             continue
-        path = copy(operation)
+        path = copy_of(operation, home)
         whole = attempt(partial(operation.do, path))
         if whole.how != "done" or operation.state(path) != operation.after:
             bad.append({"operation": name, "why": f"undisturbed: {whole.how} {whole.said}"})
@@ -249,7 +126,7 @@ def campaign(
                 return counts, bad
             kind = "killed" if fault.error is None else errno.errorcode[fault.error]
             try:
-                ending = disturbed(operation, copy(operation), fault)
+                ending = disturbed(operation, copy_of(operation, home), fault)
                 counts[kind] += 1
                 counts[f"{kind}, done all the same"] += ending.how == "done"
             except Exception:  # noqa: BLE001  the next ones are still of interest

@@ -1,5 +1,6 @@
 """Operations in processes of their own, which end or fail at one of their steps: the durable calls that `durable.on_step` is told of."""
 
+import ctypes
 import gc
 import os
 import resource
@@ -30,6 +31,10 @@ class Fault:
     """Whether all later steps fail too, save those that remove: a disk that stays full."""
     after: float | None = None
     """Seconds after which the process is killed, wherever it is."""
+    calls: Path | None = None
+    """Folder: a step is then a system call on a file below it, which the preloaded `failing.c` tells of and ends."""
+    part: bool = False
+    """Whether such a call, if it reads or writes, does half of it."""
     limit: tuple[int, int] | None = None
     """Resource of `resource.setrlimit` and what there is of it; of memory and handles beyond what the process has."""
 
@@ -54,12 +59,16 @@ def attempt(operation: Callable[[], object], fault: Fault | None = None) -> Endi
         os.close(reading)
         _inside(operation, fault, writing)
     os.close(writing)
-    killer = Timer((fault and fault.after) or 2 * SECONDS, os.kill, (child, signal.SIGKILL))
-    killer.start()
+    killer = (
+        Timer(fault.after, os.kill, (child, signal.SIGKILL)) if fault is not None and fault.after is not None else None
+    )
+    if killer is not None:
+        killer.start()
     with os.fdopen(reading, errors="replace") as pipe:
         lines = pipe.read().split("\0")[:-1]
-    killer.cancel()
-    killer.join()
+    if killer is not None:
+        killer.cancel()
+        killer.join()
     _, status = os.waitpid(child, 0)
     steps = [(name, path) for line in lines if line.startswith("step ") for _, name, path in [line.split(" ", 2)]]
     ended = [line for line in lines if not line.startswith("step ")]
@@ -70,17 +79,51 @@ def attempt(operation: Callable[[], object], fault: Fault | None = None) -> Endi
     return Ending(how, said, steps)
 
 
+def attempt_here(operation: Callable[[], object], fault: Fault | None = None) -> Ending:
+    """Do an operation in this process, and have a step of it fail: as a process does that lives on after the error."""
+    ending = Ending("")
+    assert fault is None or (fault.error is not None and fault.limit is None), (
+        "what ends a process needs one of its own"
+    )
+    try:
+        ending.how, ending.said = _disturbed(
+            operation, fault, lambda name, path: ending.steps.append((name, str(path)))
+        )
+    finally:
+        durable.on_step = None
+    return ending
+
+
 def _inside(operation: Callable[[], object], fault: Fault | None, pipe: int) -> None:
     """Do it, tell the pipe of each step and of the end, and leave."""
-    count = 0
 
     def tell(text: str) -> None:
         os.write(pipe, text.encode() + b"\0")
 
+    try:
+        signal.alarm(SECONDS)
+        if fault is not None and fault.limit is not None:
+            _limit(*fault.limit)
+        if fault is not None and fault.calls is not None:
+            _preloaded(fault, pipe)
+            how, said = _disturbed(operation, None, lambda *_: None)
+        else:
+            how, said = _disturbed(operation, fault, lambda name, path: tell(f"step {name} {path}"))
+        tell(f"{how} {said}")
+    finally:
+        os._exit(0)
+
+
+def _disturbed(
+    operation: Callable[[], object], fault: Fault | None, begun: Callable[[str, Path], object]
+) -> tuple[str, str]:
+    """Do it, say which steps are begun, and return how it ended and what it said."""
+    count = 0
+
     def on_step(name: str, path: Path) -> None:
         nonlocal count
         number, count = count, count + 1
-        tell(f"step {name} {path}")
+        begun(name, path)
         if fault is None or not 0 <= fault.at <= number:
             return
         if number == fault.at and fault.error is None:
@@ -91,20 +134,22 @@ def _inside(operation: Callable[[], object], fault: Fault | None, pipe: int) -> 
             raise OSError(fault.error, os.strerror(fault.error), str(path))
 
     try:
-        signal.alarm(SECONDS)
         durable.on_step = on_step
-        if fault is not None and fault.limit is not None:
-            _limit(*fault.limit)
         operation()
-        tell("done")
     except HashgrainError as err:
-        tell(f"refused {err.reason}: {err}")
+        return "refused", f"{err.reason}: {err}"
     except MemoryError:  # which `console.run` says in a line
-        tell("refused no-resources: no memory")
+        return "refused", "no-resources: no memory"
     except BaseException:  # noqa: BLE001  whatever a user would see
-        tell(f"failed {traceback.format_exc()}")
-    finally:
-        os._exit(0)
+        return "failed", traceback.format_exc()
+    return "done", ""
+
+
+def _preloaded(fault: Fault, pipe: int) -> None:
+    """Have the preloaded library tell of each call, and end one."""
+    ending = 2 if fault.part else 3 if fault.error is None else 1 if fault.lasting else 0  # as `enum ending`
+    library = ctypes.CDLL(None)
+    library.faults_arm(os.fsencode(str(fault.calls)), ctypes.c_long(fault.at), ending, fault.error or 0, pipe)
 
 
 def _limit(which: int, most: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime import durable
+from tests.faults.calls import preloaded
 from tests.faults.points import disorder
 from tests.faults.steps import Fault, attempt
 
 ROOT = Path(__file__).parents[2]
+needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
 
 def campaign(module, *arguments):
@@ -40,6 +43,50 @@ def test_an_operation_is_killed_or_fails_at_some_of_its_steps(operation):
     assert (
         min(counts["EIO"], counts["ENOSPC"]) >= 2
     )  # what is only cleared away may fail, and what removes needs no room
+
+
+@needs_cc
+def test_an_operation_meets_faults_at_some_of_its_system_calls():
+    counts = campaign("calls", "--each", 4, "--only", "sync", "--seed", 1)
+    assert counts["operations"] == 1
+    assert counts["calls"] > 100
+    assert sum(counts[ending] for ending in ("done", "refused", "killed") if ending in counts) == 4
+
+
+WRITES = """
+import ctypes, os, sys
+folder, at, ending, error = sys.argv[1], *map(int, sys.argv[2:])
+with open(folder + "/not-counted", "wb"):
+    pass
+ctypes.CDLL(None).faults_arm(folder.encode(), ctypes.c_long(at), ending, error, os.open(os.devnull, os.O_WRONLY))
+file = os.open(folder + "/file", os.O_WRONLY | os.O_CREAT)
+for what in (lambda: os.write(file, b"four"), lambda: os.fsync(file), lambda: os.close(file), lambda: os.mkdir(folder + "/folder")):
+    try:
+        print(what())
+    except OSError as err:
+        print(err.errno)
+"""
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ((-1, 0, 5), ["4", "None", "None", "None"]),
+        ((1, 0, 5), ["5", "None", "None", "None"]),
+        ((3, 0, 5), ["4", "None", "5", "None"]),
+        ((2, 1, 28), ["4", "28", "None", "28"]),
+        ((1, 2, 0), ["2", "None", "None", "None"]),
+        ((2, 3, 0), None),
+    ],
+)
+def test_a_system_call_fails_for_once_or_from_then_on_or_does_half_or_is_the_last(tmp_path, fault, said):
+    below = tmp_path / "below"
+    below.mkdir()
+    command = [sys.executable, "-c", WRITES, str(below), *map(str, fault)]
+    done = subprocess.run(command, env=preloaded(tmp_path), capture_output=True, text=True, check=False)
+    assert (done.stdout.split() if done.returncode == 0 else None) == said, done.stderr
+    assert done.returncode in {0, -9}
 
 
 def test_an_operation_without_room_handles_or_memory_is_refused():

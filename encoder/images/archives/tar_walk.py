@@ -23,7 +23,7 @@ from encoder.images.archives.archive import Member, MemberKind
 from encoder.images.archives.compression import HEAD_BYTES, Compression, compression_of
 from encoder.images.archives.hash_thread import Hasher
 from encoder.images.archives.source import CHUNK, HashedFile, Readable, Source
-from encoder.runtime.files import AHEAD, open_file
+from encoder.runtime.files import AHEAD, open_file, reading
 
 BLOCK = 512
 MAX_EXTENSION = 1 << 20
@@ -223,10 +223,10 @@ def read_member(path: str, offset: int, size: int) -> bytes:
     """Return `size` bytes at `offset` of the uncompressed stream: by one seek if plain, from the start if compressed.
 
     Raises:
-        HashgrainError: `shard-missing` if the file cannot be opened, or at a URL not be read; `shard-damaged` if it does
+        HashgrainError: `shard-missing` if the file cannot be opened or read; `shard-damaged` if it does
             not hold these bytes.
     """
-    with open_file(path) as raw:
+    with reading(path) as raw:
         compression = _compression_of(raw)
         at_once = AHEAD if compression else max(1, min(size, CHUNK))  # at a URL, a request each
         source = Source(io.BufferedReader(raw, at_once), compression=compression, whole=False)

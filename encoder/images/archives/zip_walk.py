@@ -26,7 +26,7 @@ from encoder.images.archives.zip_directory import (
     name_of,
 )
 from encoder.images.archives.zip_member import MemberData
-from encoder.runtime.files import AHEAD, open_file
+from encoder.runtime.files import AHEAD, open_file, reading
 
 MAX_MEMBER: Final = 1 << 30
 """Bytes of a member that is read back by its place."""
@@ -98,10 +98,10 @@ def read_zipped(path: str, offset: int, size: int) -> bytes:
     """Return the `size` bytes of the member whose header is at `offset`, by one seek.
 
     Raises:
-        HashgrainError: `shard-missing` if the file cannot be opened, or at a URL not be read; `shard-damaged` if it does
+        HashgrainError: `shard-missing` if the file cannot be opened or read; `shard-damaged` if it does
             not hold these bytes.
     """
-    with open_file(path) as raw:
+    with reading(path) as raw:
         source = Source(io.BufferedReader(raw, max(1 << 12, min(size + (1 << 10), CHUNK))), whole=False)
         try:
             return _read_back(source, offset, size)

@@ -19,7 +19,7 @@ from encoder.images.readers.zip import ZipReader
 from encoder.images.roots import Roots
 from encoder.images.samples import ShardReader
 from encoder.images.shards import Shard, ShardKind
-from encoder.runtime.files import open_file, parts_of
+from encoder.runtime.files import parts_of, reading
 
 READERS: Final[Mapping[ShardKind, type[ShardReader]]] = {
     reader.kind: reader
@@ -54,12 +54,12 @@ def kind_of(path: str) -> ShardKind | None:
         path: of a file, or its URL.
 
     Raises:
-        HashgrainError: `shard-missing` if it cannot be opened, or at a URL not be read.
+        HashgrainError: `shard-missing` if it cannot be opened or read.
     """
     named = next((kind for kind, reader in READERS.items() if _name(path).endswith(reader.suffixes or "/")), None)
     if named is None and _name(path).endswith(tuple(NOT_READ)):
         return None  # arrays and checkpoints are zips, too
-    with open_file(path) as raw:
+    with reading(path) as raw:
         head = raw.read(BLOCK) or b""  # at a URL one request
         if head.startswith(STARTS):
             return ShardKind.ZIP

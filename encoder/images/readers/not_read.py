@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from encoder.images.signature import HEAD_BYTES
-from encoder.runtime.files import open_file, parts_of
+from encoder.runtime.files import parts_of, reading
 
 TABLES: Final = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _PICKLE: Final = (
@@ -80,10 +80,10 @@ def why_not_read(path: str) -> str | None:
         path: of a file that is not a shard and not an image, or its URL.
 
     Raises:
-        HashgrainError: `shard-missing` if it cannot be opened, or at a URL not be read.
+        HashgrainError: `shard-missing` if it cannot be opened or read.
     """
     name = parts_of(path)[-1]
-    with open_file(path) as file:
+    with reading(path) as file:
         head = file.read(HEAD_BYTES) or b""
     why = next((why for start, why in _SIGNATURES.items() if head.startswith(start)), None)
     if head[16:20] == _MDB_MAGIC:

@@ -180,3 +180,15 @@ def test_rows_in_runs_of_any_length_make_the_same_file(tmp_path_factory, rows, c
 
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
     assert written(edges) == written(range(len(rows) + 1))
+
+
+def test_what_was_read_counts_when_the_disk_fails_at_closing(write_codes, monkeypatch):
+    path = write_codes("a", {Level.FINE: np.zeros((2, 1), np.uint8)})
+
+    def refuse(file, close=h5py.File.close):
+        close(file)
+        raise RuntimeError("Can't decrement id ref count (unable to close file, errno = 5)")
+
+    monkeypatch.setattr(h5py.File, "close", refuse)
+    with open_codes(path) as file:
+        assert len(file.keys()) == 2

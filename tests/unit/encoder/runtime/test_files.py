@@ -15,7 +15,17 @@ from encoder.images.expand import expand
 from encoder.images.readers.formats import read_image, reader_for
 from encoder.images.samples import Sample
 from encoder.images.shards import ShardKind
-from encoder.runtime.files import AHEAD, absence, exists, open_file, open_regular, parts_of, read_regular, status_of
+from encoder.runtime.files import (
+    AHEAD,
+    absence,
+    exists,
+    open_file,
+    open_regular,
+    parts_of,
+    read_regular,
+    reading,
+    status_of,
+)
 from encoder.stream.job import encode
 from encoder.stream.settings import EncodeSettings
 from tests.support.pictures import encoded, labelled_members, write_tar
@@ -445,4 +455,12 @@ def test_only_a_regular_file_is_opened(tmp_path):
 def test_codes_that_were_imported_have_no_picture():
     with pytest.raises(HashgrainError, match="its code was imported from codes.npy") as caught:
         read_image(ShardKind.NONE, "codes.npy", "row-1", 0, 0)
+    assert caught.value.reason is Reason.SHARD_MISSING
+
+
+def test_a_disk_that_does_not_give_what_a_file_holds_is_told():
+    """Nothing can be read where the memory of a process begins: EIO."""
+    refusal = pytest.raises(HashgrainError, match="cannot read /proc/self/mem: Input/output error; give a file")
+    with refusal as caught, reading("/proc/self/mem") as file:
+        file.read(1)
     assert caught.value.reason is Reason.SHARD_MISSING

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import os
 import shutil
@@ -180,6 +181,31 @@ def test_a_lock_that_does_not_name_its_owner_is_another_process_s(tmp_path, said
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert enter(tmp_path).startswith("busy another process is writing to")
+    assert enter(tmp_path) == "held"
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_work_that_is_done_is_not_undone_by_a_disk_that_fails_to_let_go(tmp_path, monkeypatch, locks):
+    def refuse(descriptor, close=os.close):
+        at = Path(f"/proc/self/fd/{descriptor}").readlink()
+        close(descriptor)
+        if at.name == ".lock":
+            raise OSError(errno.EIO, "Input/output error")
+
+    def refuse_claim(path, unlink=Path.unlink, **options):
+        unlink(path, **options)
+        raise OSError(errno.EIO, "Input/output error")
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(os, "close", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse_claim)
+    with exclusive(tmp_path):
+        pass
+    monkeypatch.undo()
     assert enter(tmp_path) == "held"
 
 

@@ -6,6 +6,7 @@ from pyarrow import parquet
 from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.runtime import durable
 from indexer.build import build
 from indexer.changes import export as module
 from indexer.changes.export import export
@@ -109,6 +110,22 @@ def test_an_export_that_is_there_and_a_folder_that_is_none(tmp_path, index):
         export(index, tmp_path / "no/where")
     with pytest.raises(HashgrainError, match="level coarse is not in"):
         export(index, tmp_path / "x", levels=[Level.COARSE])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["codes", "index", "out"]
+
+
+def test_an_export_stays_when_what_is_to_replace_it_does_not_get_its_name(tmp_path, index, monkeypatch):
+    export(index, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    new = tmp_path / "out.hashgrain.partial"
+
+    def refuse(step, path):
+        if step == "rename" and path == tmp_path / "out" and new.exists():
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(durable, "on_step", refuse)
+    with pytest.raises(HashgrainError, match="out could not be written"):
+        export(index, tmp_path / "out", ExportForm.PARQUET, overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["codes", "index", "out"]
 
 

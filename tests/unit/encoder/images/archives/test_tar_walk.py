@@ -601,3 +601,10 @@ def test_a_file_that_is_not_there_is_told_as_such(tmp_path):
             with pytest.raises(HashgrainError, match="cannot open") as caught:
                 use(path)
             assert caught.value.reason is Reason.SHARD_MISSING
+
+
+def test_a_disk_that_does_not_give_what_a_file_holds_is_told():
+    """Nothing can be read where the memory of a process begins: EIO."""
+    with pytest.raises(HashgrainError, match="cannot read /proc/self/mem: Input/output error; give a file") as caught:
+        read_member("/proc/self/mem", 0, 10)
+    assert caught.value.reason is Reason.SHARD_MISSING

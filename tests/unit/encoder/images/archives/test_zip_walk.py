@@ -180,3 +180,10 @@ def test_no_place_makes_a_reader_hold_gigabytes(put, monkeypatch):
     monkeypatch.setattr(zip_walk, "MAX_MEMBER", 999)
     with pytest.raises(HashgrainError, match="does not hold"):
         read_zipped(str(put(zipped(FILES))), 0, 1000)
+
+
+def test_a_disk_that_does_not_give_what_a_file_holds_is_told():
+    """The memory of a process has no end to seek to."""
+    with pytest.raises(HashgrainError, match="cannot read /proc/self/mem: Invalid argument; give a file") as caught:
+        read_zipped("/proc/self/mem", 0, 10)
+    assert caught.value.reason is Reason.SHARD_MISSING

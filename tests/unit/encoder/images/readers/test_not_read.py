@@ -88,3 +88,10 @@ def test_in_a_folder_they_are_left_out_and_counted(tmp_path):
 
 def test_nothing_is_both_read_and_not_read():
     assert set(NOT_READ) & set(ARCHIVE_SUFFIXES) == {".parquet"}  # with a column of images, or without
+
+
+def test_a_disk_that_does_not_give_what_a_file_holds_is_told():
+    """Nothing can be read where the memory of a process begins: EIO."""
+    with pytest.raises(HashgrainError, match="cannot read /proc/self/mem: Input/output error; give a file") as caught:
+        why_not_read("/proc/self/mem")
+    assert caught.value.reason is Reason.SHARD_MISSING
