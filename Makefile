@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-service gpu-check lint-containers clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-service bench-null-gpu gpu-check lint-containers clean
 
 ##@ Use
 
@@ -158,6 +158,10 @@ bench-encode: $(READY) ## encoding against its roofline and against loops of a u
 
 bench-search: $(READY)-bench ## every search over the same codes, 1 M and 10 M, against FAISS, usearch and LanceDB (hours; ARGS=...)
 	$(BIN)/python -m benchmarks.search $(ARGS)
+
+bench-null-gpu: OUT = null-gpu
+bench-null-gpu: $(READY) ## what the host does around a GPU that costs nothing (draws 7 GB of photos into OUT=null-gpu; ARGS=--holds: who keeps the lock)
+	$(BIN)/python -m benchmarks.encode.null_gpu $(OUT) --images 20000 $(ARGS)
 
 bench-service: $(READY) ## a service under load beside the engine in a process, 1 M rows: takes wrk and hey (apt install wrk hey; ARGS=...)
 	$(BIN)/python -m benchmarks.service.load $(ARGS)

@@ -3,12 +3,13 @@
 Real are the reader, the digests, the headers, the queues, the slots and their tables, the CPU decode and the code files. Nothing are
 nvJPEG (as many tensors go in and out), the resize kernel and the network. Streams of a CPU stand in for those of a GPU.
 
-    python -m benchmarks.encode.null_gpu FOLDER [--images 10000] [--workers 1,2]
+    python -m benchmarks.encode.null_gpu FOLDER [--images 10000] [--workers 1,2] [--cases equal,turned] [--holds]
 """
 
 import argparse
 import hashlib
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import tarfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,12 +28,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from benchmarks.encode.holds import Holds
 from encoder.images.archives import hash_thread
 from encoder.images.decoding import gpu_decode, gpu_resize
 from encoder.images.decoding.decode import square_or_reject
 from encoder.images.duplicates import digest_of
 from encoder.images.expand import expand
 from encoder.images.readers.formats import reader_for
+from encoder.images.samples import Sample
 from encoder.levels import Level
 from encoder.model.gpu_forward import GpuForward
 from encoder.model.spec import Precision
@@ -52,6 +56,8 @@ SIZE: Final = 224
 BATCH: Final = 512
 DIFFERENT: Final = 1000
 """Photos of a tar, which are repeated."""
+LABELS: Final = {"caption": "a photo of a thing beside another", "score": 0.5, "tags": ["red", "blue"], "safe": True}
+"""Of each photo of the labelled case, beside its number, in a JSON file behind it."""
 SHORT: Final = 0.0002
 """Seconds that a probe sleeps."""
 PROBE: Final = f"""
@@ -69,9 +75,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--workers", default="1,2")
+    parser.add_argument("--cases", help="those to measure, of the first column, with commas between")
+    parser.add_argument(
+        "--holds", action="store_true", help="say which lines keep the interpreter's lock for long, and no rates"
+    )
     given = parser.parse_args()
     null, tars = NullGpu(), photo_tars(given.folder / f"photos-{given.images}", given.images)
     null.run(tars["equal"], given.folder / "codes", 1)
+    if given.cases:
+        tars = {name: tars[name] for name in given.cases.split(",")}
+    if given.holds:
+        for name, tar in tars.items():
+            null.run(tar, given.folder / "codes", 1, holds := Holds())
+            print(f"{name}\n{holds}\n", flush=True)
+        return
     print(
         "| photos | workers | CPU us | hashing | CPU decode | the rest | 16 cores feed | a thread wakes late, p99.9 and most, ms |"
     )
@@ -126,7 +143,7 @@ class NullGpu:
         _replace(gpu_decode, "decode_jpeg", decode_jpeg)
         _replace(gpu_resize, "_resize", type("Launch", (), {"__getitem__": lambda *_: lambda *_, **__: None})())
 
-    def run(self, tar: Path, out: Path, workers: int) -> str:
+    def run(self, tar: Path, out: Path, workers: int, watch: Holds | None = None) -> str:
         """Code a tar and return a line of figures."""
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
@@ -134,7 +151,7 @@ class NullGpu:
         coding, pipeline = _pipeline(workers, self.start)
         self.hashing.seconds = self.decode.seconds = self.start.seconds = self._images = 0
         started, of_caller, wall = time.process_time(), time.thread_time(), time.perf_counter()
-        with Lateness() as late:
+        with Lateness() as late, watch or nullcontext():
             for done in code_shards(coding, pipeline, expand([str(tar)]), out, Contents()):
                 self._images += getattr(done, "images", 0)
                 self._seconds = _seconds_by_thread(of_caller)
@@ -156,7 +173,7 @@ class NullGpu:
         pixels = torch.zeros(3 << 20, dtype=torch.uint8)
         self._pictures.clear()
         [shard] = expand([str(tar)])
-        for sample in islice(reader_for(shard).images(), DIFFERENT):
+        for sample in islice((each for each in reader_for(shard) if isinstance(each, Sample)), DIFFERENT):
             width, height = Image.open(io.BytesIO(sample.data)).size
             self._pictures[len(sample.data)] = pixels[: 3 * width * height].view(3, height, width)
 
@@ -239,18 +256,20 @@ def photo_tars(folder: Path, images: int) -> dict[str, Path]:
         each[0x0112] = 1 + turn
     files = {
         "equal": lambda: equal,
-        "1,000 sizes": lambda: [_photo(width, height, seed) for seed, (width, height) in enumerate(sizes)],
+        "varied": lambda: [_photo(width, height, seed) for seed, (width, height) in enumerate(sizes)],
         "turned": lambda: [_photo(500, 375, seed, exif=exif[seed % 8]) for seed in range(24)],
-        "25 % progressive": lambda: [
+        "progressive": lambda: [
             *equal[:15],
             *(_photo(500, 375, seed, progressive=True) for seed in range(15, 20)),
         ],
     }
+    files["labelled"] = files["equal"]
     folder.mkdir(parents=True, exist_ok=True)
     tars = {name: folder / f"{name}.tar" for name in files}
     for name, tar in tars.items():
         if not tar.exists():
-            _write(tar, list({len(file): file for file in files[name]()}.values()), images)  # see `_decode_ahead`
+            different = {len(file): file for file in files[name]()}  # see `_decode_ahead`
+            _write(tar, list(different.values()), images, LABELS if name == "labelled" else {})
     return tars
 
 
@@ -263,13 +282,17 @@ def _photo(width: int, height: int, seed: int, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def _write(path: Path, files: list[bytes], images: int) -> None:
+def _write(path: Path, files: list[bytes], images: int, labels: Mapping[str, object]) -> None:
     partial = path.with_suffix(".partial")
     with tarfile.open(partial, "w") as tar:
         for number in range(images):
-            info = tarfile.TarInfo(f"{number:06d}.jpg")
-            info.size = len(files[number % len(files)])
-            tar.addfile(info, io.BytesIO(files[number % len(files)]))
+            members = {f"{number:06d}.jpg": files[number % len(files)]}
+            if labels:
+                members[f"{number:06d}.json"] = json.dumps({"number": number, **labels}).encode()
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
     partial.rename(path)
 
 

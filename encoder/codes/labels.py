@@ -16,6 +16,7 @@ from encoder.codes.label_columns import DTYPES, LabelColumn
 from encoder.codes.spool import Spool
 from encoder.codes.strings import TextColumn, TextsColumn
 from encoder.images.labels.values import MAX_FIELDS, BadLabels, LabelKind, Labels, LabelValue, kind_of
+from encoder.runtime.interpreter import let_go
 
 MEMORY = 128 << 20
 """Bytes of labels that are brought into columns at a time, about; those of more fields take another pass."""
@@ -101,7 +102,8 @@ class LabelSpool:
                     if name in values:
                         values[name][row] = tuple(value) if isinstance(value, list) else value
             for name in names:
-                yield name, LabelColumn.of(self._fields[name].kind, values.pop(name))
+                yield name, LabelColumn.of(self._fields[name].kind, values[name])
+                let_go(values.pop(name))
 
     def _groups(self, rows: int) -> Iterator[list[str]]:
         group, size = list[str](), 0

@@ -4,11 +4,10 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 SWITCH_SECONDS: Final = 0.0005
 """How long a thread may keep the lock from another; Python's own 5 ms are an eighth of a batch."""
-
 NEVER: Final = 1 << 30
 """Young collections before an older generation is looked at."""
 
@@ -32,3 +31,11 @@ def handed_on() -> Iterator[None]:
         gc.set_threshold(*thresholds)
         if not frozen:  # else somebody has frozen it, too, and wants it so
             gc.unfreeze()
+
+
+def let_go(*collections: list[Any] | set[Any] | dict[Any, Any]) -> None:
+    """Empty collections item by item: to free a hundred thousand objects in one step takes milliseconds, with the lock held."""
+    for items in collections:
+        let_one_go = items.popitem if isinstance(items, dict) else items.pop
+        while items:
+            let_one_go()

@@ -30,7 +30,7 @@ from encoder.model.device import new_stream, on_stream
 from encoder.model.gpu_forward import GpuForward, Slot
 from encoder.runtime import freed_memory
 from encoder.runtime.cores import worker_count
-from encoder.runtime.interpreter import handed_on
+from encoder.runtime.interpreter import handed_on, let_go
 from encoder.runtime.telemetry import Stage
 from encoder.stream.batch import Batch, Uncoded
 from encoder.stream.coding import Coding
@@ -183,6 +183,7 @@ class GpuPipeline:
         if first:
             with self._telemetry.span(Stage.NVJPEG):
                 refused = self._decoder.decode_into(prepared.routed, slot.squares, slot.table)
+            let_go(prepared.routed.encoded, prepared.routed.headers)
             if refused:
                 _stage(slot, refused, images, self._squares([images[row] for row in refused]))
             for row in refused:

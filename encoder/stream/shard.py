@@ -24,6 +24,7 @@ from encoder.images.shards import Shard, relative_to
 from encoder.levels import Level
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.spec import ModelConfig
+from encoder.runtime.interpreter import let_go
 from encoder.runtime.telemetry import Stage
 from encoder.stream.batch import Batch, BatchDone, Job
 from encoder.stream.coding import Coding, Pipeline
@@ -83,6 +84,7 @@ def code_shards(
                 with telemetry.span(Stage.WRITE):
                     writer.bad_labels.extend(job.reader.bad_labels)
                     header = writer.finish(out / f"{job.shard.name}{SUFFIX}", _header(job, encoder, out, rules))
+                let_go(rows)
                 yield ShardDone(header, writer.reasons)
 
 

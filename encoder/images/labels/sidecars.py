@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from encoder.images.labels.values import BadLabels, Labels, flatten
+from encoder.runtime.interpreter import let_go
 
 SIDECARS: Final = (".json", ".cls", ".txt")
 MAX_SIDECAR_BYTES = 1 << 20
@@ -153,7 +154,7 @@ class ArchiveSidecars:
         self.texts = 0
         """Files `.txt` without an image, known once it is closed."""
         self._bad = bad
-        self._names, self._without_ending = set[int](), set[int]()
+        self._names = set[int]()  # hashes of whole names, and of names without their endings
         self._up_to_dot = defaultdict[str, list[str]](list)
         self._waiting = OrderedDict[str, _Waiting]()
         self._nbytes = 0
@@ -163,7 +164,7 @@ class ArchiveSidecars:
         stems = stems_of(name)
         without = stems[-2] if len(stems) > 1 else name
         self._names.add(hash(name))
-        self._without_ending.add(hash(without))
+        self._names.add(hash(without))
         if len(stems) > 2:
             self._up_to_dot[stems[0]].append(without)
         labels: Labels = {}
@@ -181,7 +182,7 @@ class ArchiveSidecars:
             sidecar has (`IMG.jpg.json`) by that.
         """
         stem = _without_ending(name)
-        owners = [stem] if hash(stem) in self._without_ending or hash(stem) in self._names else []
+        owners = [stem] if hash(stem) in self._names else []
         owners += self._up_to_dot.get(stem, ())
         waiting = self._waiting.pop(stem, None) or _Waiting()
         self._nbytes -= waiting.nbytes if waiting.names else 0
@@ -197,6 +198,7 @@ class ArchiveSidecars:
         """Count what still waits at the end of the archive."""
         while self._waiting:
             self._let_go("no image has its name")
+        let_go(self._names, self._up_to_dot)
 
     def _let_go(self, why: str) -> None:
         _, waiting = self._waiting.popitem(last=False)

@@ -21,6 +21,7 @@ from encoder.images.names import NameKind, folders_of, key_of, kind_of_name, ski
 from encoder.images.samples import LateLabels, Sample, ShardReader
 from encoder.images.signature import HEAD_BYTES, image_format
 from encoder.runtime.files import FileStatus, status_of
+from encoder.runtime.interpreter import let_go
 
 INNER: Final = (".tar", ".tgz", ".tar.gz", ".zip")
 """Endings of archives that are not looked into where they lie in another one."""
@@ -100,6 +101,7 @@ class MembersReader(ShardReader):
     def _count_labels(self, known: "_Known") -> None:
         """Count labels that found no image."""
         known.sidecars.close()
+        known.keys.close()
         if known.sidecars.texts:
             self.skipped[NO_IMAGE] += known.sidecars.texts
         if known.table:
@@ -180,6 +182,9 @@ class _Keys:
     def add(self, stem: str, suffix: str) -> None:
         suffixes = (*self._suffixes.get(stem_hash := hash(stem), ()), suffix)
         self._suffixes[stem_hash] = self._same.setdefault(suffixes, suffixes)
+
+    def close(self) -> None:
+        let_go(self._suffixes)
 
     def of_owners(self, owners: list[str]) -> Iterator[str]:
         """Return the keys of the images that a sidecar belongs to, see `ArchiveSidecars.sidecar`."""

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from encoder.runtime.interpreter import SWITCH_SECONDS, handed_on
+from encoder.runtime.interpreter import SWITCH_SECONDS, handed_on, let_go
 
 
 def test_the_lock_is_handed_on_sooner_and_all_is_put_back():
@@ -42,3 +42,9 @@ def test_what_somebody_else_has_frozen_stays_so():
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
+
+
+def test_collections_are_emptied():
+    collections = [1, 2], {1, 2}, {1: 2, 3: 4}
+    let_go(*collections)
+    assert collections == ([], set(), {})

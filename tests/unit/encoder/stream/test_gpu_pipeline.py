@@ -13,9 +13,11 @@ from torch._dynamo.testing import CompileCounter
 
 from encoder.codes.file import open_codes
 from encoder.errors import Reject
+from encoder.images.decoding.decode import decode_square
 from encoder.images.decoding.gpu_decode import GpuDecoder, route
-from encoder.images.decoding.jpeg_header import Way
+from encoder.images.decoding.jpeg_header import JpegHeader, Way, read_header
 from encoder.images.expand import expand
+from encoder.images.limits import Limits
 from encoder.images.samples import Sample
 from encoder.levels import Level
 from encoder.model.builtin import BUILTIN
@@ -33,7 +35,7 @@ from encoder.stream.known import KnownCodes
 from encoder.stream.settings import EncodeSettings
 from encoder.stream.shard import Contents, ShardDone, code_shards
 from tests.support.interpreted_resize import interpret_resize
-from tests.support.jpeg_kinds import jpeg_kinds
+from tests.support.jpeg_kinds import after_start, exif, jpeg_kinds, orientation, photo
 from tests.support.odd_images import odd_images
 from tests.support.pictures import encoded, write_tar
 
@@ -49,7 +51,7 @@ class Failure(Exception):
 @pytest.fixture
 def interpreted(monkeypatch):
     """The kernel, which the interpreter runs slowly."""
-    interpret_resize(monkeypatch)
+    return interpret_resize(monkeypatch)
 
 
 @pytest.fixture
@@ -168,6 +170,38 @@ def test_photos_that_are_views_of_what_was_read_are_coded_as_others(coding, tmp_
     assert without_codes(by_gpu) == without_codes(by_cpu)
     assert turned_bits(by_gpu, by_cpu) <= 0.005
     assert Counter(seen) == {memoryview: 7, bytes: 1}
+
+
+SHRUNK = {2: (71, 90), 4: (150, 131), 8: (300, 259)}
+"""Sizes of pictures that libjpeg makes so many times smaller for a network that sees 32 x 32 pixels."""
+
+
+@pytest.mark.parametrize(("scale", "subsampling", "most"), [(2, 0, 0.5), (4, 2, 1.5), (8, 2, 1.5)])
+def test_photos_made_smaller_while_they_are_decoded_are_nearly_the_same(
+    coding, tmp_path, interpreted, monkeypatch, scale, subsampling, most
+):
+    size, seen, run = coding.encoder.model.config.image_size, list[np.ndarray](), GpuForward.run
+
+    def noted(forward, slot, count):
+        seen.extend(slot.squares[:count].numpy().copy())
+        run(forward, slot, count)
+
+    monkeypatch.setattr(GpuForward, "run", noted)
+    photos = [photo(*SHRUNK[scale], seed, subsampling=subsampling) for seed in range(3)]
+    photos[1] = after_start(photos[1], exif(orientation(6)))
+    tar = write_tar(tmp_path / "a.tar", [(f"{number}.jpg", data) for number, data in enumerate(photos)])
+    by_cpu, _ = coded(coding, CpuPipeline(coding), expand([str(tar)]), tmp_path / "cpu")
+    by_gpu, counted = coded(coding, on_gpu(coding), expand([str(tar)]), tmp_path / "gpu")
+    assert sum((done.ways for done in counted), Counter[Way]()) == {Way.NVJPEG: len(photos)}
+    assert without_codes(by_gpu) == without_codes(by_cpu)
+    differences = list[float]()
+    for square, data in zip(seen, photos, strict=True):
+        header = read_header(data, Limits())
+        assert isinstance(header, JpegHeader)
+        assert interpreted.plan([header], [0], size)[0, 3] == scale
+        differences.append(np.abs(square.astype(int) - decode_square(data, size, Limits())).mean())
+    assert max(differences) < most
+    assert turned_bits(by_gpu, by_cpu) <= 0.015
 
 
 def noisy(seed, format_):
