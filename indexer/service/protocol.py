@@ -18,7 +18,7 @@ CORKED: Final = 4096
 """Bytes that are held at most: the head of an answer has some hundreds."""
 SWEEP: Final = 1.0
 """Seconds between two looks at all connections."""
-LAST_WORDS: Final = 0.3
+LAST_WORDS: Final = 1.0
 """Seconds in which a connection that was opened just before the end may still send its request."""
 
 

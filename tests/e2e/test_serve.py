@@ -274,7 +274,8 @@ def test_it_drains(index_folder):
                 one.result()
         assert service.process.returncode == 0, errors
         assert set(codes) == {200}
-        assert all(isinstance(err, ConnectionRefusedError) for err in refused), refused
+        # the system resets connections that nobody had accepted yet; one that was accepted is not left without an answer
+        assert {type(err) for err in refused} <= {ConnectionRefusedError, ConnectionResetError}, refused
 
 
 def test_a_second_signal_ends_it_at_once(index_folder):
