@@ -477,7 +477,7 @@ def _compact_due(index: Path, keep: int, *, wanted: bool) -> None:
 
 def _make_way() -> None:
     """Leave the processor to those who query, for the rest of this process."""
-    os.nice(10)
+    os.nice(max(0, 10 - os.nice(0)))  # once, however often it is said
 
 
 def _keys_of(path: Path) -> list[str]:
