@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search gpu-check clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-service gpu-check lint-containers clean
 
 ##@ Use
 
@@ -35,6 +35,10 @@ $(READY): pyproject.toml
 	  exit 1; }
 	$(if $(UV),,@echo "setup: pip says nothing while it unpacks, after 'Installing collected packages': a few minutes.")
 	$(INSTALL) '.[dev]'
+	@touch $@
+
+$(READY)-containers: $(READY)
+	$(INSTALL) '.[containers]'
 	@touch $@
 
 $(READY)-browser: $(READY)
@@ -116,6 +120,11 @@ test-browser: $(READY)-browser ## drive the service's page by Chromium (installe
 	  echo "error: chromium is not installed; install it (apt install chromium)" >&2; exit 1; }
 	timeout $(or $(SECONDS),180) $(BIN)/python -m pytest -n 0 -m browser tests/browser
 
+lint-containers: $(READY)-containers ## check Dockerfile and compose files (hadolint; dclint, if there is a node)
+	$(BIN)/hadolint Dockerfile
+	@command -v npx >/dev/null || { echo "lint-containers: there is no npx, compose files are not checked" >&2; exit 0; }; \
+	  npx --yes dclint@3 --max-warnings 3 compose.yaml compose.cuda.yaml
+
 docs: $(READY) ## write docs/CLI.md from the commands and docs/INPUTS.md from runs, and draw docs/speed.svg from docs/BENCHMARKS.md
 	$(BIN)/python docs/generate_cli.py
 	$(BIN)/python -m docs.generate_inputs
@@ -149,6 +158,9 @@ bench-encode: $(READY) ## encoding against its roofline and against loops of a u
 
 bench-search: $(READY)-bench ## every search over the same codes, 1 M and 10 M, against FAISS, usearch and LanceDB (hours; ARGS=...)
 	$(BIN)/python -m benchmarks.search $(ARGS)
+
+bench-service: $(READY) ## a service under load beside the engine in a process, 1 M rows: takes wrk and hey (apt install wrk hey; ARGS=...)
+	$(BIN)/python -m benchmarks.service.load $(ARGS)
 
 gpu-check: $(READY) ## check all that uses a GPU on the one at hand: right, how fast, what is missing; nine minutes at most (docs/GPU.md)
 	$(BIN)/python -m benchmarks.gpu_check --out gpu-check $(ARGS)

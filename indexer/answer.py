@@ -54,6 +54,22 @@ class _Examples:
     directions: dict[Level, Direction]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a query came to, in rows."""
+
+    query: str
+    """How it is called."""
+    searched: str
+    level: Level
+    """Whose distances count; of several levels, the last one named."""
+    ranked: Ranked
+    eligible: int
+    cutoff: CutOff | None = None
+    nearest: int | None = None
+    """As of `Answer`."""
+
+
 def answer_queries(
     index: Snapshot,
     queries: Sequence[Asked],
@@ -61,7 +77,30 @@ def answer_queries(
     encoder: "Callable[[], ImageEncoder]",
     limits: Limits,
 ) -> list[Answer]:
-    """Answer several queries as one batch.
+    """Answer several queries as one batch, as `find_rows`, with all that a person wants to know of each row."""
+    return [
+        Answer(
+            found.query,
+            found.searched,
+            tuple(_hits(index, found.query, found.level, found.ranked)),
+            found.ranked.survivors,
+            index.generation,
+            found.eligible,
+            found.cutoff,
+            found.nearest,
+        )
+        for found in find_rows(index, queries, settings, encoder, limits)
+    ]
+
+
+def find_rows(
+    index: Snapshot,
+    queries: Sequence[Asked],
+    settings: LevelSettings | CombineSettings,
+    encoder: "Callable[[], ImageEncoder]",
+    limits: Limits,
+) -> list[Found]:
+    """Find the rows nearest to several queries as one batch.
 
     Args:
         index: where to search.
@@ -97,17 +136,16 @@ def answer_queries(
         ranked = [_within(one, last, cutoff) for one in ranked]
     eligible = index.eligible(settings.search.where)
     return [
-        Answer(
-            name,
+        Found(
+            name_of(query),
             searched,
-            tuple(_hits(index, name, last, one)),
-            one.survivors,
-            index.generation,
+            last,
+            one,
             eligible,
             cutoff,
             _nearest(index, last, settings, coded, at) if cutoff is not None and not len(one.rows) else None,
         )
-        for at, (name, one) in enumerate(zip(map(name_of, queries), ranked, strict=True))
+        for at, (query, one) in enumerate(zip(queries, ranked, strict=True))
     ]
 
 

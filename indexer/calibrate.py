@@ -1,21 +1,24 @@
 """How near unrelated images come by chance, level by level: measured on rows of the index, and kept in it.
 
-Rows ask for all others. What is unrelated is told by a label, where there is one. Where there is none, the bulk of all distances
-is that of unrelated images, and what lies nearer than the tail of a curve through the bulk are relatives, not chance.
+Rows ask for all others, or images from elsewhere do, which are all unrelated. Of rows a label tells what is unrelated. Where there
+is none, the bulk of all distances is that of unrelated images, and what lies nearer than the tail of a curve through the bulk are
+relatives, not chance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from math import lgamma
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime.cores import worker_count
@@ -23,8 +26,9 @@ from encoder.runtime.publish import exclusive
 from indexer.cutoffs import Calibrated
 from indexer.filters.expression import label_fields
 from indexer.matches import Rows
-from indexer.row_mask import set_of
+from indexer.row_mask import RowSet, set_of
 from indexer.search.histogram import Counts, distances, histogram
+from indexer.search.level_index import LevelIndex
 from indexer.settings import CalibrateSettings
 from indexer.snapshot import Snapshot
 from indexer.storage.generation import next_generation
@@ -44,13 +48,17 @@ UNSEEN: Final = 3.0
 
 
 def calibrate(
-    index: Path, settings: CalibrateSettings, progress: Callable[[float, str], None] = lambda *_: None
+    index: Path,
+    settings: CalibrateSettings,
+    elsewhere: Mapping[Level, Codes] = MappingProxyType({}),
+    progress: Callable[[float, str], None] = lambda *_: None,
 ) -> dict[Level, Calibrated]:
     """Measure the distances between unrelated images, and keep the finding in the index, as a generation.
 
     Args:
         index: folder of the index.
         settings: levels, and labels that tell what is unrelated.
+        elsewhere: uint8[n, nbits / 8] by level, of images that have nothing to do with the index: at these levels they ask.
         progress: called with a share done and a few words.
 
     Returns:
@@ -68,7 +76,7 @@ def calibrate(
         for number, level in enumerate(levels):
             opened.check_level(level)
             advance = partial(_advance, progress, number / len(levels), 1 / len(levels), str(level))
-            found[level] = measure(opened, level, settings, advance)
+            found[level] = measure(opened, level, settings, elsewhere.get(level), advance)
         first, *others = opened.manifest.segments
         records = {level: replace(record, calibrated=found.get(level)) for level, record in first.levels.items()}
         segments = [replace(first, levels=records), *others]
@@ -81,13 +89,39 @@ def _advance(progress: Callable[[float, str], None], before: float, of_all: floa
     progress(before + share * of_all, what)
 
 
+class _Pairs(NamedTuple):
+    """How far apart those that asked and the rows of the index are."""
+
+    asked: int
+    counts: Counts
+    same: Counts
+    """Those of `counts` that have one label."""
+
+
 def measure(
     index: Snapshot,
     level: Level,
     settings: CalibrateSettings,
+    elsewhere: Codes | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Calibrated:
     """Measure one level, as `calibrate`."""
+    label, precision = settings.labels.get(level), None
+    if elsewhere is None or label is not None:
+        pairs = _own_pairs(index, level, settings, progress)
+        within, right = pairs.counts.cumsum(), pairs.same.cumsum()
+        precision = np.divide(right, within, out=np.ones(len(within)), where=within > 0)
+        how = "what chance leaves over" if label is None else f"another {label}"
+    if elsewhere is not None:
+        pairs, how = _pairs_elsewhere(index, level, elsewhere, settings, progress), "images from elsewhere"
+    mixed = elsewhere is None and label is None
+    unrelated = unrelated_shares(pairs.counts - pairs.same, mixed=mixed)
+    shares = () if label is None or precision is None else _rounded(precision)
+    return Calibrated(index.manifest.live, pairs.asked, how, _rounded(unrelated), shares)
+
+
+def _own_pairs(index: Snapshot, level: Level, settings: CalibrateSettings, progress: Callable[[float], None]) -> _Pairs:
+    """Let rows ask for all others; those without the label that counts are left out."""
     label = settings.labels.get(level)
     groups = np.zeros(index.ntotal, dtype=np.int64) if label is None else _groups(index, label)
     rows = index.live_rows()
@@ -97,32 +131,43 @@ def measure(
             Reason.BAD_VALUE,
             f"{index.path} has {len(rows):,} rows to compare at level {level}; cut-offs need at least two",
         )
-    asking = np.sort(np.random.default_rng(settings.seed).permutation(rows)[: settings.sample])
+    asking = _some(len(rows), settings)
     eligible, every = set_of(index.ntotal, rows), index.level(level)
-    members = {group: rows[groups[rows] == group] for group in np.unique(groups[asking]).tolist()} if label else {}
+    codes = every.codes_at(rows[asking])
+    same = np.zeros(every.nbits + 1, dtype=np.int64)
+    if label is not None:
+        of_asking = groups[rows[asking]]
+        members = {group: every.codes_at(rows[groups[rows] == group]) for group in np.unique(of_asking).tolist()}
+        for code, group in zip(codes, of_asking.tolist(), strict=True):
+            same += np.bincount(distances(members[group], code), minlength=len(same))
+        same[0] -= len(asking)  # themselves
+    counts = _counted(every, codes, eligible, progress)
+    counts[0] -= len(asking)
+    return _Pairs(len(asking), counts, same)
 
-    def ask(row: int) -> tuple[Counts, Counts]:
-        """Return how many rows are at each distance, and how many of the same label, both without the row itself."""
-        code = every.codes_at(np.array([row]))[0]
-        counts, same = histogram(every, code, eligible), np.zeros(every.nbits + 1, dtype=np.int64)
-        if label is not None:
-            of_label = distances(every.codes_at(members[groups[row]]), code)
-            same = np.bincount(of_label, minlength=len(counts))
-            same[0] -= 1
-        counts[0] -= 1
-        return counts, same
 
-    counts, same = (np.zeros(every.nbits + 1, dtype=np.int64) for _ in range(2))
+def _pairs_elsewhere(
+    index: Snapshot, level: Level, codes: Codes, settings: CalibrateSettings, progress: Callable[[float], None]
+) -> _Pairs:
+    """Let images ask that have nothing to do with the index."""
+    every, asking = index.level(level), _some(len(codes), settings)
+    counts = _counted(every, codes[asking], index.live_mask, progress)
+    return _Pairs(len(asking), counts, np.zeros_like(counts))
+
+
+def _some(of: int, settings: CalibrateSettings) -> Rows:
+    """Return int64[at most `sample`], some numbers below `of`."""
+    return np.sort(np.random.default_rng(settings.seed).permutation(of)[: settings.sample])
+
+
+def _counted(level: LevelIndex, codes: Codes, rows: RowSet | None, progress: Callable[[float], None]) -> Counts:
+    """Count the rows at each distance from several codes together, on all cores."""
+    counts = np.zeros(level.nbits + 1, dtype=np.int64)
     with ThreadPoolExecutor(worker_count()) as pool:
-        for done, (of_row, of_label) in enumerate(pool.map(ask, asking.tolist())):
-            counts, same = counts + of_row, same + of_label
-            progress(done / len(asking))
-    how = "what chance leaves over" if label is None else f"another {label}"
-    unrelated = unrelated_shares(counts - same, mixed=label is None)
-    precision = np.divide(same.cumsum(), counts.cumsum(), out=np.ones(len(counts)), where=counts.cumsum() > 0)
-    return Calibrated(
-        index.manifest.live, len(asking), how, _rounded(unrelated), _rounded(precision) if label is not None else ()
-    )
+        for done, of_code in enumerate(pool.map(lambda code: histogram(level, code, rows), codes)):
+            counts += of_code
+            progress(done / len(codes))
+    return counts
 
 
 def unrelated_shares(counts: Counts, *, mixed: bool) -> Shares:

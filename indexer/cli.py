@@ -190,7 +190,14 @@ def calibrate(
             show_default="none: by what chance leaves over",
         ),
     ] = None,
-    sample: Annotated[int, typer.Option(min=1, help="Most rows that ask.")] = 1000,
+    elsewhere: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Code files of images that have nothing to do with the index, by its model: they ask.",
+            show_default="rows of the index",
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Most images that ask.")] = 1000,
 ) -> None:
     """Measure how near unrelated images come by chance, and keep it: `indexer query --max-false` then says when nothing is similar.
 
@@ -198,13 +205,15 @@ def calibrate(
     """
     from indexer.calibrate import calibrate as run_calibrate
     from indexer.index import Index
+    from indexer.tune import read_queries
 
     manifest = Index(index).manifest
     settings = CalibrateSettings(parse_levels(levels), _by_level(label, manifest.bits), sample)
     with progress("calibrating") as advance:
-        found = run_calibrate(index, settings, lambda share, what: advance(share, 1.0, what))
+        codes = read_queries(elsewhere or [], manifest)
+        found = run_calibrate(index, settings, codes, lambda share, what: advance(share, 1.0, what))
     for level, measured in found.items():
-        result(f"{level}: {measured.sample:,} of {measured.rows:,} rows asked, unrelated: {measured.how}")
+        result(f"{level}: {measured.sample:,} images asked for {measured.rows:,} rows, unrelated: {measured.how}")
         for often in CUTOFFS:
             radius = radius_for(measured, often, manifest.live)
             within = "not even equal codes" if radius is None else f"within {plural(radius, 'bit')}"

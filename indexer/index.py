@@ -1,9 +1,9 @@
 """An index as programs use it: opened once, searched from any number of threads, with the model that codes query images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, Unpack
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from encoder.errors import HashgrainError, Reason, shown, why
 from encoder.images.limits import Limits
 from encoder.runtime.locks import ForkLock
 from encoder.runtime.publish import sha256_of
-from indexer.answer import answer_queries
+from indexer.answer import Found, answer_queries, find_rows
 from indexer.options import QueryOptions, plan
-from indexer.query import Answer, Query, as_query
-from indexer.settings import Trust
+from indexer.query import Answer, Asked, Query, as_query
+from indexer.settings import CombineSettings, LevelSettings, Trust
 from indexer.snapshot import Snapshot
 from indexer.storage.manifest import Manifest
 from indexer.storage.segment import Segment
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Answering(Protocol[T]):
+    """What answers queries, see `answer_queries`."""
+
+    def __call__(
+        self,
+        index: Snapshot,
+        queries: Sequence[Asked],
+        settings: LevelSettings | CombineSettings,
+        encoder: "Callable[[], ImageEncoder]",
+        limits: Limits,
+    ) -> list[T]:
+        """Answer them as one batch."""
 
 
 def _of_snapshot(method: Callable[Concatenate[Snapshot, P], R]) -> Callable[Concatenate["Index", P], R]:
@@ -178,6 +193,13 @@ class Index:
 
     def query_batch(self, whats: Iterable[Query], **options: Unpack[QueryOptions]) -> list[Answer]:
         """Find the images nearest to each of several queries, which together take less time than one by one; as `query`."""
+        return self._each(answer_queries, whats, options)
+
+    def rows_batch(self, whats: Iterable[Query], **options: Unpack[QueryOptions]) -> list[Found]:
+        """Find the rows nearest to each of several queries, for who says himself what there is to know of them; as `query`."""
+        return self._each(find_rows, whats, options)
+
+    def _each(self, answer: "Answering[T]", whats: Iterable[Query], options: QueryOptions) -> list[T]:
         opened = self._opened
         settings = plan(options, opened.manifest.bits)
         given: object = whats
@@ -186,7 +208,7 @@ class Index:
                 Reason.BAD_VALUE, f"{shown(given)} is not several queries; give a list of them, or one to query"
             )
         queries = [as_query(what) for what in whats]
-        return answer_queries(
+        return answer(
             opened, queries, settings, lambda: self._encoder_of(opened), self._limits or opened.manifest.limits
         )
 

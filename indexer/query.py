@@ -37,7 +37,7 @@ class ByImage:
     region: Region | None = None
     """The part of the picture that is looked for; None: all of it."""
     region_mode: RegionMode | None = None
-    """How that part becomes a code; None: the better one on real photos, see docs/RESULTS.md."""
+    """How that part becomes a code; None: crop, the better one on real photos, see docs/RESULTS.md."""
 
     def __init__(
         self,

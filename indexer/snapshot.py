@@ -344,7 +344,7 @@ class Snapshot:
         return Pictures(self.path, digest, self.manifest.limits, self.trust.roots, self._limits)
 
     def _local(self, row: int) -> tuple[Segment, int]:
-        if not 0 <= row < self.ntotal:
+        if not 0 <= row < self._bases[-1]:
             raise IndexError(f"row {row} of an index of {self.ntotal:,}")
         at = bisect_right(self._bases, row) - 1
         return self.segments[at], row - self._bases[at]

@@ -24,7 +24,7 @@ class RegionMode(StrEnum):
 
 
 DEFAULT_MODE: Final = RegionMode.CROP
-"""The better one on real photos: docs/RESULTS.md, "Regions"."""
+"""Finds a thing among others, and has the better mean on real photos: docs/RESULTS.md, "Regions"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,13 +303,17 @@ def sync(
 
 def import_(
     level: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="LEVEL=PATH, codes of a level (fine=codes.npy): .npy, .npz, Parquet or FAISS's plain binary index; repeatable. "
             "PATH#NAME is one array or column of several.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    npy: Annotated[
+        str | None,
+        typer.Option(help="PATH, in place of LEVEL=PATH: codes of the level that --level names.", show_default=False),
+    ] = None,
     index: IndexPath = DEFAULT_INDEX,
     bit_order: Annotated[
         BitOrder | None,
@@ -354,7 +358,7 @@ def import_(
     from indexer.changes.imports import ImportRequest, import_codes
 
     request = ImportRequest(
-        levels=_levels_of(level),
+        levels=_levels_of(level or [], npy),
         bit_order=bit_order,
         keys=keys,
         labels=labels,
@@ -429,7 +433,16 @@ def export(
         notice(f"a label is called key, so the keys stand in column {report.key_column} (indexer import --key)")
 
 
-def _levels_of(texts: list[str]) -> dict[Level, Path]:
+def _levels_of(texts: list[str], npy: str | None) -> dict[Level, Path]:
+    """Read `fine=codes.npy`, or `fine` and a path of its own; which level is never guessed."""
+    if npy is not None:
+        if len(texts) != 1 or texts[0] not in set(Level):
+            raise typer.BadParameter(
+                f"{npy}; expected --level LEVEL beside it, one of {', '.join(Level)}", param_hint="--npy"
+            )
+        texts = [f"{texts[0]}={npy}"]
+    if not texts:
+        raise typer.BadParameter("no codes; expected LEVEL=PATH (fine=codes.npy)", param_hint="--level")
     levels = dict[Level, Path]()
     for text in texts:
         name, _, path = text.partition("=")

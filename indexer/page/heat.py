@@ -15,7 +15,8 @@ from encoder.runtime.console import printable
 from encoder.runtime.publish import write_bytes
 from indexer.explain import Explanation, HeatMap
 from indexer.index import Index
-from indexer.query import ByImage, ByKey, name_of
+from indexer.page.page import query_name
+from indexer.query import ByImage, ByKey
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +70,7 @@ def overlay(heat: npt.NDArray[np.float32]) -> "Image":
     strength = np.maximum(heat, 0) / max(float(heat.max()), np.finfo(np.float32).tiny)
     weak, strong = np.array(WEAK, np.float32), np.array(STRONG, np.float32)
     colour = weak + strength[:, :, None] * (strong - weak)
-    return Image.fromarray(np.dstack([colour, 200 * np.sqrt(strength)]).astype(np.uint8), "RGBA")
+    return Image.fromarray(np.dstack([colour, 200 * strength]).astype(np.uint8), "RGBA")
 
 
 def save_heat(path: Path, index: Index, explanation: Explanation, query: ByImage | ByKey, key: str) -> None:
@@ -93,7 +94,7 @@ def save_heat(path: Path, index: Index, explanation: Explanation, query: ByImage
 
     asked = index.image(index.find(query.key)) if isinstance(query, ByKey) else query.image
     halves = [
-        _half("query", name_of(query), asked, index, explanation.query),
+        _half("query", query_name(query), asked, index, explanation.query),
         _half("hit", key, index.image(index.find(key)), index, explanation.hit),
     ]
     environment = Environment(

@@ -123,7 +123,7 @@ class _Cards:
 
     def block(self, result: Result, labels: Labels, heading: str) -> _Block:
         """Return the card of a query, then those of its hits."""
-        name = _query_name(result.query)
+        name = query_name(result.query)
         own = _Card("query", self._query_picture(result), heading, {}, name, self._labels(labels, set()))
         answers = [_Answer(title, [self._hit(hit, labels) for hit in hits]) for title, hits in result.answers.items()]
         return _Block(own, answers)
@@ -213,7 +213,8 @@ def small_picture(read: "Callable[[], ImageLike]", limits: Limits, region: Regio
     return SmallPicture("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
 
 
-def _query_name(query: Asked) -> str:
+def query_name(query: Asked) -> str:
+    """Return how a query is called on a page: by the name of its file alone, where it has one."""
     match query:
         case ByKey(key):
             return key

@@ -86,8 +86,7 @@ class PatientHttp(HttpToolsProtocol):
             self._head += len(data)
         super().data_received(data)
         if self._head > self.settings.header_bytes and not self._in_body:
-            most = self.settings.header_bytes
-            self.end(431, "headers-too-large", f"over {most:,} bytes of headers; expected less")
+            self._refuse_headers()
 
     def on_message_begin(self) -> None:
         """Begin with headers, of a request that may have come with the one before."""
@@ -101,12 +100,16 @@ class PatientHttp(HttpToolsProtocol):
         if self._in_body:
             self._head += len(name) + len(value) + OVERHEAD
             if self._head > self.settings.header_bytes:
-                self.end(431, "headers-too-large", "too many headers behind the body; expected none")
+                self._refuse_headers()
 
     def on_headers_complete(self) -> None:
         """Go on to the body."""
         self._head, self._body, self._in_body = 0, 0, True
         self._body_since = time.monotonic()
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.settings.header_bytes:
+            self._refuse_headers()
+            return
         transport = self.transport
         self.transport = _Corked(transport, self.loop)  # type: ignore[assignment]  # what the answer is written to
         super().on_headers_complete()
@@ -115,12 +118,17 @@ class PatientHttp(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Count the bytes of a body."""
         self._body += len(body)
-        super().on_body(body)
+        if not self._ended:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Wait for the next request."""
-        super().on_message_complete()
+        if not self._ended:
+            super().on_message_complete()
         self._head, self._in_body = 0, False
+
+    def _refuse_headers(self) -> None:
+        self.end(431, "headers-too-large", f"over {self.settings.header_bytes:,} bytes of headers; expected less")
 
     def sweep(self, now: float) -> None:
         """End the connection if its client takes too long over something."""

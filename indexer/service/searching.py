@@ -2,23 +2,26 @@
 
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.values import as_json
 from encoder.levels import Level
+from indexer.answer import Found
 from indexer.index import Index
 from indexer.options import K, QueryOptions
-from indexer.query import KEY_PREFIX, Answer, ByCode, ByExamples, ByKey, Hit, name_of
+from indexer.query import KEY_PREFIX, ByCode, ByExamples, ByKey, name_of
 from indexer.service.encoding import PictureCodes
 from indexer.service.metrics import Metrics
 from indexer.service.settings import ServeSettings
 from indexer.settings import Engine
+from indexer.snapshot import Snapshot
 from indexer.wire import SearchRequest, as_bytes
 
 QUICK_HITS: Final = 1000
@@ -50,7 +53,7 @@ _HOW: Final = attrgetter(*OPTIONS)
 Start: TypeAlias = ByKey | ByCode | ByExamples
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Task:
     """One query, as a search lane gets it."""
 
@@ -61,6 +64,8 @@ class Task:
     """`time.perf_counter` when the request came."""
     ms: dict[str, float] = field(default_factory=dict)
     """Time by stage, so far."""
+    row: int = -1
+    """Of a query by key, once it has been looked up."""
     since: float = field(default_factory=time.perf_counter)
     """When it was ready to be searched."""
 
@@ -194,7 +199,7 @@ class Searcher:
         began = time.perf_counter()
         queries: list[Any] = [task.query for task in tasks]
         each = (asked.levels or tuple(index.manifest.bits)) if asked.combine == EACH else (None,)
-        answers = [(level, index.query_batch(queries, **options_of(asked, level, self._settings))) for level in each]
+        answers = [index.rows_batch(queries, **options_of(asked, level, self._settings)) for level in each]
         found = time.perf_counter()
         live = index.manifest.live
         names = _queries(index, tasks)
@@ -202,7 +207,7 @@ class Searcher:
         for at, (task, query) in enumerate(zip(tasks, names, strict=True)):
             task.ms["search"] = 1e3 * (found - began)
             task.ms["wait"] = 1e3 * (began - task.since)
-            of_levels = [self._answer(task, one[at], level or _last_level(index, asked)) for level, one in answers]
+            of_levels = [self._answer(task, one[at]) for one in answers]
             now = time.perf_counter()
             ms = task.ms | {"hits": 1e3 * (now - found), "total": 1e3 * (now - task.began)}
             body = {
@@ -220,26 +225,27 @@ class Searcher:
         self._metrics.stage("hits", last, time.perf_counter() - found)
         return bodies
 
-    def _answer(self, task: Task, answer: Answer, level: Level) -> dict[str, Any]:
+    def _answer(self, task: Task, found: Found) -> dict[str, Any]:
         """Return the answer at one level, or at several that were combined, as it goes out."""
-        asked, hits = task.request, answer.hits
+        asked, rows = task.request, found.ranked.rows
+        places = np.arange(len(rows))
         if (own := _own(asked)) is not None:
-            most = options_of(asked, level, self._settings)["k"]
-            others = [hit for hit in hits if hit.key != own][: (most or 1) - 1]
-            hits = tuple(replace(hit, rank=at + 1) for at, hit in enumerate(others))
+            most = options_of(asked, found.level, self._settings)["k"]
+            places = places[rows != task.index.find(own)][: (most or 1) - 1]
         body: dict[str, Any] = {
-            "level": level,
-            "searched": answer.searched,
-            "hits": [_hit(hit) for hit in hits[asked.offset :]],
-            "eligible": answer.eligible,
+            "level": found.level,
+            "searched": found.searched,
+            "hits": _hits(task.index.snapshot, found, places, asked.offset),
+            "eligible": found.eligible,
         }
-        if answer.survivors:
-            body["survivors"] = answer.survivors
-        if answer.cutoff is not None:
-            body |= {"cutoff": asdict(answer.cutoff), "nothing_similar": answer.nothing_similar}
-            body |= {} if answer.nearest is None else {"nearest": answer.nearest}
-        if asked.histogram and (code := _code_of(task, level)) is not None:
-            body["histogram"] = task.index.snapshot.histogram(level, code, asked.where).tolist()
+        if found.ranked.survivors:
+            body["survivors"] = found.ranked.survivors
+        if found.cutoff is not None:
+            within = found.nearest is not None and found.nearest <= found.cutoff.radius
+            body |= {"cutoff": asdict(found.cutoff), "nothing_similar": not len(rows) and not within}
+            body |= {} if found.nearest is None else {"nearest": found.nearest}
+        if asked.histogram and (code := _code_of(task, found.level)) is not None:
+            body["histogram"] = task.index.snapshot.histogram(found.level, code, asked.where).tolist()
         return body
 
 
@@ -259,7 +265,7 @@ def _check(task: Task) -> None:
     """Raise what is wrong with one query alone, so that it does not fail the others of its batch."""
     match task.query:
         case ByKey(key):
-            task.index.find(key)
+            task.row = task.index.find(key)
         case ByCode(code) if isinstance(code, Mapping):
             bits = task.index.manifest.bits
             for level, values in code.items():
@@ -272,7 +278,7 @@ def _check(task: Task) -> None:
 
 def _queries(index: Index, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     """Return what an answer says of its query: its name, its codes at every level, and labels where it is a row."""
-    rows = {at: index.find(task.query.key) for at, task in enumerate(tasks) if isinstance(task.query, ByKey)}
+    rows = {at: task.row for at, task in enumerate(tasks) if task.row >= 0}
     numbers = np.fromiter(rows.values(), np.int64, len(rows))
     codes = {level: index.codes(level, numbers) for level in index.manifest.bits} if rows else {}
     of_rows = {at: number for number, at in enumerate(rows)}
@@ -298,17 +304,24 @@ def _last_level(index: Index, asked: SearchRequest) -> Level:
     return asked.level or (has[0] if len(has) == 1 else Level.FUSED)
 
 
-def _hit(hit: Hit) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "key": hit.key,
-        "row": hit.row,
-        "rank": hit.rank,
-        "distance": hit.distance,
-        "labels": as_json(hit.labels),
-        "shard": hit.shard,
-    }
-    if hit.score is not None:
-        body["score"] = hit.score
-    if hit.distances:
-        body["distances"] = hit.distances
-    return body
+def _hits(index: Snapshot, found: Found, places: npt.NDArray[np.int64], offset: int) -> list[dict[str, Any]]:
+    """Return hits as they go out: what `Hit` has, without what it takes to read their pictures."""
+    places, ranked = places[offset:], found.ranked
+    by_level = {level: values[places].tolist() for level, values in ranked.distances.items()}
+    distances = by_level[found.level]
+    hits = list[dict[str, Any]]()
+    for at, row in enumerate(ranked.rows[places].tolist()):
+        hit = {
+            "key": index.key(row),
+            "row": row,
+            "rank": offset + at + 1,
+            "distance": distances[at],
+            "labels": as_json(index.labels(row)),
+            "shard": index.shard(row),
+        }
+        if ranked.scores is not None:
+            hit["score"] = float(ranked.scores[places[at]])
+        if len(by_level) > 1:
+            hit["distances"] = {level: values[at] for level, values in by_level.items()}
+        hits.append(hit)
+    return hits

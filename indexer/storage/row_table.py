@@ -107,9 +107,20 @@ class RowTable:
         self.label_store.open_all()
 
     def find(self, key: str) -> int | None:
-        """Return the row of a key; None when it is not there."""
-        row = int(self.rows_of(AskedKeys.of([key]))[0])
-        return None if row < 0 else row
+        """Return the row of a key; None when it is not there. As `rows_of`, which takes five times as long for one."""
+        text = _as_text(key).encode()
+        hashed = np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
+        hashes, keys = self.sorted_hashes, self.keys
+        at = int(hashes.searchsorted(hashed))
+        while at < self.rows and hashes[at] == hashed:
+            row = int(self.order[at])
+            if not 0 <= row < self.rows:
+                raise self._astray()
+            start, stop = int(keys.offsets[row]), int(keys.offsets[row + 1])
+            if start <= stop <= len(keys.text) and keys.text[start:stop].tobytes() == text:
+                return row
+            at += 1  # keys that differ may share a hash
+        return None
 
     def rows_of(self, asked: AskedKeys) -> Rows:
         """Return int64[n], the row of each key, -1 for those that are not there."""
@@ -123,15 +134,18 @@ class RowTable:
             numbers, hashes, places = numbers[there], hashes[there], places[there]
             candidates = self.order[places]
             if (candidates.view(np.uint64) >= self.rows).any():
-                raise HashgrainError(
-                    Reason.INDEX_DAMAGED,
-                    f"{self._folder / 'keys.order.npy'} leads out of the {self.rows:,} rows; build the index again",
-                )
+                raise self._astray()
             same = _same(asked.texts, numbers, self.keys, candidates)
             rows[numbers[same]] = candidates[same]
             # of keys that differ and share a hash
             numbers, hashes, places = numbers[~same], hashes[~same], places[~same] + 1
         return rows
+
+    def _astray(self) -> HashgrainError:
+        return HashgrainError(
+            Reason.INDEX_DAMAGED,
+            f"{self._folder / 'keys.order.npy'} leads out of the {self.rows:,} rows; build the index again",
+        )
 
     def label_column(self, name: str) -> LabelColumn | None:
         """Return a label over the rows; None where no row has it."""

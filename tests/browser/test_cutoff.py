@@ -55,11 +55,12 @@ def test_duplicate_and_similar_are_two_questions(window, octopus, shoot):
     page = window(f"/?key={octopus}&cutoff=off")
     expect(page.locator(CARDS).first).to_be_visible()
     with page.expect_request(lambda asked: "/v1/search" in asked.url) as sent:
-        page.get_by_role("radio", name="Duplicate").check(force=True)
+        page.get_by_role("radio", name="Duplicate").check()
     asked = sent.value.post_data_json
+    assert asked["key"] == octopus
     assert asked["level"] == "fine"
     assert "radius" in asked or "max_false" in asked
     expect(page.locator(".message h2, #hits .card").first).to_be_visible()
     shoot(page, "duplicate")
-    page.get_by_role("radio", name="Similar").check(force=True)
+    page.get_by_role("radio", name="Similar").check()
     expect(page.locator("#levels input:checked")).to_have_attribute("value", "fused")

@@ -24,9 +24,9 @@ def field(page, name):
 
 def test_values_are_ticked_and_ranges_given_and_both_become_the_text(asked, shoot):
     kinds = field(asked, "label:kind_name")
-    kinds.get_by_label("fruit").check(force=True)
+    kinds.get_by_label("fruit").check()
     expect(asked.locator("#summary")).to_contain_text(" of ")
-    kinds.get_by_label("sea").check(force=True)
+    kinds.get_by_label("sea").check()
     expect(asked.locator("#where")).to_have_value("label.kind_name in ('fruit', 'sea')")
     instances = field(asked, "label:instance")
     instances.get_by_label("to").fill("60")

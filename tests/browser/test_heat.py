@@ -31,7 +31,7 @@ def test_a_heat_map_lies_over_both_pictures_at_each_level(window, octopus, shoot
     expect(dialog.locator(".bits dt")).to_have_text(["fine", "mid", "coarse", "fused"])
     assert serious(page) == []
     shoot(page, "heat")
-    dialog.get_by_role("radio", name="fine").check(force=True)
+    dialog.get_by_role("radio", name="fine").check()
     expect(dialog.locator("#compare-words")).to_contain_text("agree at level fine")
     dialog.get_by_label("Heat map").uncheck()
     expect(dialog.locator("#seen-hit canvas")).to_have_css("opacity", "0")

@@ -33,7 +33,7 @@ def test_a_click_on_a_hit_searches_from_it_and_back_returns_at_once(window, octo
 def test_options_stay_in_the_address_and_make_no_steps_back(window, octopus):
     page = window(f"/?key={octopus}&cutoff=off")
     expect(page.locator(CARDS).first).to_be_visible()
-    page.get_by_role("radio", name="coarse").check(force=True)
+    page.get_by_role("radio", name="coarse").check()
     expect(page.locator('#hits ul[data-level="coarse"]')).to_be_visible()
     page.reload()
     expect(page.locator('#hits ul[data-level="coarse"] .card').first).to_be_visible()

@@ -35,7 +35,7 @@ def test_offline_it_says_so_and_goes_on_by_itself_when_the_network_is_back(windo
     expect(page.locator(CARDS).first).to_be_visible()
     page.wait_for_load_state("networkidle")
     page.context.set_offline(True)
-    page.get_by_role("radio", name="mid").check(force=True)
+    page.get_by_role("radio", name="mid").check()
     expect(page.get_by_role("heading", name="The service does not answer")).to_be_visible()
     page.context.set_offline(False)
     expect(page.locator('#hits ul[data-level="mid"] .card').first).to_be_visible()

@@ -45,7 +45,7 @@ def test_a_file_is_uploaded_once_and_its_codes_stand_in_the_address(page, collec
     expect(page.locator(CARDS).first).to_be_visible()
     expect(page.locator("#query-name")).to_have_text(photo.name)
     assert "codes=fine:" in page.url
-    page.get_by_role("radio", name="fine").check(force=True)
+    page.get_by_role("radio", name="fine").check()
     expect(page.locator('#hits ul[data-level="fine"]')).to_be_visible()
     page.reload()
     expect(page.locator('#hits ul[data-level="fine"] .card').first).to_be_visible()

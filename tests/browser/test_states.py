@@ -88,42 +88,57 @@ def test_a_service_that_was_stopped_and_comes_back(window, collection, octopus, 
         page.watch.expected += ["Failed to load resource"]
         expect(page.locator(CARDS).first).to_be_visible()
         service.stop()
-        page.get_by_role("radio", name="mid").check(force=True)
+        page.get_by_role("radio", name="mid").check()
         expect(page.get_by_role("heading", name="The service does not answer")).to_be_visible()
         shoot(page, "stopped")
     port = int(service.url.rsplit(":", 1)[1])
     with serve(collection, "--no-model", "--port", port):
         expect(page.locator('#hits ul[data-level="mid"] .card').first).to_be_visible(timeout=40_000)
+        page.close()  # before its service
 
 
-def test_without_a_model_pictures_are_not_asked_for(window, collection, octopus, shoot):
-    with serve(collection, "--no-model") as service:
-        page = window(url=service.url)
-        expect(page.locator("#pick")).to_be_disabled()
-        expect(page.locator("#drop-note")).to_contain_text("without a model")
-        expect(page.locator("#samples .card").first).to_be_visible()
-        shoot(page, "no-model")
-        page.locator("#samples a").first.click()
-        expect(page.locator(CARDS).first).to_be_visible()
-
-
-def test_a_token_is_asked_for_and_opens_the_pictures_too(window, collection, octopus, tmp_path, shoot):
-    token = tmp_path / "token"
+@pytest.fixture(scope="module")
+def guarded(collection, tmp_path_factory):
+    """A service with a token and without a model."""
+    token = tmp_path_factory.mktemp("secret") / "token"
     token.write_text("correct horse battery\n")
     with serve(collection, "--no-model", "--token-file", token) as service:
-        page = window(f"/?key={octopus}&cutoff=off", url=service.url)
-        page.watch.expected.append("status of 401")
-        dialog = page.get_by_role("dialog", name="This service asks for its token")
-        expect(dialog).to_be_visible()
-        shoot(page, "token")
-        dialog.get_by_label("Token").fill("wrong horse battery!")
-        dialog.get_by_role("button", name="Enter").click()
-        expect(dialog.get_by_role("alert")).to_have_text("That is not its token.")
-        dialog.get_by_label("Token").fill("correct horse battery")
-        dialog.get_by_role("button", name="Enter").click()
-        expect(page.locator(CARDS).first).to_be_visible()
-        expect(page.locator("#query-image")).to_be_visible()
-        page.wait_for_function("document.querySelector('#hits img').naturalWidth > 0")
+        yield service
+
+
+def enter(page, token):
+    dialog = page.get_by_role("dialog", name="This service asks for its token")
+    dialog.get_by_label("Token").fill(token)
+    dialog.get_by_role("button", name="Enter").click()
+    return dialog
+
+
+def test_a_token_is_asked_for_and_opens_the_pictures_too(window, guarded, octopus, shoot):
+    page = window(f"/?key={octopus}&cutoff=off", url=guarded.url)
+    page.watch.expected.append("status of 401")
+    expect(page.get_by_role("dialog", name="This service asks for its token")).to_be_visible()
+    shoot(page, "token")
+    dialog = enter(page, "wrong horse battery!")
+    expect(dialog.get_by_role("alert")).to_have_text("That is not its token.")
+    enter(page, "correct horse battery")
+    expect(page.locator(CARDS).first).to_be_visible()
+    page.wait_for_function("document.querySelector('#hits img').naturalWidth > 0")
+    page.wait_for_function("document.querySelector('#query-image').naturalWidth > 0")
+    page.reload()
+    expect(page.locator(CARDS).first).to_be_visible()
+
+
+def test_without_a_model_pictures_are_not_asked_for(window, guarded, collection, shoot):
+    page = window(url=guarded.url)
+    page.watch.expected.append("status of 401")
+    enter(page, "correct horse battery")
+    expect(page.locator("#pick")).to_be_disabled()
+    expect(page.locator("#drop-note")).to_contain_text("without a model")
+    expect(page.locator("#samples .card").first).to_be_visible()
+    shoot(page, "no-model")
+    page.locator("#samples a").first.click()
+    expect(page.locator("#query-name")).not_to_be_empty()
+    expect(page.locator(f"{CARDS}, .message:visible").first).to_be_visible()
 
 
 def test_a_picture_that_is_gone_has_words_in_its_place(window, octopus, shoot):

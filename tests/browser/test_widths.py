@@ -54,7 +54,7 @@ def test_on_a_phone_a_finger_does_everything(window, octopus, width):
     page = window(f"/?key={octopus}&cutoff=off", width=width)
     expect(page.locator("#hits .card").first).to_be_visible()
     page.locator("#options > summary").click()
-    page.get_by_role("radio", name="all", exact=True).check(force=True)
+    page.get_by_role("radio", name="all", exact=True).check()
     expect(page.locator(".column")).to_have_count(4)
     if width == 360:
         row = page.locator(".column .hits").first

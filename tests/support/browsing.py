@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -113,9 +115,24 @@ def _url(process: "subprocess.Popen[str]") -> str:
     assert process.stderr
     for line in process.stderr:
         said += line
-        if found := re.search(r"serving .* at (http://\S+?)/?$", line.strip()):
-            return found[1]
+        if found := re.search(r"https?://[^\s;]+", line):
+            url = found[0].rstrip("/")
+            _wait(url, process)
+            return url
     raise AssertionError(f"the service did not start: {said}")
+
+
+def _wait(url: str, process: "subprocess.Popen[str]") -> None:
+    """Wait until the index and the model are loaded."""
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz") as answer:
+                answer.read()
+                return
+        except OSError:  # 503, or nobody listens yet
+            time.sleep(0.1)
+    raise AssertionError(f"{url} is not ready after {SECONDS} s")
 
 
 @dataclass

@@ -12,7 +12,7 @@ import { nameOf, renderQuery } from "./query.js";
 import { begin, isDrawing, renderRegion, setUpRegion } from "./region.js";
 import { isBeyond, more, preview, renderHits, setUpResults, skeleton } from "./results.js";
 import { setUpShare } from "./share.js";
-import { ALL, asked, COLUMN, fromAddress, isHome, LEVELS, options, PAGE, plan, source, toAddress } from "./state.js";
+import { ALL, asked, COLUMN, fromAddress, isHome, LEVELS, options, PAGE, plan, source, toAddress, withoutItself } from "./state.js";
 import { bits, byId, count, el, images, milliseconds, printable, toast } from "./text.js";
 
 const WAITS = [1, 2, 5, 10, 30]; // seconds between two tries while the service is away
@@ -28,8 +28,13 @@ const app = {
   aborting: null,
   loading: false, // of further hits
   complete: true,
+  sliding: false, // what is farther than the slider says is hidden, until the answer comes
   tries: 0,
-  change, ask, vote, run, home, request, whole, preview, toLevel, askToken,
+  change, ask, vote, run, home, request, whole, toLevel, askToken,
+  preview: (radius) => {
+    app.sliding = true;
+    preview(radius);
+  },
   compare: (item) => openCompare(app, item),
   keys: () => byId("keys-on").checked,
 };
@@ -77,11 +82,13 @@ function request(offset = 0, k = app.how.level === ALL ? COLUMN : PAGE) {
 
 /** The response with all hits that are shown. */
 function whole() {
-  return app.response;
+  const answers = app.response.answers.map(({ seen, hits, ...answer }) => ({ ...answer, hits: hits.map((hit, at) => ({ ...hit, rank: at + 1 })) }));
+  return { ...app.response, answers };
 }
 
 /** Search for what the state says, and draw the answer. */
 async function run({ shown = 0 } = {}) {
+  app.sliding = false;
   app.aborting?.abort();
   const aborting = (app.aborting = new AbortController());
   clearTimeout(app.retry);
@@ -111,8 +118,8 @@ async function run({ shown = 0 } = {}) {
     if (app.answers.size > REMEMBERED) app.answers.delete(app.answers.keys().next().value);
     app.tries = 0;
     app.response = { ...response, answers: response.answers.map((answer) => ({ ...answer })) };
-    app.histogram = app.how.level === ALL ? null : response.answers[0].histogram;
-    app.complete = response.answers.every((answer) => answer.hits.length < asking.k);
+    app.histogram = app.how.level === ALL ? null : (response.answers[0].histogram ?? null);
+    app.complete = response.answers.every((answer) => answer.seen < asking.k);
     if (!app.state.codes && (app.state.picture || app.state.region)) {
       app.state.codes = response.query.codes; // from here on nothing is uploaded or encoded again
       history.replaceState(history.state, "", toAddress(app.state));
@@ -141,7 +148,7 @@ async function send(asking, signal, again = true) {
   const picture = id ? await kept(id) : null;
   if (id && !picture) throw new api.Refused(404, "picture-forgotten", "The picture of this search is not in this browser, which keeps the newest 20: drop it again.");
   try {
-    return await api.search(rest, picture, signal);
+    return withoutItself(app.state, await api.search(rest, picture, signal));
   } catch (error) {
     if (error.status !== 429 || !again) throw error;
     message("calm", "The service is busy", [`It asked for a pause of ${error.wait ?? 1} s; then this page asks again.`]);
@@ -213,16 +220,19 @@ function renderEnd() {
 /** Fetch the next hits, while the end of those that are there is in sight. */
 async function further() {
   const { response, aborting } = app;
-  if (app.loading || app.complete || !response || byId("hits").hidden || !inSight()) return;
+  if (app.loading || app.complete || app.sliding || !response || byId("hits").hidden || !inSight()) return;
   app.loading = true;
   const step = app.how.level === ALL ? COLUMN : PAGE;
-  const shown = Math.max(...response.answers.map((answer) => answer.hits.length));
-  const most = app.info.limits.hits ?? 10_000;
+  const shown = Math.max(...response.answers.map((answer) => answer.seen));
+  const most = (app.info.limits.hits ?? 10_000) - 1; // and the query itself
   try {
     const next = await send(request(shown, Math.min(step, most - shown)), aborting.signal);
     if (app.response !== response) return;
-    response.answers.forEach((answer, at) => (answer.hits = [...answer.hits, ...next.answers[at].hits]));
-    app.complete = next.answers.every((answer) => answer.hits.length < step) || shown + step >= most;
+    response.answers.forEach((answer, at) => {
+      answer.hits = [...answer.hits, ...next.answers[at].hits];
+      answer.seen += next.answers[at].seen;
+    });
+    app.complete = next.answers.every((answer) => answer.seen < step) || shown + step >= most;
     more(app, next);
     renderEnd();
     history.replaceState({ ...history.state, shown: shown + step }, "");

@@ -28,7 +28,7 @@ export function setUpCompare(app) {
     app.ask({ key: item.dataset.key });
   });
   dialog.addEventListener("keydown", (event) => {
-    if (event.target.matches("input")) return;
+    if (event.target.matches("[type=radio]")) return;
     if (event.key === "ArrowRight") step(app, 1);
     if (event.key === "ArrowLeft") step(app, -1);
   });

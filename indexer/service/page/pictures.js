@@ -9,6 +9,9 @@ const known = new Map(); // key -> {row, generation, labels}
 /** Remember where a key stands. */
 export const remember = (key, row, generation, labels) => known.set(key, { row, generation, labels });
 
+/** The labels of a key that was seen. */
+export const labelsOf = (key) => known.get(key)?.labels ?? {};
+
 /** Where a key stands, asked for if need be. */
 export async function placeOf(key) {
   if (!known.has(key)) {

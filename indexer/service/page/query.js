@@ -1,6 +1,6 @@
 // The query's card: its picture, name and labels, and the pictures that were liked and disliked.
 
-import { kept, placeOf, show } from "./pictures.js";
+import { kept, labelsOf, placeOf, show } from "./pictures.js";
 import { byId, el, icon, labelTexts, printable } from "./text.js";
 
 let shown = null; // what the picture is of
@@ -10,7 +10,7 @@ let url = null; // of a picture of this browser
 export async function renderQuery(app) {
   const { state } = app;
   byId("query-name").textContent = nameOf(state);
-  byId("query-labels").replaceChildren(...labelTexts(app.response?.query.labels).map(({ text }) => el("span", { class: "label" }, printable(text))));
+  byId("query-labels").replaceChildren(...labelTexts(ownLabels(app)).map(({ text }) => el("span", { class: "label" }, printable(text))));
   renderExamples(app);
   const own = state.key ?? state.picture ?? state.like[0] ?? "code";
   if (shown === own) return;
@@ -40,6 +40,9 @@ export async function renderQuery(app) {
     missing(image, "the picture is not in this browser; its code is in the address");
   }
 }
+
+/** Labels of what is looked for. */
+export const ownLabels = ({ state, response }) => (state.key ? { ...labelsOf(state.key), ...response?.query.labels } : (response?.query.labels ?? {}));
 
 function missing(image, why) {
   image.onerror = null;

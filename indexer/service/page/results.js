@@ -1,6 +1,7 @@
 // The hits: a grid of one level, or a column per level. A click on a hit searches from it.
 
 import { remember, show } from "./pictures.js";
+import { ownLabels } from "./query.js";
 import { ALL, asked, cutoffsOf, NOTES, toAddress } from "./state.js";
 import { baseOf, bits, byId, el, icon, labelTexts, printable } from "./text.js";
 
@@ -52,7 +53,7 @@ function card(app, answer, hit, response) {
   const heading = hit.score === null ? bits(hit.distance) : `${bits(hit.distance)}`;
   const labels = labelTexts(hit.labels);
   const shared = sharedFields(app, hit.labels);
-  const both = comparedFields(app).filter((field) => field in (response.query.labels ?? {}));
+  const both = comparedFields(app).filter((field) => field in ownLabels(app));
   const kind = shared.size === 0 ? "" : both.every((field) => shared.has(field)) ? "all" : "some";
   const image = el("img", { width: 192, height: 192, loading: "lazy", decoding: "async", draggable: "true" });
   const link = el("a", { class: "frame", href: toAddress(asked(app.state, { key: hit.key })), tabindex: "-1", title: name }, image);
@@ -86,7 +87,7 @@ function comparedFields(app) {
 
 /** Those of them that a hit has in common with the query, by the number or by its name. */
 function sharedFields(app, theirs) {
-  const mine = app.response?.query.labels ?? {};
+  const mine = ownLabels(app);
   const same = (a, b) => a !== undefined && b !== undefined && [a].flat().some((value) => [b].flat().includes(value));
   return new Set(comparedFields(app).filter((field) => [field, `${field}_name`].some((name) => same(mine[name], theirs[name]))));
 }
@@ -100,7 +101,7 @@ export function preview(radius) {
 export function skeleton(app) {
   const place = byId("hits");
   place.className = "";
-  const frame = () => el("li", { class: "card waiting" }, el("div", { class: "frame" }), el("div", { class: "meter" }));
+  const frame = () => el("li", { class: "waiting" }, el("div", { class: "frame" }), el("div", { class: "meter" }));
   place.replaceChildren(el("ul", { class: "hits", "aria-hidden": "true" }, ...Array.from({ length: 18 }, frame)));
 }
 

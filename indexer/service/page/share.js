@@ -16,7 +16,8 @@ export function setUpShare(app) {
 
 /** The request as a person would say it: by its key where it has one, not by the codes that were made of it. */
 function sayable({ state, how, request }) {
-  const { codes, key, picture, region, region_mode: mode, ...rest } = request();
+  const { codes, key, picture, region, region_mode: mode, exclude_self: itself, ...rest } = request();
+  if (itself === false) rest.k -= 1; // the page leaves it out; elsewhere the service does
   return { ...(state.key ? source({ ...state, codes: null }, how) : { codes, picture, region, region_mode: mode }), ...rest };
 }
 

@@ -92,6 +92,23 @@ function markOf(state, cutoffs, maxFalse) {
   return state.cutoff === "off" || maxFalse !== null || !("0.01" in cutoffs) ? null : cutoffs["0.01"];
 }
 
+/** Whether examples change the order: then no code has the distances of the hits. */
+const isTaught = (state) => state.like.length > 0 || state.dislike.length > 0;
+
+/** Whether a query is a row that is asked for, so that it is counted where it passes the filter; `withoutItself` takes it out. */
+const findsItself = (state) => Boolean(state.key) && !state.region && !isTaught(state);
+
+/** A response without the query's own row, in its hits and in its counts; `seen` are the hits that the service gave of each level. */
+export function withoutItself(state, response) {
+  const answers = response.answers.map((answer) => {
+    const hits = answer.hits.filter((hit) => !findsItself(state) || hit.key !== state.key);
+    const own = answer.hits.length - hits.length;
+    const histogram = answer.histogram?.map((rows, distance) => (distance === 0 ? rows - own : rows));
+    return { ...answer, hits, histogram, eligible: answer.eligible - own, seen: answer.hits.length };
+  });
+  return { ...response, answers };
+}
+
 /** The options of a search request; what is looked for is put beside them by `source`. */
 export function options(state, how, offset, k) {
   const out = { k };
@@ -103,7 +120,8 @@ export function options(state, how, offset, k) {
   if (state.where) out.where = state.where;
   if (state.like.length) out.positive = state.like;
   if (state.dislike.length) out.negative = state.dislike;
-  if (how.level !== ALL && !offset) out.histogram = true;
+  if (how.level !== ALL && !offset && !isTaught(state)) out.histogram = true;
+  if (findsItself(state)) Object.assign(out, { exclude_self: false, k: k + 1 });
   return out;
 }
 

@@ -84,6 +84,20 @@ def test_labels_tell_what_is_unrelated_and_how_much_of_a_radius_is_right(make, r
             assert found.unrelated[radius] == pytest.approx((pairs - right) / (~same).sum(), rel=1e-3)
 
 
+def test_images_from_elsewhere_are_all_unrelated_and_labels_still_say_what_is_right(make, rng):
+    codes, _, labels = classes(rng)
+    path = make(codes, labels)
+    elsewhere = codes[:40] ^ np.packbits(rng.random((40, NBITS)) < 0.2, axis=1)
+    told = calibrate(path, LABELS)[FINE]
+    found = calibrate(path, LABELS, {FINE: elsewhere})[FINE]
+    assert (found.how, found.sample, found.precision) == ("images from elsewhere", 40, told.precision)
+    seen = np.bitwise_count(elsewhere[:, None] ^ codes[None]).sum(axis=2, dtype=int)
+    for radius in range(NBITS + 1):
+        if (pairs := (seen <= radius).sum()) >= 10:
+            assert found.unrelated[radius] == pytest.approx(pairs / seen.size, rel=1e-3)
+    assert calibrate(path, CalibrateSettings(), {FINE: elsewhere})[FINE].precision == ()
+
+
 def test_codes_of_few_distances_are_counted_and_nothing_else():
     counts = np.zeros(9, dtype=np.int64)
     counts[[0, 4]] = 30, 70

@@ -87,7 +87,7 @@ def test_a_calibrated_index_says_that_nothing_is_similar(command, index_folder, 
     assert "label 'kind' is not in" in err
     code, out, _ = command("indexer", "calibrate", "--index", path, "--levels", "fine,mid", "--label", "label.fine")
     assert code == 0
-    assert out.startswith("fine: 60 of 60 rows asked, unrelated: another label.fine\n")
+    assert out.startswith("fine: 60 images asked for 60 rows, unrelated: another label.fine\n")
     assert re.search(r"  0.01 per query: (within \d+ bits?|not even equal codes)", out)
     info = command("indexer", "info", "--index", path)[1]
     assert len(re.findall(r"    cut-offs by unrelated images per query \(.*\): 0.001: .*, 0.01: .*, 0.1: ", info)) == 2

@@ -70,7 +70,7 @@ def test_rows_are_removed_by_key_file_filter_and_shard(change, index, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--from-file", "nowhere.txt"], "nowhere.txt cannot be read as lines of text"),
+        (["--from-file", "nowhere.txt"], "nowhere.txt cannot be read as keys"),
         (["--missing-ok"], "nothing to remove; give keys, --from-file, --where or --shard"),
         (["a-1", "nobody"], "1 of 2 keys are not in"),
         (["nobody"], "(--missing-ok)"),
