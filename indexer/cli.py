@@ -213,7 +213,9 @@ def calibrate(
         codes = read_queries(elsewhere or [], manifest)
         found = run_calibrate(index, settings, codes, lambda share, what: advance(share, 1.0, what))
     for level, measured in found.items():
-        result(f"{level}: {measured.sample:,} images asked for {measured.rows:,} rows, unrelated: {measured.how}")
+        result(
+            f"{level}: {plural(measured.sample, 'image')} asked for {plural(measured.rows, 'row')}, unrelated: {measured.how}"
+        )
         for often in CUTOFFS:
             radius = radius_for(measured, often, manifest.live)
             within = "not even equal codes" if radius is None else f"within {plural(radius, 'bit')}"

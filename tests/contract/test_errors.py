@@ -13,7 +13,10 @@ from indexer.cli import REMEDIES as INDEXER
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs/CLI.md").read_text()
 LIBRARY = sorted(
-    path for package in ("encoder", "indexer") for path in (ROOT / package).rglob("*.py") if path.name != "cli.py"
+    path
+    for package in ("encoder", "indexer")
+    for path in (ROOT / package).rglob("*.py")
+    if not path.name.endswith("cli.py")
 )
 
 

@@ -11,7 +11,7 @@ from encoder.plural import plural
 
 ROOT = Path(__file__).parents[2]
 SPEAKING = sorted(
-    {*ROOT.glob("encoder/**/cli.py"), *ROOT.glob("indexer/**/cli.py"), *ROOT.glob("indexer/changes/*.py")}
+    {*ROOT.glob("encoder/**/cli.py"), *ROOT.glob("indexer/**/*cli.py"), *ROOT.glob("indexer/changes/*.py")}
 )
 COUNTED = re.compile(
     r" (?:earlier |more |code )?(rows|images|shards|files|keys|codes|lists|labels|segments|generations|steps|rejects|queries|hits|others|threads)\b(?!/)"

@@ -156,7 +156,7 @@ class Outcome:
             again: whether a run came before, so that it matters what was done anew.
         """
         parts = []
-        if "images seen" in self.out:
+        if " seen = " in self.out:
             parts += [counted(self.count, "row"), *[f"{self.coded} coded in this run"] * again, *self._about_images()]
         parts += self.notes
         if self.pictures:
