@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search gpu-check clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-service gpu-check lint-containers clean
 
 ##@ Use
 
@@ -37,12 +37,23 @@ $(READY): pyproject.toml
 	$(INSTALL) '.[dev]'
 	@touch $@
 
+$(READY)-containers: $(READY)
+	$(INSTALL) '.[containers]'
+	@touch $@
+
+$(READY)-browser: $(READY)
+	$(INSTALL) '.[browser]'
+	@touch $@
+
 $(READY)-bench: $(READY)
 	$(INSTALL) '.[bench]'
 	@touch $@
 
 demo: $(READY) ## draw pictures and train on some (or SHARDS=... WEIGHTS=...), encode, build, search, show: demo/page.html
 	$(BIN)/python -m pipelines.demo --out $(DEMO) $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(SHARDS)
+
+serve: $(READY) ## serve INDEX=index over HTTP, with a page to search it by (ARGS=... for more options)
+	$(BIN)/indexer serve $(INDEX) $(ARGS)
 
 encode: $(READY) ## encode SHARDS='...' into OUT=codes (MODEL=..., ARGS=... for more options)
 	$(BIN)/encoder encode $(SHARDS) --out $(OUT) $(if $(MODEL),--model '$(MODEL)') $(ARGS)
@@ -104,13 +115,23 @@ faults-long: $(READY) ## all of them: every step of every operation, 10,000 hist
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
+test-browser: $(READY)-browser ## drive the service's page by Chromium (installed by apt-get if root), at most 3 minutes; screenshots: build/screenshots
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || { \
+	  echo "error: chromium is not installed; install it (apt install chromium)" >&2; exit 1; }
+	timeout $(or $(SECONDS),180) $(BIN)/python -m pytest -n 0 -m browser tests/browser
+
+lint-containers: $(READY)-containers ## check Dockerfile and compose files (hadolint; dclint, if there is a node)
+	$(BIN)/hadolint Dockerfile
+	@command -v npx >/dev/null || { echo "lint-containers: there is no npx, compose files are not checked" >&2; exit 0; }; \
+	  npx --yes dclint@3 --max-warnings 3 compose.yaml compose.cuda.yaml
+
 docs: $(READY) ## write docs/CLI.md from the commands and docs/INPUTS.md from runs, and draw docs/speed.svg from docs/BENCHMARKS.md
 	$(BIN)/python docs/generate_cli.py
 	$(BIN)/python -m docs.generate_inputs
 	$(BIN)/python benchmarks/chart.py
 
-page-picture: $(READY) ## take docs/page.png, the README's picture, from the demo's page (needs chromium or chrome)
-	$(BIN)/python docs/page_picture.py $(DEMO)/page.html docs/page.png
+page-picture: test-browser ## take docs/page.png, the README's picture, from a screenshot of the tests
+	$(BIN)/python docs/page_picture.py build/screenshots/page.png docs/page.png
 
 clean: ## remove what the targets made (not codes/ and index/)
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -137,6 +158,9 @@ bench-encode: $(READY) ## encoding against its roofline and against loops of a u
 
 bench-search: $(READY)-bench ## every search over the same codes, 1 M and 10 M, against FAISS, usearch and LanceDB (hours; ARGS=...)
 	$(BIN)/python -m benchmarks.search $(ARGS)
+
+bench-service: $(READY) ## a service under load beside the engine in a process, 1 M rows: takes wrk and hey (apt install wrk hey; ARGS=...)
+	$(BIN)/python -m benchmarks.service.load $(ARGS)
 
 gpu-check: $(READY) ## check all that uses a GPU on the one at hand: right, how fast, what is missing; nine minutes at most (docs/GPU.md)
 	$(BIN)/python -m benchmarks.gpu_check --out gpu-check $(ARGS)

@@ -13,6 +13,7 @@ from encoder.images.names import counted
 from encoder.levels import parse_bits, parse_levels
 from encoder.model.builtin import BUILTIN
 from encoder.model.spec import BackboneSpec, Pooling, Precision
+from encoder.plural import plural
 from encoder.runtime.console import (
     EXIT_ERROR,
     notice,
@@ -325,7 +326,7 @@ def _fit(shards: "Sequence[Shard]", settings: "FitSettings", out: Path) -> None:
             shards, settings, out, lambda done, total: advance(done, total, f"{done:,} of {total:,} images")
         )
     result(
-        f"fitted {settings.kind} on {report.images:,} images ({report.rejects:,} rejected); backbone "
+        f"fitted {settings.kind} on {plural(report.images, 'image')} ({report.rejects:,} rejected); backbone "
         f"{settings.backbone.name}, weights {report.weights}; model {out}, fingerprint {report.fingerprint[:12]}"
     )
     notice_damage(report.damaged)
@@ -338,28 +339,28 @@ def _named(names: "Sequence[str]", most: int = 3) -> str:
 
 def _print_report(report: "EncodeReport", out: Path) -> None:
     result(
-        f"{report.seen:,} images seen = {report.rows:,} rows + {report.rejects.total():,} rejects, in {report.shards:,} "
-        f"shards ({report.skipped:,} already done); code files in {out}"
+        f"{plural(report.seen, 'image')} seen = {plural(report.rows, 'row')} + {plural(report.rejects.total(), 'reject')}, "
+        f"in {plural(report.shards, 'shard')} ({report.skipped:,} already done); code files in {out}"
     )
     if report.encoded:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.shares().items())
         gpu = "" if report.gpu is None else f"; GPU {report.gpu:.0%} busy"
         result(
-            f"  this run: {report.encoded:,} images from shard to code file in {report.seconds:.1f} s, "
+            f"  this run: {plural(report.encoded, 'image')} from shard to code file in {report.seconds:.1f} s, "
             f"{report.encoded / report.seconds:.1f} images/s, {report.bytes / report.seconds / 1e6:,.1f} MB/s of image files"
         )
-        result(f"  time of {report.threads} threads: {shares}{gpu}")
+        result(f"  time of {plural(report.threads, 'thread')}: {shares}{gpu}")
     if report.ways:
         result(f"  decoded {report.decoded()}")
     if report.taken:
-        result(f"  {report.taken:,} images had their codes from an earlier run")
+        result(f"  {plural(report.taken, 'image')} had their codes from an earlier run")
     for reject, count in report.rejects.most_common():
         result(f"  rejected {count:,}: {reject}")
     if report.left_out:
         result(f"  {counted(report.left_out)}")
     if report.dropped:
         notice(
-            f"{report.dropped:,} images had codes in {out} and have none now: they are gone, have another name, or are rejected"
+            f"{plural(report.dropped, 'image')} had codes in {out} and no longer: gone, under another name, or rejected"
         )
     if report.removed:
         notice(f"removed {_named(report.removed)}: what was in them is in other code files, or gone")
@@ -370,7 +371,7 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
         )
     if report.bad_labels:
         notice(
-            f"{report.bad_labels:,} labels could not be kept as they are: `encoder inspect {out} --bad-labels` says why"
+            f"{plural(report.bad_labels, 'label')} could not be kept as they are: `encoder inspect {out} --bad-labels` says why"
         )
     notice_damage(report.damaged)
 
@@ -378,7 +379,8 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
 def _print_summary(summary: "CodesSummary") -> None:
     rejected = sum(summary.rejects.values())
     result(
-        f"{summary.seen:,} images seen = {summary.rows:,} rows + {rejected:,} rejects, in {summary.files:,} code files"
+        f"{plural(summary.seen, 'image')} seen = {plural(summary.rows, 'row')} + {plural(rejected, 'reject')}, "
+        f"in {plural(summary.files, 'code file')}"
     )
     for reject, count in summary.rejects.items():
         result(f"  rejected {count:,}: {reject}")
@@ -389,7 +391,7 @@ def _print_summary(summary: "CodesSummary") -> None:
             f"{level:7} {health.nbits:5} {health.mean_balance:17.1%} {health.worst_balance:30.1%} {health.distinct:23.1%}"
         )
     for name, count in summary.labels.items():
-        result(f"label {name} ({summary.label_kinds[name]}): {count:,} rows")
+        result(f"label {name} ({summary.label_kinds[name]}): {plural(count, 'row')}")
     if summary.bad_labels:
         result(f"labels that could not be kept: {summary.bad_labels:,}, see --bad-labels")
     for path in summary.sequential:

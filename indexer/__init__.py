@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
+from encoder.images.region import Region, RegionMode
 from encoder.levels import Level
 from indexer.options import QueryOptions
-from indexer.query import Answer, ByCode, ByImage, ByKey, Hit, Query
+from indexer.query import Answer, ByCode, ByExamples, ByImage, ByKey, Hit, Query
 from indexer.settings import (
     KEEP,
     BitOrder,
@@ -56,6 +57,7 @@ __all__ = [
     "Answer",
     "BitOrder",
     "ByCode",
+    "ByExamples",
     "ByImage",
     "ByKey",
     "Combine",
@@ -70,6 +72,8 @@ __all__ = [
     "Query",
     "QueryOptions",
     "Reason",
+    "Region",
+    "RegionMode",
     "SearchSettings",
     "Verify",
     "compact",
@@ -261,11 +265,11 @@ def history(path: str | PathLike[str]) -> "list[tuple[Change, bool]]":
     return history(Path(path))
 
 
-def rollback(path: str | PathLike[str], to: int, *, keep: int = KEEP) -> "Change":
-    """Take up an earlier generation again, as a new one: by its number, or -1 for the one before.
+def rollback(path: str | PathLike[str], to: int | str, *, keep: int = KEEP) -> "Change":
+    """Take up an earlier generation again, as a new one: by its number or name, or -1 to undo the last change.
 
     Raises:
-        HashgrainError: `generation-missing`, `index-missing`, `index-damaged`, `busy`, `write-failed`.
+        HashgrainError: `bad-value`, `generation-missing`, `index-missing`, `index-damaged`, `busy`, `write-failed`.
     """
     from indexer.changes.history import rollback
 

@@ -16,6 +16,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.spec import MODEL_NAME
+from encoder.plural import plural
 from encoder.runtime.files import exists
 from encoder.runtime.publish import exclusive, sha256_of
 from indexer.engines.faiss_cpu import TRAIN_PER_LIST, train
@@ -213,7 +214,7 @@ def _duplicates(
     first = next(number for number, of_file in enumerate(hashes) if (of_file == repeated).any())
     key, earlier, later_path = sources[later].keys()[row], sources[first].path, sources[later].path
     shards = [sources[number].header.shard for number in (first, later)]
-    found = f"{count:,} keys stand in more than one row, first {key!r} in {earlier} and {later_path}"
+    found = f"{plural(count, 'key')} in more than one row, first {key!r} in {earlier} and {later_path}"
     if shards[0].path == shards[1].path:
         old = min(earlier, later_path, key=lambda path: path.stat().st_mtime_ns)
         return HashgrainError(

@@ -8,56 +8,62 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from encoder.errors import HashgrainError, Reason
-from encoder.images.labels.values import text_of
 from encoder.levels import DEFAULT_BITS, parse_levels
-from encoder.runtime.console import notice, progress, result, run, show_version, standard_input
+from encoder.plural import plural
+from encoder.runtime.console import notice, progress, result, run, show_version
 from indexer.changes.cli import COMMANDS, DEFAULT_CODES, DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath
 from indexer.changes.cli import REMEDIES as CHANGES
-from indexer.options import K, QueryOptions
-from indexer.query import parse_query
-from indexer.settings import BuildSettings, Combine, Dedupe, Engine, IndexKind, OnDuplicate, Trust, TuneSettings, Verify
+from indexer.cutoffs import radius_for
+from indexer.duplicates.cli import REMEDIES as DUPLICATES
+from indexer.duplicates.cli import duplicates
+from indexer.options import K
+from indexer.query_cli import QUERIES, HowVerified
+from indexer.query_cli import REMEDIES as QUERY
+from indexer.service.cli import REMEDIES as SERVE
+from indexer.service.cli import serve
+from indexer.settings import (
+    BuildSettings,
+    CalibrateSettings,
+    Dedupe,
+    IndexKind,
+    OnDuplicate,
+    Trust,
+    TuneSettings,
+    Verify,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from encoder.levels import Level
     from indexer.index import Index
-    from indexer.query import Answer
     from indexer.storage.manifest import LevelRecord
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
-HowVerified = Annotated[
-    Verify,
-    typer.Option(
-        "--verify", help="Which files are proven by their SHA-256 when first used: quick: up to 32 MiB; full: all."
-    ),
-]
-LABEL_WIDTH = 80
-"""Characters of a label that a line shows."""
-STDIN = "-"
-RADIUS_CAP = 1000
-"""Hits a query shows with --radius when -k does not say how many."""
-REMEDIES = {
-    "build": {
-        Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
-        Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
-        Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
-        Reason.EXISTS: "--out, --overwrite",
-        Reason.LEVEL_UNKNOWN: "--levels",
-        Reason.SHARD_DAMAGED: "--allow-damaged",
-    },
-    "query": INDEX
-    | {
-        Reason.LEVEL_UNKNOWN: "--level, --levels",
-        Reason.MODEL_INVALID: "--model",
-        Reason.MODEL_MISMATCH: "--model",
-    },
-    "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
-    "info": INDEX,
-    "relocate": INDEX,
-    "verify": INDEX,
-} | CHANGES
+CUTOFFS = (0.001, 0.01, 0.1)
+"""Unrelated images per query whose radii are shown."""
+REMEDIES = (
+    {
+        "build": {
+            Reason.CODES_MISMATCH: "encoder encode SHARDS --out CODES --overwrite",
+            Reason.CODES_MISSING: "encoder encode SHARDS --out CODES",
+            Reason.DUPLICATE_KEYS: "--on-duplicate first, encoder encode --prefix-keys",
+            Reason.EXISTS: "--out, --overwrite",
+            Reason.LEVEL_UNKNOWN: "--levels",
+            Reason.SHARD_DAMAGED: "--allow-damaged",
+        },
+        "calibrate": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
+        "tune": INDEX | {Reason.LEVEL_UNKNOWN: "--levels"},
+        "info": INDEX,
+        "relocate": INDEX,
+        "verify": INDEX,
+    }
+    | CHANGES
+    | QUERY
+    | DUPLICATES
+    | SERVE
+)
 """What an error's remedy is called on the command line: the library speaks of settings, not of flags."""
 
 
@@ -106,146 +112,19 @@ def build(
         report = run_build(
             list_code_files(codes or [DEFAULT_CODES]), out, settings, lambda share, what: advance(share, 1.0, what)
         )
-    result(f"built {out} ({report.generation}): {report.rows:,} rows, {report.bytes / 1e6:,.1f} MB")
+    result(f"built {out} ({report.generation}): {plural(report.rows, 'row')}, {report.bytes / 1e6:,.1f} MB")
     _print_levels(report.levels)
     if report.duplicates:
         other = "a later" if on_duplicate is OnDuplicate.REPLACE else "an earlier"
-        notice(f"{report.duplicates:,} rows left out: {other} row has their key")
+        notice(f"{plural(report.duplicates, 'row')} left out: {other} row has the key")
     for line in report.notices[:NOTICES]:
         notice(line)
     if (more := len(report.notices) - NOTICES) > 0:
-        notice(f"{more:,} more labels are of several kinds")
+        notice(f"{plural(more, 'more label')} of several kinds")
     for line in report.missing:
         notice(f"{line} (encoder encode --prune, indexer sync)")
     if not report.has_model:
         notice("no model stood beside the code files: image queries will need --model")
-
-
-@app.command(no_args_is_help=True)
-def query(
-    what: Annotated[
-        list[str], typer.Argument(help="Image files, key:KEY, or - for image bytes on stdin.", show_default=False)
-    ],
-    index: IndexPath = DEFAULT_INDEX,
-    level: Annotated[
-        str | None, typer.Option(help="fine, mid, coarse or fused.", show_default="fused, or the only one")
-    ] = None,
-    k: Annotated[int | None, typer.Option("-k", min=1, help="Most hits per query.", show_default="10")] = None,
-    radius: Annotated[int | None, typer.Option(min=0, help="Largest distance in bits, inclusive.")] = None,
-    where: Annotated[
-        str | None, typer.Option(help="Only rows that pass, e.g. 'label.fine in (3, 7) and shard ~ \"train-*\"'.")
-    ] = None,
-    levels: Annotated[str | None, typer.Option(help="Search several levels (coarse,mid,fine) instead of one.")] = None,
-    how: Annotated[Combine, typer.Option("--combine", help="How --levels become one order.")] = Combine.CASCADE,
-    weights: Annotated[
-        str | None, typer.Option(help="Weight of each of --levels, for sum and rrf (1,2,4).", show_default="1 each")
-    ] = None,
-    budgets: Annotated[
-        str | None, typer.Option(help="Rows each level of a cascade but the last leaves over (1000,100).")
-    ] = None,
-    radii: Annotated[
-        str | None, typer.Option(help="Largest distance at each level of a cascade (8,20,24): all within are found.")
-    ] = None,
-    rerank: Annotated[
-        int | None, typer.Option(min=1, help="Order the nearest so many by how sure the query is of each bit.")
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show the distance at every level.")] = False,
-    exclude_self: Annotated[
-        bool | None,
-        typer.Option(
-            "--exclude-self/--include-self", help="Whether key:KEY leaves itself out.", show_default="only on a page"
-        ),
-    ] = None,
-    nprobe: Annotated[int | None, typer.Option(min=1, help="Inverted lists to probe.")] = None,
-    recall: Annotated[
-        float | None,
-        typer.Option(help="Share of the nearest to find (0.95), as `indexer tune` measured it for up to its k."),
-    ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare every code, also where there is an IVF.")] = False,
-    engine: Annotated[
-        Engine, typer.Option(help="faiss, our own scan, or whichever is quicker; they find the same.")
-    ] = Engine.AUTO,
-    model: Annotated[Path | None, typer.Option(help="Model file, instead of the index's own.")] = None,
-    how_verified: HowVerified = Verify.QUICK,
-    as_json: AsJson = False,
-    save_html: Annotated[
-        Path | None, typer.Option(help="Write a page of the queries and hits with their pictures.")
-    ] = None,
-    match: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Label that marks hits on the page when it is the query's too (label.fine); repeatable.",
-            show_default="labels that vary",
-        ),
-    ] = None,
-    images_under: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder that pictures on the page may be read from; repeatable.",
-            show_default="the shards of an index that you built",
-        ),
-    ] = None,
-    allow_url: Annotated[
-        list[str] | None,
-        typer.Option(help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False),
-    ] = None,
-) -> None:
-    """Find the nearest images. Several queries are answered as one batch.
-
-    Example: indexer query photo.jpg --level fine -k 5
-    """
-    from indexer.index import Index
-
-    if save_html is None:
-        for_page = {"--match": match, "--images-under": images_under, "--allow-url": allow_url}
-        _refuse(for_page, "is for the page; give --save-html, too")
-    if levels is None:
-        _refuse({"--weights": weights, "--budgets": budgets, "--radii": radii}, "needs --levels")
-    else:
-        _refuse({"--rerank": rerank}, "orders the hits of one level; leave --levels out")
-    cap = k or (K if radius is None else rerank or RADIUS_CAP)
-    trust = Trust(how_verified, images_under, allow_url or ())
-    opened = Index(index, model, notify=notice, trust=trust)
-    options: QueryOptions = {
-        "k": cap,
-        "radius": radius,
-        "where": where,
-        "nprobe": nprobe,
-        "recall": recall,
-        "exact": exact,
-        "engine": engine,
-        "explain": explain,
-        "exclude_self": save_html is not None if exclude_self is None else exclude_self,
-    }
-    if levels is None:
-        options |= {"level": level, "rerank": rerank}
-    else:
-        options |= {
-            "levels": levels.split(","),
-            "combine": how,
-            "weights": _numbers("weights", weights),
-            "budgets": _numbers("budgets", budgets),
-            "radii": _numbers("radii", radii),
-        }
-    stdin = standard_input() if STDIN in what else b""
-    queries = [parse_query(text, stdin if text == STDIN else None) for text in what]
-    answers = opened.query_batch(queries, **options)
-    for answer in answers:
-        if as_json:
-            for hit in answer:
-                result(json.dumps(hit.as_dict()))
-        else:
-            _print_answer(answer, explain=explain)
-    if k is None and radius is not None and any(len(hits) == cap for hits in answers):
-        notice(f"only the nearest {cap:,} hits of a query are shown; say how many with -k")
-    _name_unverified(opened)
-    if save_html is not None:
-        from indexer.page.page import SCORES, Result, save_page
-
-        results = [Result(of, {answer.searched: answer}) for of, answer in zip(queries, answers, strict=True)]
-        by = "rerank" if rerank else how if levels else ""
-        save_page(save_html, opened, results, match=_fields(match), score=SCORES.get(by, ""))
-        notice(f"page written to {save_html}")
 
 
 @app.command()
@@ -281,7 +160,7 @@ def tune(
             index, settings, read_queries(queries or [], manifest), lambda share, what: advance(share, 1.0, what)
         )
     for curve in curves:
-        result(f"{curve.level}, {curve.nlist:,} lists: recall@{k} by lists probed")
+        result(f"{curve.level}, {plural(curve.nlist, 'list')}: recall@{k} by lists probed")
         for point in curve.points:
             probed = "every code" if point.nprobe is None else f"{point.nprobe:,}"
             mark = "  <- chosen" if point is curve.chosen else ""
@@ -291,13 +170,59 @@ def tune(
 
         lines = [
             Curve(
-                f"{curve.level}, {curve.nlist:,} lists",
+                f"{curve.level}, {plural(curve.nlist, 'list')}",
                 *zip(*[(p.milliseconds, p.recall) for p in curve.points], strict=True),
             )
             for curve in curves
         ]
         save_recall_by_time(plot, lines, f"Recall@{k} by time")
         notice(f"plot written to {plot}")
+
+
+@app.command()
+def calibrate(
+    index: IndexPath = DEFAULT_INDEX,
+    levels: Annotated[str | None, typer.Option(help="Levels to measure (fine,fused).", show_default="all")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Label whose values tell unrelated images apart: FIELD, or by level fine=FIELD,fused=FIELD.",
+            show_default="none: by what chance leaves over",
+        ),
+    ] = None,
+    elsewhere: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Code files of images that have nothing to do with the index, by its model: they ask.",
+            show_default="rows of the index",
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Most images that ask.")] = 1000,
+) -> None:
+    """Measure how near unrelated images come by chance, and keep it: `indexer query --max-false` then says when nothing is similar.
+
+    Example: indexer calibrate --index index --label fused=label.class
+    """
+    from indexer.calibrate import calibrate as run_calibrate
+    from indexer.index import Index
+    from indexer.tune import read_queries
+
+    manifest = Index(index).manifest
+    settings = CalibrateSettings(parse_levels(levels), _by_level(label, manifest.bits), sample)
+    with progress("calibrating") as advance:
+        codes = read_queries(elsewhere or [], manifest)
+        found = run_calibrate(index, settings, codes, lambda share, what: advance(share, 1.0, what))
+    for level, measured in found.items():
+        result(f"{level}: {measured.sample:,} images asked for {measured.rows:,} rows, unrelated: {measured.how}")
+        for often in CUTOFFS:
+            radius = radius_for(measured, often, manifest.live)
+            within = "not even equal codes" if radius is None else f"within {plural(radius, 'bit')}"
+            right = (
+                f", {measured.precision[radius]:.0%} of what is there is related"
+                if radius is not None and measured.precision
+                else ""
+            )
+            result(f"  {often:g} per query: {within}{right}")
 
 
 @app.command()
@@ -323,11 +248,12 @@ def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QU
         return
     size = sum(size for size, _ in manifest.files.values())
     result(
-        f"{index} ({opened.folder.name}): {manifest.rows:,} rows, {size / 1e6:,.1f} MB, fingerprint {manifest.fingerprint[:12]}"
+        f"{index} ({opened.folder.name}): {plural(manifest.rows, 'row')}, {size / 1e6:,.1f} MB, "
+        f"fingerprint {manifest.fingerprint[:12]}"
     )
     for segment in manifest.segments:
-        result(f"{segment.name}: {segment.rows:,} rows from {len(segment.shards):,} shards")
-        _print_levels(segment.levels)
+        result(f"{segment.name}: {plural(segment.rows, 'row')} from {plural(len(segment.shards), 'shard')}")
+        _print_levels(segment.levels, manifest.live)
         if segment.labels:
             result(f"  labels: {', '.join(f'{field.name} ({field.kind})' for field in segment.labels)}")
     for level, reason in worn(manifest).items():
@@ -337,8 +263,8 @@ def info(index: IndexPath = DEFAULT_INDEX, how_verified: HowVerified = Verify.QU
     large = [size for size, _ in manifest.files.values() if size > QUICK_BYTES]
     if large and how_verified is not Verify.FULL:
         result(
-            f"{len(large):,} files of {sum(large) / 1e9:,.1f} GB are checked by their sizes when they are used, all others by "
-            "their SHA-256; indexer verify reads every byte, --verify full at each use"
+            f"{plural(len(large), 'file')} of {sum(large) / 1e9:,.1f} GB checked by size when used, all others by "
+            "SHA-256; indexer verify reads every byte, --verify full at each use"
         )
 
 
@@ -386,11 +312,11 @@ def relocate(
     from indexer.relocate import relocate as run_relocate
 
     report = run_relocate(index, [Move.parse(move) for move in moves])
-    result(f"{report.moved:,} shards of {index} have a new place")
+    result(f"{plural(report.moved, 'shard')} of {index} with a new place")
     for path in report.missing[:3]:
         notice(f"{path} is not there")
     if more := len(report.missing[3:]):
-        notice(f"nor are {more:,} others")
+        notice(f"nor {plural(more, 'other')}")
 
 
 @app.command()
@@ -403,13 +329,9 @@ def verify(index: IndexPath = DEFAULT_INDEX) -> None:
 
     with progress("verifying") as advance:
         opened = run_verify(index, advance)
-    result(f"{index} ({opened.folder.name}) is whole: {opened.ntotal:,} rows, {len(opened.manifest.files):,} files")
-
-
-def _name_unverified(index: "Index") -> None:
-    """Say which files an answer came from that were not proven."""
-    if index.trust.verify is Verify.OFF:
-        notice(f"{len(index.unverified):,} files were checked by their sizes alone (--verify off)")
+    result(
+        f"{index} ({opened.folder.name}) is whole: {plural(opened.ntotal, 'row')}, {plural(len(opened.manifest.files), 'file')}"
+    )
 
 
 def _engine(index: "Index") -> str:
@@ -422,56 +344,35 @@ def _engine(index: "Index") -> str:
     return "faiss, and the scan when it is compiled, in the background (indexer warm does it once)"
 
 
-def _print_levels(levels: "Mapping[Level, LevelRecord]") -> None:
+def _print_levels(levels: "Mapping[Level, LevelRecord]", live: int | None = None) -> None:
     for level, record in levels.items():
         probed = (
             f"nprobe {record.nprobe}" if record.nprobe else "probed only on request: comparing every code is quicker"
         )
-        lists = f", ivf of {record.nlist:,} lists ({probed})" if record.ivf else ""
+        lists = f", ivf of {plural(record.nlist or 0, 'list')} ({probed})" if record.ivf else ""
         shared = ", rows share codes" if record.postings else ""
         result(f"  {level}: {record.nbits} bits, flat{shared}{lists}")
+        if record.calibrated is not None and live is not None:
+            radii = [radius_for(record.calibrated, often, live) for often in CUTOFFS]
+            shown = ", ".join(
+                f"{often:g}: {'none' if radius is None else plural(radius, 'bit')}"
+                for often, radius in zip(CUTOFFS, radii, strict=True)
+            )
+            result(f"    cut-offs by unrelated images per query ({record.calibrated.how}): {shown}")
 
 
-def _print_answer(answer: "Answer", *, explain: bool) -> None:
-    result(f"{answer.query} ({answer.searched})")
-    if answer.survivors:
-        result(f"  rows left over by each level: {', '.join(f'{count:,}' for count in answer.survivors)}")
-    if not answer:
-        result("  nothing found")
-    for hit in answer:
-        labels = "  ".join(f"{name}={_short(text_of(value))}" for name, value in hit.labels.items())
-        result(f"{hit.rank:4}  {hit.heading:>8}  {hit.key}  {labels}")
-        if explain:
-            result("      " + "  ".join(f"{level} {distance}" for level, distance in hit.distances.items()))
+def _by_level(text: str | None, levels: "Iterable[Level]") -> "dict[Level, str]":
+    """Return a label by level of FIELD, which is that of all, or LEVEL=FIELD with commas between."""
+    from encoder.images.classes import parse_label_map
+
+    fields = {} if text is None else parse_label_map(text)
+    return fields if text is None or "=" in text else dict.fromkeys(levels, text.strip())
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LABEL_WIDTH else f"{text[: LABEL_WIDTH - 3]}..."
-
-
-def _fields(match: list[str] | None) -> list[str]:
-    return [name.strip() for text in match or [] for name in text.split(",")]
-
-
-def _refuse(given: "Mapping[str, object]", why: str) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise typer.BadParameter(f"{value}: {name} {why}", param_hint=name)
-
-
-def _numbers(name: str, text: str | None) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r}; expected whole numbers with commas between them", param_hint=f"--{name}"
-        ) from None
-
-
-for command in COMMANDS:
+for command in (*QUERIES, *COMMANDS, duplicates, serve):
     app.command(
         command.__name__.strip("_"),
-        no_args_is_help=command.__name__ in {"remove", "rollback", "import_", "export"},
+        no_args_is_help=command.__name__ in {"query", "explain", "remove", "rollback", "import_", "export"},
         context_settings={"ignore_unknown_options": command.__name__ == "rollback"},  # -1 is a number there
     )(command)
 

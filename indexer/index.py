@@ -1,9 +1,9 @@
 """An index as programs use it: opened once, searched from any number of threads, with the model that codes query images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, Unpack
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from encoder.errors import HashgrainError, Reason, shown, why
 from encoder.images.limits import Limits
 from encoder.runtime.locks import ForkLock
 from encoder.runtime.publish import sha256_of
-from indexer.answer import answer_queries
+from indexer.answer import Found, answer_queries, find_rows
 from indexer.options import QueryOptions, plan
-from indexer.query import Answer, Query, as_query
-from indexer.settings import Trust
+from indexer.query import Answer, Asked, Query, as_query
+from indexer.settings import CombineSettings, LevelSettings, Trust
 from indexer.snapshot import Snapshot
 from indexer.storage.manifest import Manifest
 from indexer.storage.segment import Segment
@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Answering(Protocol[T]):
+    """What answers queries, see `answer_queries`."""
+
+    def __call__(
+        self,
+        index: Snapshot,
+        queries: Sequence[Asked],
+        settings: LevelSettings | CombineSettings,
+        encoder: "Callable[[], ImageEncoder]",
+        limits: Limits,
+    ) -> list[T]:
+        """Answer them as one batch."""
 
 
 def _of_snapshot(method: Callable[Concatenate[Snapshot, P], R]) -> Callable[Concatenate["Index", P], R]:
@@ -114,6 +129,11 @@ class Index:
         return self._opened.unverified
 
     @property
+    def has_model(self) -> bool:
+        """Whether images can be queries: a model stood beside the code files, or was given."""
+        return self._model is not None or self._opened.manifest.model is not None
+
+    @property
     def limits(self) -> Limits:
         """What a query image may be, and an image that is shown."""
         return self._limits or self._opened.manifest.limits
@@ -123,6 +143,9 @@ class Index:
     search = _of_snapshot(Snapshot.search)
     combine = _of_snapshot(Snapshot.combine)
     passing = _of_snapshot(Snapshot.passing)
+    cutoff = _of_snapshot(Snapshot.cutoff)
+    eligible = _of_snapshot(Snapshot.eligible)
+    histogram = _of_snapshot(Snapshot.histogram)
     find = _of_snapshot(Snapshot.find)
     codes = _of_snapshot(Snapshot.codes)
     key = _of_snapshot(Snapshot.key)
@@ -155,7 +178,8 @@ class Index:
         """Find the images nearest to one query.
 
         Args:
-            what: `ByImage`, `ByKey` or `ByCode`; a plain `Path`, `bytes`, PIL image or uint8[height, width, 3] is an image.
+            what: `ByImage`, `ByKey`, `ByCode` or `ByExamples`; a plain `Path`, `bytes`, PIL image or uint8[height, width, 3] is
+                an image.
             options: see `QueryOptions`.
 
         Returns:
@@ -169,6 +193,13 @@ class Index:
 
     def query_batch(self, whats: Iterable[Query], **options: Unpack[QueryOptions]) -> list[Answer]:
         """Find the images nearest to each of several queries, which together take less time than one by one; as `query`."""
+        return self._each(answer_queries, whats, options)
+
+    def rows_batch(self, whats: Iterable[Query], **options: Unpack[QueryOptions]) -> list[Found]:
+        """Find the rows nearest to each of several queries, for who says himself what there is to know of them; as `query`."""
+        return self._each(find_rows, whats, options)
+
+    def _each(self, answer: "Answering[T]", whats: Iterable[Query], options: QueryOptions) -> list[T]:
         opened = self._opened
         settings = plan(options, opened.manifest.bits)
         given: object = whats
@@ -177,7 +208,7 @@ class Index:
                 Reason.BAD_VALUE, f"{shown(given)} is not several queries; give a list of them, or one to query"
             )
         queries = [as_query(what) for what in whats]
-        return answer_queries(
+        return answer(
             opened, queries, settings, lambda: self._encoder_of(opened), self._limits or opened.manifest.limits
         )
 
@@ -196,11 +227,18 @@ class Index:
             return True
 
     def reopen(self) -> "Index":
-        """Return this index while it is the current generation, else the one that took its place, opened."""
+        """Return this index while it is the current generation, else the one that took its place, opened; both go on.
+
+        As with `refresh`, what is unchanged is not opened again.
+        """
         if self.is_current:
             return self
-        newer = Index(self.path, self._model, self._limits, notify=self._notify, trust=self.trust)
-        newer._encoder = self._encoder
+        newer = object.__new__(Index)
+        newer.__dict__ |= self.__dict__ | {
+            "_opened": self._opened.newest(),
+            "_loading": ForkLock(),
+            "_refreshing": ForkLock(),
+        }
         return newer
 
     def _model_path(self, opened: Snapshot) -> Path:

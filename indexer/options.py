@@ -21,6 +21,8 @@ class QueryOptions(TypedDict, total=False):
     """Most hits; default: 10, or with a radius all within it. None: no limit, which takes a radius."""
     radius: int | None
     """Largest Hamming distance in bits, inclusive."""
+    max_false: float | None
+    """Nothing farther than the calibrated cut-off of so many unrelated images per query (0.01); one level, or a cascade."""
     where: str | None
     """Filter that rows must pass, see docs/FILTERS.md."""
     levels: Sequence[Level | str] | None
@@ -68,7 +70,7 @@ def plan(options: QueryOptions, has: Collection[Level]) -> LevelSettings | Combi
         exact=options.get("exact", False),
         engine=Engine.AUTO if (engine := options.get("engine")) is None else named(Engine, engine, "engine"),
     )
-    exclude_self = options.get("exclude_self", False)
+    exclude_self, max_false = options.get("exclude_self", False), options.get("max_false")
     if (several := options.get("levels")) is not None:
         levels = level_list(several)
         _refuse(options, ("level", "rerank"), f"left out: {', '.join(levels)} are combined")
@@ -81,12 +83,17 @@ def plan(options: QueryOptions, has: Collection[Level]) -> LevelSettings | Combi
             budgets=_numbers(options, "budgets"),
             radii=_numbers(options, "radii"),
             exclude_self=exclude_self,
+            max_false=max_false,
         )
     _refuse(options, ("combine", "weights", "budgets", "radii"), "left out, or levels that are to be combined")
-    level = options.get("level")
+    chosen = chosen_level(options.get("level"), has)
+    return LevelSettings(chosen, search, options.get("rerank"), options.get("explain", False), exclude_self, max_false)
+
+
+def chosen_level(level: Level | str | None, has: Collection[Level]) -> Level:
+    """Return the level that was named, else fused, or the only one there is."""
     only = next(iter(has)) if len(has) == 1 else Level.FUSED
-    chosen = only if level is None else parse_level(level)
-    return LevelSettings(chosen, search, options.get("rerank"), options.get("explain", False), exclude_self)
+    return only if level is None else parse_level(level)
 
 
 def _numbers(options: QueryOptions, name: str) -> tuple[int, ...]:

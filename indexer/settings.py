@@ -96,6 +96,8 @@ class ExportForm(StrEnum):
     """rows.parquet, with everything."""
 
 
+_MOST_FALSE = 1e15
+"""Beyond any number of rows."""
 SEGMENT_ROWS = 1 << 24
 """Rows of a segment at most, when nobody says otherwise: what writing one takes in memory and on the disk is bounded by it."""
 KEEP = 8
@@ -274,9 +276,12 @@ class LevelSettings:
     """Report the distance at every level."""
     exclude_self: bool = False
     """A query that is a row of the index does not find itself."""
+    max_false: float | None = None
+    """Nothing beyond the cut-off of so many expected unrelated images per query; None: however far."""
 
     def __post_init__(self) -> None:
         take_names(self)
+        _check_max_false(self.max_false)
         if self.rerank is not None and self.search.k is not None and self.rerank < self.search.k:
             raise _bad("rerank", self.rerank, f"at least the {self.search.k} hits that are requested")
 
@@ -309,9 +314,16 @@ class CombineSettings:
     """Largest distance at each level of a cascade, in bits: then every row within all of them is found, exactly."""
     exclude_self: bool = False
     """A query that is a row of the index does not find itself."""
+    max_false: float | None = None
+    """Nothing beyond the cut-off of so many expected unrelated images per query, at the last level of a cascade."""
 
     def __post_init__(self) -> None:
         take_names(self)
+        _check_max_false(self.max_false)
+        if self.max_false is not None and self.how is not Combine.CASCADE:
+            raise _bad(
+                "max_false", self.max_false, f"left out: {self.how} orders rows by no distance that has a cut-off"
+            )
         if not self.levels or len(set(self.levels)) < len(self.levels):
             raise _bad("levels", ",".join(self.levels), "one or more different levels")
         if self.search.k is None or self.search.radius is not None:
@@ -334,6 +346,32 @@ class CombineSettings:
             raise _bad_effort(effort, "left out: radii are found exactly")
         if self.budgets and self.radii:
             raise _bad("budgets", self.budgets, "left out where there are radii: those alone decide")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateSettings:
+    """How to measure which distances chance brings."""
+
+    levels: tuple[Level, ...] | None = None
+    """None: all that the index has."""
+    labels: Mapping[Level, str] = field(default_factory=dict)
+    """Label by level whose values tell unrelated images apart; the levels left out go by what chance leaves over."""
+    sample: int = 1000
+    """Most rows that ask."""
+    seed: int = 0
+    keep: int = KEEP
+
+    def __post_init__(self) -> None:
+        take_names(self)
+        for name, least in (("sample", 1), ("keep", 1)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))
+
+
+def _check_max_false(value: float | None) -> None:
+    given: object = value
+    if value is None or (isinstance(given, int | float) and 0 < value < _MOST_FALSE):
+        return
+    raise _bad("max_false", shown(given), "unrelated images per query, a number above 0 (0.01)")
 
 
 def whole(name: str, value: SupportsIndex, least: int) -> int:

@@ -1,8 +1,10 @@
 """One generation of an index, opened: files mapped, nothing copied, any number of segments. Codes in, rows and distances out."""
 
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -15,16 +17,19 @@ from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.runtime.files import read_regular
 from encoder.runtime.publish import in_use
+from indexer.cutoffs import CutOff, cut_off
 from indexer.filters.expression import label_fields
 from indexer.filters.parser import parse
-from indexer.matches import Matches, Rows
-from indexer.row_mask import RowSet, mask_of, row_set
+from indexer.matches import Bounds, Matches, Rows
+from indexer.row_mask import RowSet, mask_of, row_set, set_of, size_of, without_rows
+from indexer.search.bit_weights import WeightedCode, nearest_by_bits
 from indexer.search.combine import MultiLevelQuery, Ranked, combine
+from indexer.search.histogram import Counts, histogram
 from indexer.search.level_index import LevelIndex
 from indexer.settings import CombineSettings, SearchSettings, Trust
 from indexer.storage.digests import Digests
 from indexer.storage.manifest import POINTER, POINTER_BYTES, Manifest, check_sizes, read_current
-from indexer.storage.pictures import Pictures, manifest_digest
+from indexer.storage.pictures import Pictures, Place, manifest_digest
 from indexer.storage.segment import Segment
 
 ATTEMPTS = 10
@@ -141,6 +146,13 @@ class Snapshot:
             else np.flatnonzero(mask_of(self.live_mask, 0, self.ntotal))
         )
 
+    def is_live(self, row: int) -> bool:
+        """Whether there is a row of this number that has not been removed."""
+        if not 0 <= row < self.ntotal:
+            return False
+        segment, row = self._local(row)
+        return segment.live is None or bool(segment.live[row])
+
     def check_level(self, level: Level) -> None:
         """Raise `level-unknown` when the index has no such level."""
         if level not in self.manifest.bits:
@@ -191,6 +203,66 @@ class Snapshot:
                 )
         codes = {level: self._checked(level, queries[level]) for level in settings.levels}
         return combine(MultiLevelQuery(self._levels, codes, settings, self.passing(settings.search.where), exclude))
+
+    def search_by_bits(self, query: Mapping[Level, WeightedCode], settings: SearchSettings, without: Rows) -> Ranked:
+        """Return the rows of the smallest weighted distance to a query, over all rows.
+
+        Args:
+            query: a code and a weight per bit, at one or several levels.
+            settings: k, filter and engine; with a radius, of the plain distance to the code, one level.
+            without: int64[n], rows that are left out.
+
+        Raises:
+            HashgrainError: `bad-value`.
+        """
+        rows, k = without_rows(self.passing(settings.where), self.ntotal, without), settings.k
+        if settings.radius is not None:
+            ((level, weighted),) = query.items()
+            every = replace(settings, k=None, nprobe=None, recall=None, exact=True)
+            (within,) = self._levels[level].search(weighted.code[None], every, rows)
+            rows, k = set_of(self.ntotal, within.rows), k or max(1, len(within.rows))
+        return nearest_by_bits(self._levels, query, settings.engine, Bounds(k, rows=rows))
+
+    def eligible(self, where: str | None) -> int:
+        """Return how many rows have not been removed and pass a filter; None: all pass.
+
+        Raises:
+            HashgrainError: `bad-value` for a filter that cannot be read.
+        """
+        rows = None if where is None else self.passing(where)
+        return self.manifest.live if rows is None else size_of(rows)
+
+    def cutoff(self, level: Level, max_false: float) -> CutOff:
+        """Return the distance within which so many unrelated images are expected per query, at this index's size.
+
+        Raises:
+            HashgrainError: `level-unknown`; `bad-value` where the level was not calibrated.
+        """
+        self.check_level(level)
+        calibrated = self.manifest.segments[0].levels[level].calibrated
+        if calibrated is None:
+            raise HashgrainError(
+                Reason.BAD_VALUE,
+                f"max_false is {max_false}, but level {level} of {self.path} was not calibrated; calibrate the index first",
+            )
+        return cut_off(calibrated, max_false, self.manifest.live)
+
+    def histogram(self, level: Level, code: Codes, where: str | None = None) -> Counts:
+        """Count the eligible rows at each distance.
+
+        Args:
+            level: which code is compared.
+            code: uint8[nbits / 8], lowest bit first.
+            where: filter that rows must pass; None: none.
+
+        Returns:
+            int64[nbits + 1], rows at 0, 1, ... nbits bits.
+
+        Raises:
+            HashgrainError: `level-unknown`, `bad-value` for a code of another size or a filter that cannot be read.
+        """
+        (checked,) = self._checked(level, np.asarray(code)[None])
+        return histogram(self._levels[level], checked, self.passing(where))
 
     def passing(self, where: str | None) -> RowSet | None:
         """Return the rows that have not been removed and pass a filter; None: all.
@@ -257,11 +329,14 @@ class Snapshot:
 
     def image_reader(self, row: int) -> Callable[[], bytes]:
         """Return what reads a row's image file back, without this index: the row's place is in it."""
+        return partial(self._pictures.read, self.place(row))
+
+    def place(self, row: int) -> Place:
+        """Return where a row's image file is."""
         segment, row = self._local(row)
         span = segment.span(row)
         offset, size = segment.table.places[row].tolist()
-        member = segment.table.keys[row].removeprefix(span.key_prefix)
-        return partial(self._pictures.read, span, member, offset, size)
+        return Place(span, segment.table.keys[row].removeprefix(span.key_prefix), offset, size)
 
     @cached_property
     def _pictures(self) -> Pictures:
@@ -269,9 +344,9 @@ class Snapshot:
         return Pictures(self.path, digest, self.manifest.limits, self.trust.roots, self._limits)
 
     def _local(self, row: int) -> tuple[Segment, int]:
-        if not 0 <= row < self.ntotal:
+        if not 0 <= row < self._bases[-1]:
             raise IndexError(f"row {row} of an index of {self.ntotal:,}")
-        at = int(np.searchsorted(self._bases, row, side="right")) - 1
+        at = bisect_right(self._bases, row) - 1
         return self.segments[at], row - self._bases[at]
 
 

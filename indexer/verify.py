@@ -9,6 +9,7 @@ from encoder.bits import Codes, hamming
 from encoder.codes.strings import TextColumn, TextsColumn
 from encoder.errors import HashgrainError, Reason, unreadable, why
 from encoder.model.tensor_file import METADATA_KEY, UNREADABLE, read_tensor_header
+from encoder.plural import plural
 from encoder.runtime.publish import sha256_of
 from indexer.engines.faiss_file import lists_layout
 from indexer.settings import Trust, Verify
@@ -72,7 +73,7 @@ def _verify_segment(path: Path, generation: Path, segment: Segment) -> KeyHashes
             raise _wrong(path, f"{level}: {fault}")
     removed = 0 if segment.live is None else record.rows - int(segment.live.sum())
     if removed != record.removed:
-        raise _wrong(path, f"{record.name}: {removed:,} rows are removed, {record.removed:,} by its manifest")
+        raise _wrong(path, f"{record.name}: {plural(removed, 'row')} removed, {record.removed:,} by its manifest")
     if fault := table.keys.fault():
         raise _wrong(path, f"keys: {fault}")
     for row in _spread(record.rows):

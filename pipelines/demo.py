@@ -134,6 +134,7 @@ def demo(
     with _timed("page", clock):
         _write_page(page, index, questions)
     result(f"   try one: .venv/bin/indexer query '{questions.names[0]}' --index {out / 'index'} --level fine")
+    result(f"   look around, with a page in your browser: .venv/bin/indexer serve {out / 'index'}")
     parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in clock.items())
     result(f"   seconds: {parts}; {sum(clock.values()):.0f} in all")
 

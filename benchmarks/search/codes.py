@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoder.bits import Codes, pack
-from indexer.engines.faiss_cpu import FlatIndex, write_ivf
+from indexer.engines.faiss_cpu import FlatIndex, assign, train, write_lists
 from indexer.engines.faiss_file import write_flat
 from indexer.search.level_index import LevelIndex
 from indexer.storage.manifest import LevelRecord
@@ -52,7 +52,7 @@ class Codebase:
         if not path.exists():
             half = path.with_suffix(".half")
             half.unlink(missing_ok=True)
-            write_flat(half, self.nbits, self.rows, self._blocks())
+            write_flat(half, self.nbits, self.rows, self.blocks())
             half.rename(path)
         return FlatIndex(path)
 
@@ -62,7 +62,8 @@ class Codebase:
         if not path.exists():
             half = path.with_suffix(".half")
             half.unlink(missing_ok=True)
-            write_ivf(half, self.flat, nlist, 0, lambda *_: None)
+            codes, centroids = self.flat.codes, train(self.flat.codes, nlist, 0)
+            write_lists(half, codes, assign(codes, centroids), centroids)
             half.rename(path)
         return LevelRecord(self.nbits, self.path("flat").name, path.name, nlist, None)
 
@@ -82,7 +83,8 @@ class Codebase:
         """Return where `flat` or `ivf4096` is kept."""
         return self.folder / f"{self.spread}-{self.rows}-{self.nbits}.{kind}"
 
-    def _blocks(self) -> Iterator[Codes]:
+    def blocks(self) -> Iterator[Codes]:
+        """Yield the codes, block after block."""
         rng = np.random.default_rng([0, self.rows, self.nbits])
         size = self.nbits // 8
         centres = rng.integers(0, 256, (max(1, self.rows // PER_CENTRE), size), dtype=np.uint8)

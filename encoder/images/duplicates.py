@@ -96,7 +96,7 @@ DIGEST_BYTES: Final = 16
 """Of an image file's BLAKE2b: two of a hundred million files have the same once in 10^22 collections."""
 
 
-def digest_of(image: bytes) -> bytes:
+def digest_of(image: bytes | memoryview) -> bytes:
     """Return what an image file is known again by: DIGEST_BYTES."""
     return blake2b(image, digest_size=DIGEST_BYTES).digest()
 

@@ -48,8 +48,11 @@ def kind_of_name(name: str) -> NameKind:
     Args:
         name: relative to its shard or folder, POSIX style.
     """
-    base = name.rstrip("/").rpartition("/")[2].lower()  # a million times, for which `pathlib` takes too long
-    if _HIDDEN.search(name) or base in _SYSTEM_NAMES:
+    dot = name.rfind(".")  # a million times: what nearly all names are is told first, and `pathlib` takes too long
+    if dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES and not _is_hidden(name):
+        return NameKind.IMAGE
+    base = name.rstrip("/").rpartition("/")[2].lower()
+    if _is_hidden(name) or base in _SYSTEM_NAMES:
         return NameKind.SYSTEM
     dot = base.rfind(".")
     suffix = base[dot:] if 0 < dot < len(base) - 1 else ""
@@ -58,6 +61,11 @@ def kind_of_name(name: str) -> NameKind:
     if suffix in LABEL_SUFFIXES:
         return NameKind.LABELS
     return NameKind.OTHER if suffix in _OTHER_SUFFIXES else NameKind.UNKNOWN
+
+
+def _is_hidden(name: str) -> bool:
+    may_be = name.startswith((".", "_")) or "/." in name or "/_" in name
+    return may_be and _HIDDEN.search(name) is not None
 
 
 def skipped_as(name: str) -> str:
@@ -81,6 +89,8 @@ def key_of(name: str) -> str:
     A leading `/`, `./` or `../` is cut off. A control character becomes `\x0a`, and so does a byte that is not UTF-8, which
     Python's file names hold as a surrogate escape.
     """
+    if name.isprintable() and not name.startswith(("/", ".")):  # as nearly all are: there is nothing to mend
+        return name
     return escaped(_LEADING.sub("", name))
 
 
@@ -90,7 +100,7 @@ def folders_of(name: str) -> dict[str, str]:
     `animals/cats/1.jpg` has folder=cats, folder_1=animals and folder_2=cats: the nearest by a name that needs no counting, and each
     level of the tree where there are several. Of a name that leads out of its shard only the nearest counts.
     """
-    folders = PurePosixPath(key_of(name)).parts[:-1]
+    folders = [part for part in key_of(name).split("/") if part not in {"", "."}][:-1]  # as `pathlib` has it
     if not folders:
         return {}
     nearest = {"folder": folders[-1]}

@@ -30,14 +30,24 @@ class Sample:
     offset: int = 0
     """Of the bytes, in the uncompressed tar; of a zip's member, the number of a row; 0 in a file."""
     size: int = 0
-    data: bytes = b""
+    content: bytes | memoryview = b""
+    """Its bytes, or a view of them where the reader gives views."""
     labels: Labels = field(default_factory=dict)
     reject: Reject | None = None
     detail: str = ""
 
+    @property
+    def data(self) -> bytes:
+        """Its bytes; those of a view are copied."""
+        return self.content if isinstance(self.content, bytes) else bytes(self.content)
+
+    @data.setter
+    def data(self, data: bytes) -> None:
+        self.content = data
+
     def rejected(self, reject: Reject, detail: str) -> "Sample":
         """Reject the image, drop its bytes, and return it."""
-        self.reject, self.detail, self.data = reject, detail, b""
+        self.reject, self.detail, self.content = reject, detail, b""
         return self
 
 
@@ -63,6 +73,7 @@ class ShardReader(ABC):
             plain tar is not read where it can be skipped, and no digest is made.
         labelled: for a sampling pass: whether the labels of all images are wanted; a tar's come anyway.
         hasher: makes the digest of the shard.
+        views: whether `Sample.content` may be a view of a block that was read, which saves a copy and holds the block in memory.
     """
 
     kind: ClassVar[ShardKind]
@@ -76,6 +87,7 @@ class ShardReader(ABC):
     wanted: Callable[[int], bool] | None = None
     labelled: bool = False
     hasher: Callable[[], Hasher] = hashlib.sha256
+    views: bool = False
     seen: int = 0
     bad_labels: BadLabels = field(default_factory=BadLabels)
     """Labels that could not be kept as they are; their images are."""
@@ -143,7 +155,7 @@ def batches(entries: Iterable[Entry], count: int, nbytes: float = math.inf) -> I
     size = 0
     for entry in entries:
         batch.append(entry)
-        size += len(entry.data) if isinstance(entry, Sample) else 0
+        size += len(entry.content) if isinstance(entry, Sample) else 0
         if len(batch) == count or size >= nbytes:
             yield batch
             batch, size = [], 0

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from encoder.levels import STAGE_LEVELS, Level
 from encoder.model.backbone import Backbone
+from encoder.model.coverage import coverage
 from encoder.model.fold import fold_norms
 from encoder.model.hash_head import HashHead
 from encoder.model.spec import HeadSpec, Normalisation, Pooling
@@ -39,17 +40,43 @@ class AttentionPool(nn.Module):
         nn.init.zeros_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Weigh each place by its attention."""
+    def forward(self, features: Tensor, boxes: Tensor | None = None) -> Tensor:
+        """Weigh each place by its attention, and by how much of it lies in a box.
+
+        Args:
+            features: float[n, C, H, W].
+            boxes: float32[n, 4], see `HashNetwork.features`; of everything, they change no bit of the result.
+        """
         features = features.float()
-        if self.pooling is Pooling.MEAN:
-            return features.mean(dim=(2, 3))
-        attention = self.conv(features)
+        inside = None if boxes is None else coverage(boxes, *features.shape[2:])
+        if self.pooling is Pooling.ATTENTION:
+            return (features.flatten(2) * self._shares(features, inside)).sum(dim=2)
         if self.pooling is Pooling.PLAIN:
-            return (features * torch.sigmoid(attention)).mean(dim=(2, 3))
-        # A / sum(A), also where every A is too small for a float and the quotient would be 0 / 0
-        weights = F.logsigmoid(attention).flatten(2).softmax(dim=2)
-        return (features.flatten(2) * weights).sum(dim=2)
+            features = features * torch.sigmoid(self.conv(features))
+        if inside is not None:
+            features = features * (inside / inside.mean(dim=(2, 3), keepdim=True))
+        return features.mean(dim=(2, 3))
+
+    def weights(self, features: Tensor, boxes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return how features are pooled, place by place.
+
+        Returns:
+            float32[n, H * W], w of f = sum_p w_p F_p, and w / sum(w), which is at hand also where that sum is 0 in floats.
+        """
+        features = features.float()
+        inside = torch.ones_like(features[:, :1]) if boxes is None else coverage(boxes, *features.shape[2:])
+        even = (inside / inside.sum(dim=(2, 3), keepdim=True)).flatten(1)
+        if self.pooling is Pooling.MEAN:
+            return even, even
+        shares = self._shares(features, inside)[:, 0]
+        return (
+            shares if self.pooling is Pooling.ATTENTION else even * self.conv(features).sigmoid().flatten(1)
+        ), shares
+
+    def _shares(self, features: Tensor, inside: Tensor | None) -> Tensor:
+        """Return float32[n, 1, H * W], A / sum(A), also where every A is too small for a float and the quotient would be 0 / 0."""
+        attention = F.logsigmoid(self.conv(features))
+        return (attention if inside is None else attention + inside.log()).flatten(2).softmax(dim=2)
 
 
 class Exit(nn.Module):
@@ -69,9 +96,9 @@ class Exit(nn.Module):
         self.convs: nn.Module = nn.Sequential(*layers)
         self.pool = AttentionPool(widths[-1], pooling)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, boxes: Tensor | None = None) -> Tensor:
         """Return what the level's hash layer reads."""
-        pooled: Tensor = self.pool(self.convs(features))
+        pooled: Tensor = self.pool(self.convs(features), boxes)
         return pooled
 
 
@@ -158,10 +185,15 @@ class HashNetwork(nn.Module):
         length: Tensor = centred.norm(dim=1, keepdim=True)
         return centred / length.clamp_min(EPSILON)
 
-    def features(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
-        """Return what the hash layers read, float32[n, dim], of uint8[n, size, size, 3] by level (default: all).
+    def features(
+        self, images: Tensor, levels: Sequence[Level] | None = None, boxes: Tensor | None = None
+    ) -> dict[Level, Tensor]:
+        """Return what the hash layers read, float32[n, dim], by level. Stages above the highest level wanted are not computed.
 
-        Stages above the highest level requested are not computed.
+        Args:
+            images: uint8[n, size, size, 3].
+            levels: which are wanted; None: all.
+            boxes: float32[n, 4], left, top, right, bottom in shares of the side: where features are pooled; None: everywhere.
         """
         levels = self.levels if levels is None else levels
         fused = Level.FUSED in levels
@@ -170,15 +202,17 @@ class HashNetwork(nn.Module):
         for level, maps in zip(STAGE_LEVELS, self.backbone(self.normalise(images)), strict=True):
             own = level in levels
             if fused or (own and level not in self.exits):
-                stages.append(self.centre(level, self.pool(level)(maps)))
+                stages.append(self.centre(level, self.pool(level)(maps, boxes)))
             if own:
-                features[level] = self.exits[level](maps) if level in self.exits else stages[-1]
+                features[level] = self.exits[level](maps, boxes) if level in self.exits else stages[-1]
             if not fused and len(features) == len(levels):
                 break
         if fused:
             features[Level.FUSED] = torch.cat(stages, dim=1)
         return {level: features[level] for level in levels}
 
-    def forward(self, images: Tensor, levels: Sequence[Level] | None = None) -> dict[Level, Tensor]:
-        """Return logits, float32[n, nbits], of uint8[n, size, size, 3] for the levels requested (default: all)."""
-        return {level: self.head(level)(values) for level, values in self.features(images, levels).items()}
+    def forward(
+        self, images: Tensor, levels: Sequence[Level] | None = None, boxes: Tensor | None = None
+    ) -> dict[Level, Tensor]:
+        """Return logits, float32[n, nbits], by level; arguments as of `features`."""
+        return {level: self.head(level)(values) for level, values in self.features(images, levels, boxes).items()}

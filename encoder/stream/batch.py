@@ -87,7 +87,7 @@ class Uncoded:
     def __init__(self, batch: Batch, known: KnownCodes) -> None:
         self.batch, self._known = batch, known
         self._images = batch.images()
-        self._digests = [digest_of(image.data) for image in self._images]
+        self._digests = [digest_of(image.content) for image in self._images]
         self._numbers = known.find(self._digests)
         self.images = list(compress(self._images, (self._numbers < 0).tolist()))
         """To be decoded and coded, or rejected."""
@@ -110,7 +110,7 @@ class Uncoded:
                 level: _merged(codes.get(level), self._known.codes(level, numbers), numbers) for level in levels
             }
         for image in self._images:
-            image.data = b""
+            image.content = b""
         return batch
 
 

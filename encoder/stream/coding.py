@@ -41,6 +41,10 @@ class Pipeline(Protocol):
     def hasher(self) -> Callable[[], Hasher]:
         """Makes the digest of a shard."""
 
+    @property
+    def views(self) -> bool:
+        """Whether `Sample.content` may be a view."""
+
     def __enter__(self) -> Self:
         """Start."""
 

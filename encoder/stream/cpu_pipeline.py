@@ -16,6 +16,7 @@ class CpuPipeline:
     """See `Pipeline`."""
 
     batch_bytes = 64 << 20
+    views = False
     hasher = staticmethod(hashlib.sha256)
 
     def __init__(self, coding: Coding) -> None:

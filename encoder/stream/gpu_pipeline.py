@@ -86,6 +86,7 @@ class GpuPipeline:
     """
 
     batch_bytes = 256 << 20
+    views = True
 
     def __init__(self, coding: Coding, forward: GpuForward, decoder: GpuDecoder) -> None:
         self._forward, self._decoder, self._limits = forward, decoder, coding.settings.limits
@@ -138,7 +139,7 @@ class GpuPipeline:
         """See `Pipeline.coded`."""
         pending: deque[_Turn] = deque()
         for batch in batches:
-            turn = _Turn(self._workers.submit(self._prepare, batch), sum(image.size for image in batch.images()))
+            turn = _Turn(self._workers.submit(self._prepare, batch), _held(batch.images()))
             self._to_decode.put(turn)
             pending.append(turn)
             while pending and (_are_enough(pending) or pending[0].done.done()):
@@ -150,7 +151,7 @@ class GpuPipeline:
         """Find out which way each image goes, and let workers decode those that the device does not."""
         with self._telemetry.span(Stage.DECODE):
             uncoded = Uncoded(batch, self._known)
-            files = [image.data for image in uncoded.images]
+            files = [image.content for image in uncoded.images]
             routed = route(files, self._limits, hardware=self._decoder.hardware)
         order = [*routed.rows, *routed.others]
         routed.rows = list(range(len(routed.rows)))
@@ -238,6 +239,13 @@ class GpuPipeline:
                 turn.done.set_exception(err)
         if following is not None:
             following.put(None)
+
+
+def _held(images: Sequence[Sample]) -> int:
+    """Return the bytes that images hold in memory: a view holds the whole block in which it lies, as others in it do."""
+    contents = [image.content for image in images]
+    whole = (content.obj if isinstance(content, memoryview) else content for content in contents)
+    return sum({id(each): memoryview(each).nbytes for each in whole}.values())
 
 
 def _are_enough(pending: deque[_Turn]) -> bool:

@@ -118,7 +118,7 @@ def _batches(
 ) -> Iterator[Batch]:
     for shard in shards:
         reader = reader_for(shard, settings.limits)
-        reader.hasher = pipeline.hasher
+        reader.hasher, reader.views = pipeline.hasher, pipeline.views
         job = Job(shard, reader, reader.stamp(), prefix_of(shard.name, settings))
         for entries in batches(_skip_same(job, files) if files else reader, pipeline.batch, pipeline.batch_bytes):
             yield Batch(job, entries)
@@ -130,8 +130,8 @@ def _skip_same(job: Job, files: Seen) -> Iterator[Sample | LateLabels]:
     for entry in job.reader:
         if (
             isinstance(entry, Sample)
-            and entry.data
-            and (earlier := files.in_shard(np.frombuffer(digest_of(entry.data), np.uint8), job.shard.name))
+            and entry.content
+            and (earlier := files.in_shard(np.frombuffer(digest_of(entry.content), np.uint8), job.shard.name))
         ):
             entry.rejected(Reject.SAME_CONTENT, f"{AS_ONE_IN}{earlier}")
         yield entry
@@ -169,7 +169,8 @@ def _write(writer: CodeFileWriter, batch: Batch, rows: dict[int, int], table: La
             writer.reject(prefix + entry.key, entry.reject, entry.detail)
         else:
             rows[hash(entry.key)] = row
-            label(row, entry)
+            if table or entry.labels:
+                label(row, entry)
             row += 1
 
 

@@ -9,6 +9,7 @@ import typer
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, parse_bits, parse_level
 from encoder.model.spec import BackboneSpec, Precision
+from encoder.plural import plural
 from encoder.runtime.console import notice_damage, notice_unread, progress, result
 from encoder.runtime.files import exists
 from encoder.training.losses.names import LossKind
@@ -116,11 +117,16 @@ def train(
             advance(at.share, 1, f"{phase}, {doing}, {at.rate:.0f} images/s{score}", at.left)
 
         report = run_train(
-            found, settings, out, show, lambda seen: advance(0, 1, f"{seen:,} images read"), Machine(device, precision)
+            found,
+            settings,
+            out,
+            show,
+            lambda seen: advance(0, 1, f"{plural(seen, 'image')} read"),
+            Machine(device, precision),
         )
     scores = ", ".join(f"{level} {score:.3f}" for level, score in report.scores.items())
     result(
-        f"trained on {report.images:,} images ({report.held_out:,} held out, {report.rejects:,} rejected) by {chosen}; "
+        f"trained on {plural(report.images, 'image')} ({report.held_out:,} held out, {report.rejects:,} rejected) by {chosen}; "
         f"held-out scores: {scores or 'none'}; model {out}, fingerprint {report.fingerprint[:12]}"
     )
     notice_damage(report.damaged)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from encoder.levels import Level
+from encoder.plural import plural
 from indexer.storage.manifest import LevelRecord, Manifest
 
 MEASURED_AGAIN: Final = 1.5
@@ -36,13 +37,13 @@ def worn(manifest: Manifest) -> dict[Level, str]:
         aged, rows = manifest.segments[0].levels[level].aged, _trained_over(manifest, record)
         tuned, before = recall_of(record), None if record.trained is None else record.trained.imbalance
         if aged is not None and tuned is not None and aged.recall < tuned - RECALL_LOST:
-            found[level] = f"recall {aged.recall:.3f} with {aged.rows:,} rows, {tuned:.3f} when they were tuned"
+            found[level] = f"recall {aged.recall:.3f} with {plural(aged.rows, 'row')}, {tuned:.3f} when they were tuned"
         elif aged is not None and before and aged.imbalance > UNEVEN * before:
             found[level] = (
-                f"imbalance {aged.imbalance:.1f} with {aged.rows:,} rows, {before:.1f} when they were trained"
+                f"imbalance {aged.imbalance:.1f} with {plural(aged.rows, 'row')}, {before:.1f} when they were trained"
             )
         elif rows and manifest.live > GROWN * rows:
-            found[level] = f"trained over {rows:,} rows, there are {manifest.live:,}"
+            found[level] = f"trained over {plural(rows, 'row')}, there are {manifest.live:,}"
     return found
 
 

@@ -12,6 +12,7 @@ import typer
 from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level, parse_levels
+from encoder.plural import plural
 from encoder.runtime.console import notice, progress, result
 from indexer.settings import (
     KEEP,
@@ -99,16 +100,17 @@ def add(
         _compact_due(index, keep, wanted=compact)
         return
     result(
-        f"{added.rows:,} rows added to {index} ({report.generation}): {report.rows:,} rows, {report.bytes / 1e6:,.1f} MB written"
+        f"{plural(added.rows, 'row')} added to {index} ({report.generation}): {plural(report.rows, 'row')}, "
+        f"{report.bytes / 1e6:,.1f} MB written"
     )
     if added.replaced:
-        notice(f"{added.replaced:,} earlier rows replaced")
+        notice(f"{plural(added.replaced, 'earlier row')} replaced")
     if added.left_out:
-        notice(f"{added.left_out:,} rows left out: another row has their key")
+        notice(f"{plural(added.left_out, 'row')} left out: another row has the key")
     for line in added.notices[:NOTICES]:
         notice(line)
     if (more := len(added.notices) - NOTICES) > 0:
-        notice(f"{more:,} more labels are of several kinds")
+        notice(f"{plural(more, 'more label')} of several kinds")
     for line in added.missing:
         notice(f"{line} (encoder encode --prune, indexer sync)")
     _compact_due(index, keep, wanted=compact)
@@ -118,7 +120,10 @@ def remove(
     keys: Annotated[list[str] | None, typer.Argument(help="Keys of rows.", show_default=False)] = None,
     index: IndexPath = DEFAULT_INDEX,
     where: Annotated[str | None, typer.Option(help="Rows that pass, e.g. 'label.fine = 3'.")] = None,
-    from_file: Annotated[Path | None, typer.Option(help="A file with one key per line.")] = None,
+    from_file: Annotated[
+        Path | None,
+        typer.Option(help="A file with one key per line, or the marks of a page of near-duplicates (.jsonl)."),
+    ] = None,
     shard: Annotated[
         str | None, typer.Option(help="Rows of the shards with this name or glob, as `shard` in a filter.")
     ] = None,
@@ -133,7 +138,7 @@ def remove(
     """
     from indexer.changes.writer import writer
 
-    named = [*(keys or []), *(_lines_of(from_file) if from_file else [])]
+    named = [*(keys or []), *(_keys_of(from_file) if from_file else [])]
     filters = [text for text in (where, None if shard is None else f"shard ~ {json.dumps(shard)}") if text is not None]
     if not named and not filters and from_file is None:
         raise HashgrainError(Reason.BAD_VALUE, "nothing to remove; give keys, --from-file, --where or --shard")
@@ -143,7 +148,7 @@ def remove(
     if as_json:
         result(json.dumps({"removed": removed, "generation": report.generation, "live": report.rows}))
     else:
-        result(f"{removed:,} rows removed from {index} ({report.generation}): {report.rows:,} rows")
+        result(f"{plural(removed, 'row')} removed from {index} ({report.generation}): {plural(report.rows, 'row')}")
     _compact_due(index, keep, wanted=compact)
 
 
@@ -177,8 +182,8 @@ def compact(
         result(json.dumps(asdict(report)))
         return
     result(
-        f"{index} ({report.generation}): {report.rows:,} rows in {report.segments:,} segments, "
-        f"{report.bytes / 1e6:,.1f} MB written in {report.steps:,} steps"
+        f"{index} ({report.generation}): {plural(report.rows, 'row')} in {plural(report.segments, 'segment')}, "
+        f"{report.bytes / 1e6:,.1f} MB written in {plural(report.steps, 'step')}"
     )
     if report.retrained:
         notice(f"new lists at {', '.join(report.retrained)}")
@@ -200,12 +205,20 @@ def history(index: IndexPath = DEFAULT_INDEX, as_json: AsJson = False) -> None:
         what = change.what if change.of is None else f"{change.what} to {change.of}"
         where = "" if there else "  (no longer on the disk)"
         result(
-            f"{change.generation}  {change.when}  {what}: +{change.added:,} -{change.removed:,}, {change.rows:,} rows{where}"
+            f"{change.generation}  {change.when}  {what}: +{change.added:,} -{change.removed:,}, "
+            f"{plural(change.rows, 'row')}{where}"
         )
 
 
 def rollback(
-    to: Annotated[int, typer.Argument(help="Number of a generation; -1: the one before.")],
+    to: Annotated[
+        str,
+        typer.Argument(
+            help="Number or name of a generation, as `indexer history` has it; -1 undoes the last change, -2 the last two. "
+            "Segments that were joined after a change belong to it.",
+            show_default=False,
+        ),
+    ],
     index: IndexPath = DEFAULT_INDEX,
     keep: Keep = KEEP,
     as_json: AsJson = False,
@@ -220,7 +233,7 @@ def rollback(
     if as_json:
         result(json.dumps(asdict(change)))
         return
-    result(f"{index} ({change.generation}) is as {change.of} was: {change.rows:,} rows")
+    result(f"{index} ({change.generation}) is as {change.of} was: {plural(change.rows, 'row')}")
 
 
 def gc(index: IndexPath = DEFAULT_INDEX, keep: Keep = KEEP, as_json: AsJson = False) -> None:
@@ -234,7 +247,7 @@ def gc(index: IndexPath = DEFAULT_INDEX, keep: Keep = KEEP, as_json: AsJson = Fa
     if as_json:
         result(json.dumps({"removed": gone}))
         return
-    result(f"{len(gone):,} generations of {index} removed{': ' if gone else ''}{', '.join(gone)}")
+    result(f"{plural(len(gone), 'generation')} of {index} removed{': ' if gone else ''}{', '.join(gone)}")
 
 
 def sync(
@@ -273,7 +286,7 @@ def sync(
     if as_json:
         result(json.dumps(asdict(report)))
     else:
-        counts = f"+{report.added:,} -{report.removed:,}, {report.rows:,} rows"
+        counts = f"+{report.added:,} -{report.removed:,}, {plural(report.rows, 'row')}"
         result(
             f"{index} would change: {counts}"
             if dry_run
@@ -290,13 +303,17 @@ def sync(
 
 def import_(
     level: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             help="LEVEL=PATH, codes of a level (fine=codes.npy): .npy, .npz, Parquet or FAISS's plain binary index; repeatable. "
             "PATH#NAME is one array or column of several.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    npy: Annotated[
+        str | None,
+        typer.Option(help="PATH, in place of LEVEL=PATH: codes of the level that --level names.", show_default=False),
+    ] = None,
     index: IndexPath = DEFAULT_INDEX,
     bit_order: Annotated[
         BitOrder | None,
@@ -341,7 +358,7 @@ def import_(
     from indexer.changes.imports import ImportRequest, import_codes
 
     request = ImportRequest(
-        levels=_levels_of(level),
+        levels=_levels_of(level or [], npy),
         bit_order=bit_order,
         keys=keys,
         labels=labels,
@@ -358,7 +375,9 @@ def import_(
     if as_json:
         result(json.dumps(asdict(report)))
     else:
-        result(f"{report.added:,} rows imported into {index} ({report.generation}): {report.rows:,} rows")
+        result(
+            f"{plural(report.added, 'row')} imported into {index} ({report.generation}): {plural(report.rows, 'row')}"
+        )
         for name, health in report.levels.items():
             result(
                 f"  {name}: {health.nbits} bits, ones {health.mean_balance:.1%} (worst bit {health.worst_balance:.1%}), "
@@ -367,9 +386,9 @@ def import_(
         if report.labels:
             result(f"  labels: {_first(report.labels)}")
     if report.replaced:
-        notice(f"{report.replaced:,} earlier rows replaced")
+        notice(f"{plural(report.replaced, 'earlier row')} replaced")
     if report.left_out:
-        notice(f"{report.left_out:,} rows left out: another row has their key")
+        notice(f"{plural(report.left_out, 'row')} left out: another row has the key")
     if not report.checked and bit_order is not None:
         notice(f"bits were taken as {bit_order}, which no check has proven; --check KEY=BITS does")
     for line in report.notices[:NOTICES]:
@@ -408,13 +427,22 @@ def export(
     if as_json:
         result(json.dumps(asdict(report)))
         return
-    result(f"{report.rows:,} rows of {index} ({report.generation}) in {out}, {report.bytes / 1e6:,.1f} MB")
+    result(f"{plural(report.rows, 'row')} of {index} ({report.generation}) in {out}, {report.bytes / 1e6:,.1f} MB")
     result(f"  {', '.join(report.files)}")
     if report.key_column != "key":
         notice(f"a label is called key, so the keys stand in column {report.key_column} (indexer import --key)")
 
 
-def _levels_of(texts: list[str]) -> dict[Level, Path]:
+def _levels_of(texts: list[str], npy: str | None) -> dict[Level, Path]:
+    """Read `fine=codes.npy`, or `fine` and a path of its own; which level is never guessed."""
+    if npy is not None:
+        if len(texts) != 1 or texts[0] not in set(Level):
+            raise typer.BadParameter(
+                f"{npy}; expected --level LEVEL beside it, one of {', '.join(Level)}", param_hint="--npy"
+            )
+        texts = [f"{texts[0]}={npy}"]
+    if not texts:
+        raise typer.BadParameter("no codes; expected LEVEL=PATH (fine=codes.npy)", param_hint="--level")
     levels = dict[Level, Path]()
     for text in texts:
         name, _, path = text.partition("=")
@@ -441,7 +469,7 @@ def _compact_due(index: Path, keep: int, *, wanted: bool) -> None:
     report = compact_due(index, keep)
     if report.steps:
         notice(
-            f"{report.segments:,} segments now ({report.generation}): {report.bytes / 1e6:,.1f} MB written to join others"
+            f"{plural(report.segments, 'segment')} now ({report.generation}): {report.bytes / 1e6:,.1f} MB written to join others"
         )
     for line in report.left:
         notice(f"{line} (indexer gc, indexer compact)")
@@ -452,14 +480,25 @@ def _make_way() -> None:
     os.nice(10)
 
 
-def _lines_of(path: Path) -> list[str]:
+def _keys_of(path: Path) -> list[str]:
+    """Return the keys of a file: one per line, or of JSON lines those of the objects that are marked as dropped."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as err:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+        return (
+            lines if path.suffix != ".jsonl" else [mark["key"] for mark in map(_mark, lines) if mark["mark"] == "drop"]
+        )
+    except (OSError, ValueError, RecursionError) as err:
         raise HashgrainError(
-            Reason.BAD_VALUE, f"{path} cannot be read as lines of text ({err}); give a file of keys"
+            Reason.BAD_VALUE,
+            f"{path} cannot be read as keys ({err}); give a file with one key per line, or marks as JSON lines (.jsonl)",
         ) from err
-    return [line for line in text.splitlines() if line]
+
+
+def _mark(line: str) -> dict[str, str]:
+    mark: object = json.loads(line)
+    if not isinstance(mark, dict) or not isinstance(mark.get("key"), str) or mark.get("mark") not in {"keep", "drop"}:
+        raise ValueError(f'{line[:80]!r} is not {{"key": ..., "mark": "keep" or "drop"}}')
+    return mark
 
 
 COMMANDS = (add, remove, compact, history, rollback, gc, sync, import_, export)

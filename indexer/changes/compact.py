@@ -12,6 +12,7 @@ import numpy as np
 
 from encoder.errors import HashgrainError
 from encoder.levels import Level
+from encoder.plural import plural
 from encoder.runtime.publish import exclusive
 from indexer.changes.ageing import lists_of, recall_of, to_measure, worn
 from indexer.changes.tiers import Step, due, whole
@@ -136,8 +137,8 @@ def _next(index: Path, manifest: Manifest, settings: CompactSettings) -> tuple[S
         if (needed := _bytes(manifest, step)) <= room:
             return step, []
         left.append(
-            f"{step.stop - step.first:,} segments from {manifest.segments[step.first].name} on are not written anew: that takes "
-            f"{needed / 1e6:,.1f} MB, and there is room for {room / 1e6:,.1f} MB; remove old generations, or allow more"
+            f"not written anew: {plural(step.stop - step.first, 'segment')} from {manifest.segments[step.first].name} on; "
+            f"that takes {needed / 1e6:,.1f} MB, and there is room for {room / 1e6:,.1f} MB; remove old generations, or allow more"
         )
     return None, left
 

@@ -14,6 +14,7 @@ from encoder.codes.label_columns import LabelColumn
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.plural import plural
 from encoder.runtime import durable
 from encoder.runtime.files import exists
 from encoder.runtime.publish import PARTIAL, write_failed
@@ -84,7 +85,7 @@ def export(
             for write in writers:
                 write(keys, codes, labels)
             rows, done = rows + part.rows, done + 1
-            progress(done / len(parts), f"{rows:,} rows")
+            progress(done / len(parts), f"{plural(rows, 'row')}")
         stack.close()
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     return ExportReport(opened.generation, rows, sum(sizes.values()), tuple(sizes), key)

@@ -16,6 +16,7 @@ from encoder.errors import HashgrainError, Reason, unless_short, why
 from encoder.images.labels.table import LabelTable
 from encoder.images.labels.table_files import read_table
 from encoder.levels import Level
+from encoder.plural import plural
 from encoder.runtime.files import exists, read_regular
 from encoder.runtime.publish import exclusive
 from indexer.build import NewIndex, check_vacant, write_index
@@ -196,7 +197,9 @@ def _keys(request: ImportRequest, table: LabelTable | None, count: int) -> Seque
     elif keys is None:
         return [NUMBERED.format(row) for row in range(count)]
     if len(keys) != count:
-        raise _bad(f"{what} has {len(keys):,} keys, there are {count:,} codes; give one key per code, in their order")
+        raise _bad(
+            f"{what} has {plural(len(keys), 'key')}, there are {plural(count, 'code')}; give one key per code, in their order"
+        )
     for row, key in enumerate(keys):
         if not key or _CONTROL.search(key):
             raise _bad(
@@ -210,8 +213,8 @@ def _keys(request: ImportRequest, table: LabelTable | None, count: int) -> Seque
         earlier = int(np.argmax(hashes == hashes[later]))
         raise HashgrainError(
             Reason.DUPLICATE_KEYS,
-            f"{what}: {len(again):,} keys come again, first {keys[later]!r} in the {number}s {earlier + 1} and {later + 1}; give "
-            "each row a key of its own",
+            f"{what}: {plural(len(again), 'key')} given again, first {keys[later]!r} in {number}s {earlier + 1} and {later + 1}; "
+            "give each row a key of its own",
         )
     return keys
 

@@ -16,6 +16,8 @@ from encoder.codes.strings import TextColumn
 from encoder.images.labels.values import LabelKind
 from encoder.levels import Level
 from encoder.runtime import durable
+from encoder.runtime.files import open_regular
+from encoder.runtime.parquet_file import open_parquet
 from indexer.storage.labels import LabelField
 
 GROUP: Final = 1 << 16
@@ -55,19 +57,20 @@ def parquet_codes(path: Path, level: Level, name: str | None, write: Callable[[b
     Raises:
         ValueError: it cannot be read, or they are not codes.
     """
+    width = 0
     try:
-        file = parquet.ParquetFile(path)
-        chosen, width = _chosen(file.schema_arrow, level, name), 0
-        for batch in file.iter_batches(GROUP, columns=[chosen]):
-            column = batch.column(0)
-            if column.null_count:
-                row = pc.index(pc.is_null(column), True).as_py()
-                raise ValueError(f"column {chosen!r} has no code in row {row} of a row group; leave such rows out")
-            found, data = _bytes(column, chosen)
-            if width and found != width:
-                raise ValueError(f"codes of column {chosen!r} have {width} and {found} bytes; expected one length")
-            width = found or width
-            write(data)
+        with open_regular(path) as raw, open_parquet(raw, path.stat().st_size) as file:
+            chosen = _chosen(file.schema, level, name)
+            for batch in file.batches(GROUP, [chosen]):
+                column = batch.column(0)
+                if column.null_count:
+                    row = pc.index(pc.is_null(column), True).as_py()
+                    raise ValueError(f"column {chosen!r} has no code in row {row} of a row group; leave such rows out")
+                found, data = _bytes(column, chosen)
+                if width and found != width:
+                    raise ValueError(f"codes of column {chosen!r} have {width} and {found} bytes; expected one length")
+                width = found or width
+                write(data)
     except (pa.ArrowException, MemoryError) as err:
         raise ValueError(str(err)) from err
     return width or 1

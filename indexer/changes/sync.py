@@ -17,6 +17,7 @@ from encoder.codes.gone import Missing, missing_shards
 from encoder.codes.header import CodeHeader
 from encoder.errors import HashgrainError, Reason
 from encoder.images.shards import ShardKind, found_from
+from encoder.plural import plural
 from encoder.runtime.files import exists, is_missing
 from indexer.build import build
 from indexer.changes.writer import Writer, writer
@@ -176,7 +177,7 @@ def _built(
     if not files:
         raise HashgrainError(
             Reason.CODES_MISSING,
-            f"{index} is not an index yet, and of all {len(missing.gone):,} code files the shards are gone, first "
+            f"{index} is not an index yet, and the shards of its code files are gone, all {len(missing.gone):,}, first "
             f"{next(iter(missing.gone.values()), 'none')}; encode shards that are there, or keep what is gone",
         )
     generation, rows = None, sum(file.header.rows for file in files.values())
@@ -222,7 +223,7 @@ def _follow(opened: Writer, plan: _Plan, settings: SyncSettings) -> tuple[str, .
     back = opened.add(plan.short, on_duplicate=OnDuplicate.FIRST, allow_damaged=settings.allow_damaged)
     lines = [*new.notices, *back.notices]
     if new.left_out:
-        lines.append(f"{new.left_out:,} rows left out: another row has their key")
+        lines.append(f"{plural(new.left_out, 'row')} left out: another row has the key")
     if back.rows:
-        lines.append(f"{back.rows:,} rows that had been removed are back: their code files still have them")
+        lines.append(f"back after removal: {plural(back.rows, 'row')}, which the code files still have")
     return tuple(lines)

@@ -9,10 +9,10 @@ import numpy as np
 
 from encoder.bits import Bits, pack
 from encoder.codes.gone import missing_shards
-from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.levels import Level
+from encoder.plural import plural
 from encoder.runtime import durable
 from encoder.runtime.publish import exclusive
 from indexer.build import STAY, choose, limits_of, prove
@@ -29,7 +29,7 @@ from indexer.storage.labels import LabelField
 from indexer.storage.level_writer import SharedLists
 from indexer.storage.manifest import Manifest, SegmentRecord, check_sizes, read_current
 from indexer.storage.row_source import RowSource
-from indexer.storage.row_table import KeyHashes
+from indexer.storage.row_table import AskedKeys
 from indexer.storage.row_writer import settle_labels
 from indexer.storage.segment import Segment
 from indexer.storage.segment_writer import settings_of, shared_lists, write_segment
@@ -156,7 +156,7 @@ class Writer:
         """
         for source in sources:
             self._check(source, fingerprint)
-        there = [self._rows_of(source.keys(), source.hashes()) for source in sources]
+        there = [self._rows_of(AskedKeys.of(source.keys(), source.hashes())) for source in sources]
         if on_duplicate is OnDuplicate.ERROR:
             self._refuse_known(sources, there)
         chosen, left_out = list(sources), 0
@@ -167,7 +167,11 @@ class Writer:
         if count:
             fields, notices = settle_labels(chosen)
             added = [_Part(Segment(self.folder, self._write(chosen, fields)), None)]
-        replaced = 0 if on_duplicate is OnDuplicate.FIRST else sum(map(self.remove_rows, there))
+        replaced = (
+            0
+            if on_duplicate is OnDuplicate.FIRST
+            else self.remove_rows(np.concatenate([np.empty(0, np.int64), *there]))
+        )
         self._parts += added
         self.report.added += count
         self.report.rows += count
@@ -188,7 +192,7 @@ class Writer:
             HashgrainError: `key-unknown` with the first one that is not there; `bad-value` for a filter that cannot be read.
         """
         names = list(dict.fromkeys(keys))
-        there = self._rows_of(names)
+        there = self._rows_of(AskedKeys.of(names))
         if not missing_ok and (unknown := there < 0).any():
             first = names[int(np.argmax(unknown))]
             raise HashgrainError(
@@ -210,10 +214,12 @@ class Writer:
         """Remove rows by their numbers over all segments, int64[n], -1 for none; return how many were there."""
         removed = base = 0
         for part in self._parts:
-            mask = np.zeros(part.segment.record.rows, dtype=np.bool_)
-            mask[rows[(rows >= base) & (rows < base + len(mask))] - base] = True
-            removed += self._removed(part, mask)
-            base += len(mask)
+            after = base + part.segment.record.rows
+            if len(mine := rows[(rows >= base) & (rows < after)]):
+                mask = np.zeros(after - base, dtype=np.bool_)
+                mask[mine - base] = True
+                removed += self._removed(part, mask)
+            base = after
         return removed
 
     def publish(self, what: str | None, keep: int) -> None:
@@ -253,11 +259,11 @@ class Writer:
         folder = self.folder / self._new.segment_name()
         return write_segment(folder, sources, fields, settings_of(self.manifest), self._lists)
 
-    def _rows_of(self, keys: Sequence[str] | TextColumn, hashes: KeyHashes | None = None) -> Rows:
+    def _rows_of(self, asked: AskedKeys) -> Rows:
         """Return int64[n], the row that each key has now, over all segments; -1 for those that are not there."""
-        found, base = np.full(len(keys), -1, dtype=np.int64), 0
+        found, base = np.full(len(asked.texts), -1, dtype=np.int64), 0
         for part in self._parts:
-            rows = part.segment.table.rows_of(keys, hashes)
+            rows = part.segment.table.rows_of(asked)
             there = rows >= 0
             if part.live is not None:
                 there &= part.live[rows]  # of a key that is not there, row -1 is asked in vain
@@ -270,7 +276,7 @@ class Writer:
             if (known := rows >= 0).any():
                 raise HashgrainError(
                     Reason.DUPLICATE_KEYS,
-                    f"{int(known.sum()):,} keys of {source.name} are in {self._index} already, first "
+                    f"{self._index} has {plural(int(known.sum()), 'key')} of {source.name} already, first "
                     f"{source.keys()[int(np.argmax(known))]!r}; replace those rows, or add with the first of each key",
                 )
 

@@ -1,4 +1,4 @@
-"""FAISS's binary indexes on a CPU: trained, mapped from disk and searched.
+"""FAISS's binary indexes on a CPU: lists trained and written, files mapped, every code searched.
 
 Numpy arrays in and out. Distances are Hamming distances in bits; rows are FAISS ids.
 """
@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,25 +17,12 @@ import numpy.typing as npt
 from encoder.bits import Codes
 from encoder.errors import NO_MORE, HashgrainError, Reason, unreadable
 from encoder.runtime.cores import worker_count
-from encoder.runtime.locks import ForkLock
-from indexer.engines.faiss_file import ListsWriter, flat_layout, lists_layout
+from indexer.engines.faiss_file import ListsWriter, flat_layout
 from indexer.engines.faiss_library import faiss
-from indexer.matches import (
-    Bounds,
-    Matches,
-    Rows,
-    complete_ties,
-    eligible,
-    merge,
-    mostly,
-    nearest_eligible,
-    out_of_range,
-)
+from indexer.matches import Bounds, Matches, eligible, merge, mostly, nearest_eligible
 from indexer.row_mask import RowSet
 
-if TYPE_CHECKING:
-    from indexer.engines.scan.extents import Lists
-
+Layout = TypeVar("Layout")
 TRAIN_PER_LIST = 64
 """Codes per list that an IVF is trained on. Source: FAISS's k-means warns below 39 points a centroid and stops gaining
 above 256; 64 keeps the float copy of the sample small."""
@@ -46,6 +33,8 @@ WORDS_AT_ONCE = 32
 """Codes that are compared with all centroids at once: what differs stays in the cache of a core."""
 NOBODY = -1
 """What FAISS fills answers up with."""
+Ranges = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32], npt.NDArray[np.int64]]
+"""uint64[nq + 1], int32[m] and int64[m]: where the answers of each query begin, distances and rows."""
 WORDS_PER_THREAD = 1 << 19
 """Words of 64 bits to compare that are worth a thread: 0.3 ms or more, of which waking it takes a tenth, more on busy cores."""
 if hasattr(os, "register_at_fork"):
@@ -67,7 +56,7 @@ def train(codes: Codes, nlist: int, seed: int) -> Codes:
     index = faiss.IndexBinaryIVF(quantizer, nbits, nlist)
     index.cp.seed, index.cp.min_points_per_centroid = seed, 1
     index.train(np.ascontiguousarray(codes[sample]))
-    return _codes_of(quantizer).copy()
+    return codes_of(quantizer).copy()
 
 
 def assign(
@@ -135,28 +124,14 @@ def write_lists(path: Path, codes: Codes, lists: npt.NDArray[np.int32], centroid
             writer.append(codes[ids], ids)
 
 
-def write_ivf(path: Path, flat: "FlatIndex", nlist: int, seed: int, progress: Callable[[int, int], None]) -> None:
-    """Write an IndexBinaryIVF over the codes of a flat index, with centroids of its own; ids are its rows.
-
-    Args:
-        path: where to.
-        flat: the codes.
-        nlist: number of inverted lists, at most the number of codes.
-        seed: of the sample and of k-means.
-        progress: called with (codes that have their list, codes).
-    """
-    centroids = train(flat.codes, nlist, seed)
-    write_lists(path, flat.codes, assign(flat.codes, centroids, progress), centroids)
-
-
 class FlatIndex:
     """Every code of a level, by row; searched exhaustively, exactly."""
 
     def __init__(self, path: Path) -> None:
-        self._index = _read(path, flat_layout)
+        self._index, _ = read_mapped(path, flat_layout)
         self.nbits: int = self._index.d
         self.ntotal: int = self._index.ntotal
-        self.codes = _codes_of(self._index)
+        self.codes = codes_of(self._index)
         """uint8[ntotal, nbits / 8], FAISS's own memory, mapped from the file: read only."""
 
     def search(self, queries: Codes, bounds: Bounds) -> list[Matches]:
@@ -168,144 +143,25 @@ class FlatIndex:
         queries = np.ascontiguousarray(queries)
         if not self.ntotal:
             return [merge([], None) for _ in queries]
-        with _threads_for(queries, self.ntotal):
+        with threads_for(queries, self.ntotal):
             if bounds.rows is None or not mostly(bounds.rows, self.ntotal):
                 return self._search(queries, bounds)
-            return _found_beyond(queries, bounds, self.ntotal, self._search, self._search)
+            return found_beyond(queries, bounds, self.ntotal, self._search, self._search)
 
     def _search(self, queries: Codes, bounds: Bounds) -> list[Matches]:
         selector = _selecting(bounds.rows)
         if bounds.radius is not None:
-            beyond = _beyond(bounds.radius, self.nbits)
-            return _ranges(self._index.range_search(queries, beyond, params=selector), bounds.k)
+            radius = beyond(bounds.radius, self.nbits)
+            return ranges(self._index.range_search(queries, radius, params=selector), bounds.k)
         distances, rows = self._index.search(queries, min(bounds.k or self.ntotal, self.ntotal), params=selector)
-        return _hits(rows, distances)
+        return hits(distances, rows)
 
 
-class IvfIndex:
-    """Inverted lists over the codes of a level, mapped from a file: searches `nprobe` of `nlist` lists, so it may miss rows.
-
-    Raises:
-        HashgrainError: `index-damaged`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, ForkLock()
-        self.index = _read(path, lists_layout)
-        """FAISS's own."""
-        self.nlist: int = self.index.nlist
-        self.ntotal: int = self.index.ntotal
-        self.nbits: int = self.index.d
-        self.centroids = _codes_of(faiss.downcast_IndexBinary(self.index.quantizer))
-        """uint8[nlist, nbits / 8], mapped, read only."""
-
-    def members(self, number: int) -> tuple[Codes, Rows]:
-        """Return uint8[m, nbits / 8] and int64[m], the codes of a list and their ids; mapped, valid as long as this object."""
-        lists, size = self.index.invlists, self.index.invlists.list_size(number)
-        if not size:
-            return np.empty((0, self.nbits // 8), dtype=np.uint8), np.empty(0, dtype=np.int64)
-        codes = faiss.rev_swig_ptr(lists.get_codes(number), size * self.nbits // 8)
-        return codes.reshape(size, -1), faiss.rev_swig_ptr(lists.get_ids(number), size)
-
-    def fault(self) -> str | None:
-        """Say what is wrong with the ids in the lists, or None: for readers of files that others made."""
-        seen = np.zeros(self.ntotal, dtype=np.bool_)
-        for number in range(self.nlist):
-            _, ids = self.members(number)
-            if out_of_range(ids, self.ntotal) or seen[ids].any():
-                return f"list {number} holds a code that is not there or in another list, too"
-            seen[ids] = True
-        return None if seen.all() else "its lists do not hold every code"
-
-    def search(self, queries: Codes, bounds: Bounds, nprobe: int) -> list[Matches]:
-        """Return exactly the k smallest (distance, row) within the radius in the lists nearest to each query.
-
-        Args:
-            queries: uint8[nq, nbits / 8].
-            bounds: k, radius and the rows that are eligible.
-            nprobe: lists to probe.
-        """
-        if not self.ntotal:
-            return [merge([], None) for _ in queries]
-        nprobe = min(nprobe, self.nlist)
-        if not self.ntotal:
-            return [merge([], None) for _ in queries]
-        with _threads_for(queries, self.nlist + self.ntotal * nprobe // self.nlist):
-            queries = np.ascontiguousarray(queries)
-            if bounds.rows is None:
-                return self._search(queries, bounds, nprobe)
-            if not mostly(bounds.rows, self.ntotal):
-                return self._search_whole(queries, bounds, nprobe)
-            return _found_beyond(
-                queries,
-                bounds,
-                self.ntotal,
-                lambda some, within: self._search(some, within, nprobe),
-                lambda some, within: self._search_whole(some, within, nprobe),
-            )
-
-    def _search_whole(self, queries: Codes, bounds: Bounds, nprobe: int) -> list[Matches]:
-        """Take all that lies in the lists, of a query at a time: FAISS's lists know no selector, and hold few."""
-        everything = Bounds(None, self.nbits if bounds.radius is None else bounds.radius)
-        starts = range(len(queries))
-        whole = [self._search(queries[start : start + 1], everything, nprobe)[0] for start in starts]
-        return [eligible(one, bounds) for one in whole]
-
-    def _search(self, queries: Codes, bounds: Bounds, nprobe: int) -> list[Matches]:
-        if bounds.radius is not None:
-            with self._lock:  # FAISS takes nprobe of a range search from the index itself
-                self.index.nprobe = nprobe
-                limits, distances, rows = self.index.range_search(queries, _beyond(bounds.radius, self.nbits))
-            self._check_ids(rows)
-            return _ranges((limits, distances, rows), bounds.k)
-        k = min(bounds.k or self.ntotal, self.ntotal)
-        distances, rows = self.index.search(queries, k, params=faiss.SearchParametersIVF(nprobe=nprobe))
-        self._check_ids(rows[rows != NOBODY])
-        matches = _hits(rows, distances)
-        # which of the rows that tie for the last place FAISS takes is chance
-        cut = [at for at, one in enumerate(matches) if len(one.rows) == k < self.ntotal]
-        complete_ties(matches, cut, lambda some, distance: self._search(queries[some], Bounds(k, distance), nprobe))
-        return matches
-
-    def _check_ids(self, rows: Rows) -> None:
-        """Ids come from the file as they are, and lead to rows."""
-        if out_of_range(rows, self.ntotal):
-            raise HashgrainError(
-                Reason.INDEX_DAMAGED, f"{self._path} holds ids beyond its {self.ntotal:,} codes; build the index again"
-            )
-
-    @cached_property
-    def _table(self) -> npt.NDArray[np.uint64]:
-        """uint64[nlist, 3], where the codes and ids of each list lie, and how many there are."""
-        memory = self.index.invlists
-        return np.array(
-            [
-                (int(memory.get_codes(number) or 0), int(memory.get_ids(number) or 0), memory.list_size(number))
-                for number in range(self.nlist)
-            ],
-            dtype=np.uint64,
-        )
-
-    def lists(self, first_row: int) -> "Lists":
-        """Return where centroids and lists lie in FAISS's memory.
-
-        Args:
-            first_row: what is added to an id to give its row.
-        """
-        from indexer.engines.scan.extents import Lists, extents, flat_extents
-        from indexer.engines.scan.kernels import CODES, EXTENT_FIELDS, FIRST_ROW, IDS, ROWS
-
-        table = np.zeros((self.nlist, EXTENT_FIELDS), dtype=np.uint64)
-        table[:, [CODES, IDS, ROWS]], table[:, FIRST_ROW] = self._table, first_row
-        members = extents(table, self.nbits // 8, (self.index,))
-        return Lists(flat_extents([self.centroids], [0]), members)
-
-
-def _read(path: Path, layout: Callable[[Path], object]) -> Any:
+def read_mapped(path: Path, layout: Callable[[Path], Layout]) -> tuple[Any, Layout]:
     """Map a file that was parsed before: FAISS never sees one that is not what it says, to the byte."""
-    layout(path)
+    parsed = layout(path)
     try:
-        return faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC)
+        return faiss.read_index_binary(str(path), faiss.IO_FLAG_MMAP_IFC), parsed
     except RuntimeError as err:
         why = str(err).splitlines()[0].rpartition(": ")[2]
         damaged = HashgrainError(
@@ -325,7 +181,7 @@ class _Memory:
         self.__array_interface__ = bytes_there.reshape(flat.ntotal, flat.code_size).__array_interface__
 
 
-def _codes_of(flat: Any) -> Codes:
+def codes_of(flat: Any) -> Codes:
     """Return uint8[ntotal, code_size], the memory of an IndexBinaryFlat."""
     return np.asarray(_Memory(flat)) if flat.ntotal else np.empty((0, flat.code_size), dtype=np.uint8)
 
@@ -335,13 +191,13 @@ def _selecting(rows: RowSet | None) -> Any:
     return None if rows is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(rows.view(np.uint8)))
 
 
-def _beyond(radius: int, nbits: int) -> int:
+def beyond(radius: int, nbits: int) -> int:
     """Return FAISS's radius, which is exclusive and an int32; no distance is over `nbits`."""
     return min(radius, nbits) + 1
 
 
 @contextmanager
-def _threads_for(queries: Codes, compared: int) -> Iterator[None]:
+def threads_for(queries: Codes, compared: int) -> Iterator[None]:
     """Let FAISS use one thread per query at most, since it gives a query to one, and one for little work.
 
     Others would be woken all the same, wait on busy cores, and spin there while torch codes the next image.
@@ -359,7 +215,7 @@ def _threads_for(queries: Codes, compared: int) -> Iterator[None]:
         faiss.omp_set_num_threads(most)
 
 
-def _found_beyond(
+def found_beyond(
     queries: Codes,
     bounds: Bounds,
     there: int,
@@ -375,14 +231,17 @@ def _found_beyond(
     return [next(slowly) if one is None else one for one in found]
 
 
-def _hits(rows: npt.NDArray[np.int64], distances: npt.NDArray[np.int32]) -> list[Matches]:
-    """Leave out what FAISS fills up with: row -1."""
-    return [
-        merge([Matches(of_row[of_row >= 0], at[of_row >= 0])], None) for of_row, at in zip(rows, distances, strict=True)
-    ]
+def hits(distances: npt.NDArray[np.int32], rows: npt.NDArray[np.int64]) -> list[Matches]:
+    """Order what FAISS found, and leave out what it fills up with, which is farther than any row."""
+    order = np.lexsort((rows, distances))
+    each = np.arange(len(order))[:, None]
+    rows, distances = rows[each, order], distances[each, order]
+    counts = np.count_nonzero(rows != NOBODY, axis=1).tolist()
+    return [Matches(of_row[:count], at[:count]) for of_row, at, count in zip(rows, distances, counts, strict=True)]
 
 
-def _ranges(answer: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], k: int | None) -> list[Matches]:
+def ranges(answer: Ranges, k: int | None) -> list[Matches]:
+    """Order what FAISS found within a radius, and return the first k of each query; None: all."""
     limits, distances, rows = answer
-    parts = [slice(start, stop) for start, stop in zip(limits[:-1].tolist(), limits[1:].tolist(), strict=True)]
+    parts = [slice(start, stop) for start, stop in pairwise(limits.tolist())]
     return [merge([Matches(rows[part], distances[part].astype(np.int32))], k) for part in parts]

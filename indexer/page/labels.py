@@ -13,7 +13,7 @@ from encoder.images.labels.values import Labels, LabelValue, text_of
 from encoder.images.readers.formats import reader_for
 from indexer.filters.expression import label_fields
 from indexer.index import Index
-from indexer.query import ByCode, ByImage, ByKey
+from indexer.query import Asked, ByExamples, ByImage, ByKey
 
 SAMPLE = 1000
 """Rows of the index that are read to see how a field varies, at most."""
@@ -99,12 +99,12 @@ def _base(name: str, names: Container[str]) -> str:
     return number if number in names else name
 
 
-def query_labels(index: Index, query: ByImage | ByKey | ByCode) -> Labels:
+def query_labels(index: Index, query: Asked) -> Labels:
     """Return what can be known of a query: the labels of its row, or of its image file.
 
     Of an image file's labels, those are left out that the index has no field for: they cannot be compared.
     """
-    match query:
+    match query.face if isinstance(query, ByExamples) else query:
         case ByKey(key):
             return index.labels(index.find(key))
         case ByImage(image=Path() as path):

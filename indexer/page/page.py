@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from encoder.errors import HashgrainError
 from encoder.images.labels.values import Labels
 from encoder.images.limits import Limits
+from encoder.images.region import Region, RegionMode
 from encoder.levels import Level
-from encoder.runtime.console import printable
-from encoder.runtime.publish import write_bytes
 from indexer.index import Index
 from indexer.page.labels import compared_fields, query_labels, shared_fields, texts
-from indexer.query import ByCode, ByImage, ByKey, Hit, name_of
+from indexer.page.templates import page_template, write_page
+from indexer.query import Asked, ByExamples, ByImage, ByKey, Hit, name_of
 from indexer.settings import Combine
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ NOTES: Mapping[str, str] = {
 
 SCORES: Mapping[str, str] = {
     "rerank": "asymmetric distance, how sure the query is of the bits that differ; smaller is nearer",
+    "examples": "weighted distance to the examples, as a share of the largest there can be; smaller is nearer",
     Combine.SUM: "weighted mean of the distances, each as a share of its bits; smaller is nearer",
     Combine.RRF: "reciprocal rank fusion of the levels; larger is nearer",
 }
@@ -48,7 +48,7 @@ SCORES: Mapping[str, str] = {
 class Result:
     """One query and its answers."""
 
-    query: ByImage | ByKey | ByCode
+    query: Asked
     answers: Mapping[str, Sequence[Hit]]
     """Hits, nearest first, by the title of the answer, such as its level."""
     labels: Labels | None = None
@@ -56,7 +56,9 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class SmallPicture:
+    """A square thumbnail as a page holds it."""
+
     data: str = ""
     """A data URI; empty where the picture could not be read."""
     why: str = ""
@@ -77,7 +79,7 @@ class _Card:
 
     kind: Literal["query", "all", "some", "none"]
     """The query itself, or a hit by how many of the query's labels it shares."""
-    picture: _Picture
+    picture: SmallPicture
     heading: str
     details: Mapping[Level, int]
     """Distances in bits that the heading does not say, by level."""
@@ -116,12 +118,12 @@ class _Cards:
     index: Index
     fields: Sequence[str]
     """Label fields that are compared."""
-    made: dict[int, _Picture] = field(default_factory=dict)
+    made: dict[int, SmallPicture] = field(default_factory=dict)
     """By row."""
 
     def block(self, result: Result, labels: Labels, heading: str) -> _Block:
         """Return the card of a query, then those of its hits."""
-        name = _query_name(result.query)
+        name = query_name(result.query)
         own = _Card("query", self._query_picture(result), heading, {}, name, self._labels(labels, set()))
         answers = [_Answer(title, [self._hit(hit, labels) for hit in hits]) for title, hits in result.answers.items()]
         return _Block(own, answers)
@@ -141,18 +143,20 @@ class _Cards:
         ]
         return sorted(shown, key=lambda label: not label.shared)
 
-    def _query_picture(self, result: Result) -> _Picture:
-        match result.query:
-            case ByKey(key):
+    def _query_picture(self, result: Result) -> SmallPicture:
+        match result.query.face if isinstance(result.query, ByExamples) else result.query:
+            case ByKey(key, None):
                 return self._row_picture(self.index.find(key))
-            case ByImage(image):
-                return _picture(lambda: image, self.index.limits)
+            case ByKey(key, region):
+                return small_picture(lambda: self.index.image(self.index.find(key)), self.index.limits, region)
+            case ByImage(image, region=region):
+                return small_picture(lambda: image, self.index.limits, region)
             case _:
-                return _Picture(why="a code has no picture")
+                return SmallPicture(why="a code has no picture")
 
-    def _row_picture(self, row: int) -> _Picture:
+    def _row_picture(self, row: int) -> SmallPicture:
         if row not in self.made:
-            self.made[row] = _picture(lambda: self.index.image(row), self.index.limits)
+            self.made[row] = small_picture(lambda: self.index.image(row), self.index.limits)
         return self.made[row]
 
 
@@ -180,13 +184,6 @@ def save_page(
     Raises:
         HashgrainError: `write-failed`; `bad-value` for a label field that is not there.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    def shown(value: object) -> object:
-        """Keep controls out of the page: keys, labels and paths may be a stranger's."""
-        markup = hasattr(value, "__html__")  # the page's own
-        return printable(value.replace("\n", " ")) if isinstance(value, str) and not markup else value
-
     labels = [query_labels(index, of.query) if of.labels is None else of.labels for of in results]
     cards = _Cards(index, compared_fields(index, labels, match))
     blocks = [
@@ -194,33 +191,30 @@ def save_page(
         for at, (result, mine) in enumerate(zip(results, labels, strict=True), 1)
     ]
     kinds = {hit.kind for block in blocks for answer in block.answers for hit in answer.hits}
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=shown
-    )
-    template = environment.from_string((files("indexer.page") / "page.html").read_text("utf-8"))
-    html = template.render(
+    html = page_template("indexer.page", "page.html").render(
         title=title, rows=index.ntotal, blocks=blocks, titles=list(results[0].answers) if results else [],
         notes=NOTES, fields=cards.fields, kinds=kinds, score=score, size=THUMBNAIL,
     )  # fmt: skip
-    write_bytes(path, html.encode(errors="replace"))  # a file name on a command line need not be UTF-8
+    write_page(path, html)
 
 
-def _picture(read: "Callable[[], ImageLike]", limits: Limits) -> _Picture:
-    """Shrink an image; imports Pillow only here, since a query without a page needs none."""
+def small_picture(read: "Callable[[], ImageLike]", limits: Limits, region: Region | None = None) -> SmallPicture:
+    """Shrink an image, or a region of it; imports Pillow only here, since a query without a page needs none."""
     from PIL import Image
 
-    from encoder.images.inputs import square_of
+    from encoder.images.inputs import look
 
     try:
-        pixels = square_of(read(), THUMBNAIL, limits)
+        pixels = look(read(), THUMBNAIL, limits, region, RegionMode.CROP).pixels
     except HashgrainError as err:
-        return _Picture(why=str(err))
+        return SmallPicture(why=str(err))
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    return _Picture("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
+    return SmallPicture("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode())
 
 
-def _query_name(query: ByImage | ByKey | ByCode) -> str:
+def query_name(query: Asked) -> str:
+    """Return how a query is called on a page: by the name of its file alone, where it has one."""
     match query:
         case ByKey(key):
             return key

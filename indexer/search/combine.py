@@ -141,16 +141,16 @@ def _sum(query: MultiLevelQuery) -> list[Ranked]:
     ]
     rows, codes = query.indexes[levels[0]].rows, [query.codes[level] for level in levels]
     more = 0 if query.exclude is None else 1
-    matches = _search_sums(query.settings.search.engine, weighted, rows, codes, Bounds(query.k + more, rows=query.rows))
+    matches = nearest_sums(query.settings.search.engine, weighted, rows, codes, Bounds(query.k + more, rows=query.rows))
     if query.exclude is not None:
         matches = [without(one, row, query.k) for one, row in zip(matches, query.exclude.tolist(), strict=True)]
     return [query.ranked(at, one.rows, one.distances / largest) for at, one in enumerate(matches)]
 
 
-def _search_sums(
+def nearest_sums(
     engine: Engine, levels: Sequence[WeightedLevel], rows: Sequence[int], queries: Sequence[Codes], bounds: Bounds
 ) -> list[Matches]:
-    """Let numpy answer where the scan was not asked for and is not there yet, query by query."""
+    """Answer as `engines.sums.search_sums`: by numpy, query by query, where the scan was not asked for and is not there yet."""
     kit, matches = Kit(Kind.SUMS, 0), list[Matches]()
     while len(matches) < len(queries[0]) and (
         engine is Engine.FAISS or (engine is Engine.AUTO and kit not in READINESS)

@@ -24,6 +24,7 @@ from indexer.storage.manifest import LevelRecord
 from indexer.storage.segment import LevelPart
 
 if TYPE_CHECKING:
+    from indexer.engines.faiss_lists import JoinedLists
     from indexer.engines.gpu_level import GpuLevel
     from indexer.engines.scan.extents import Extents, Lists
     from indexer.engines.sums import WeightedLevel
@@ -94,10 +95,13 @@ class LevelIndex:
 
     @cached_property
     def _lists(self) -> "Lists":
+        from indexer.engines.faiss_lists import share_centroids
         from indexer.engines.scan.extents import joined
 
         pairs = zip(self.parts, self._first_entries, strict=False)
-        return joined([part.ivf.lists(first) for part, first in pairs if part.ivf is not None])
+        listed = [(part.ivf, first) for part, first in pairs if part.ivf is not None]
+        same = share_centroids([ivf for ivf, _ in listed])
+        return joined([ivf.lists(first, (listed[0][0] if same else ivf).centroids) for ivf, first in listed])
 
     @cached_property
     def _listed(self) -> list[tuple[LevelRecord, int]]:
@@ -113,6 +117,15 @@ class LevelIndex:
         pairs = zip(self.parts, self._first_entries, strict=False)
         rest = [(part.flat.codes, first) for part, first in pairs if part.record.ivf is None]
         return flat_extents(*zip(*rest, strict=True)) if rest else None
+
+    @cached_property
+    def _together(self) -> "JoinedLists | None":
+        """The inverted lists of all segments as one, for FAISS; None: a segment has none, or centroids of its own."""
+        from indexer.engines.faiss_lists import JoinedLists, share_centroids
+
+        parts = [part.ivf for part in self.parts if part.ivf is not None]
+        together = len(parts) == len(self.parts) > 1 and share_centroids(parts)
+        return JoinedLists(parts, self._first_entries[:-1]) if together else None
 
     @property
     def nbits(self) -> int:
@@ -289,6 +302,8 @@ class LevelIndex:
         return [merge(pair, bounds.k) for pair in zip(matches, others, strict=True)]
 
     def _search_faiss(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
+        if nprobes is not None and len(set(nprobes)) == 1 and self._together is not None:
+            return self._together.search(queries, bounds, nprobes[0])
         of_lists, parts = iter(nprobes or ()), []
         masks = [None] * len(self.parts) if bounds.rows is None else self._of_entries(bounds.rows)
         for part, first, mask in zip(self.parts, self._first_entries, masks, strict=False):

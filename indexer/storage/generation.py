@@ -19,6 +19,7 @@ from indexer.storage.manifest import (
     MANIFEST,
     Change,
     Manifest,
+    SegmentRecord,
     check_sizes,
     generations,
     name_of_next,
@@ -110,6 +111,8 @@ class NextGeneration:
         known: Files = {} if self._base is None else self._base[1].files
         now = datetime.now(UTC).isoformat(timespec="seconds")
         change = Change(self.name, now, what, added, removed, manifest.live, of)
+        if self._base is not None:
+            manifest = _with_cutoffs(manifest, self._base[1].segments[0])
         manifest = replace(manifest, files=dict(known), history=(*manifest.history, change)[-HISTORY:])
         names = manifest.expected_files()
         written = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
@@ -154,6 +157,16 @@ class NextGeneration:
                 f"index {self._index} was left as it was: what was written beside it cannot be read back ({cause}); check the "
                 "code files and the disk",
             ) from err
+
+
+def _with_cutoffs(manifest: Manifest, before: SegmentRecord) -> Manifest:
+    """Return a manifest with what was measured of distances: it holds for any rows of these codes, so no change loses it."""
+    first, *others = manifest.segments
+    levels = {
+        level: replace(record, calibrated=record.calibrated or before.levels[level].calibrated)
+        for level, record in first.levels.items()
+    }
+    return replace(manifest, segments=[replace(first, levels=levels), *others])
 
 
 @contextmanager

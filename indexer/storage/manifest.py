@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from encoder.levels import Level
 from encoder.runtime import durable
 from encoder.runtime.files import read_regular
 from encoder.runtime.publish import sha256_of, write_bytes
+from indexer.cutoffs import Calibrated, parse_calibrated
 from indexer.settings import Dedupe, IndexKind
 from indexer.storage.labels import LabelField, own_files, packed_files
 
@@ -53,7 +55,8 @@ class Change:
     when: str
     """UTC, ISO 8601; for people alone, since clocks go back: order is that of the generations' numbers."""
     what: str
-    """`build`, `add`, `remove`, `sync`, `import`, `compact`, `measure` (of lists), `retrain`, `rollback`, `tune` or `relocate`."""
+    """`build`, `add`, `remove`, `sync`, `import`, `compact`, `measure` (of lists), `retrain`, `rollback`, `tune`,
+    `calibrate` or `relocate`."""
     added: int
     removed: int
     rows: int
@@ -114,6 +117,8 @@ class LevelRecord:
     """Of the lists; None: an index of format version 3 does not say."""
     aged: Aged | None = None
     """In the record of the first segment; None: not measured yet."""
+    calibrated: Calibrated | None = None
+    """What distances chance brings, in the record of the first segment; None: not measured."""
 
     def files(self) -> list[str]:
         """Return the names of its files, in the segment's folder."""
@@ -382,6 +387,7 @@ def _level(content: dict[str, Any]) -> LevelRecord:
         "tuned": _or_none(_tuned, content.get("tuned")),
         "trained": _or_none(_trained, content.get("trained")),
         "aged": _or_none(_aged, content.get("aged")),
+        "calibrated": _or_none(partial(_calibrated, nbits=content["nbits"]), content.get("calibrated")),
     }
     record = LevelRecord(**content | parsed)
     probed = {record.nlist, record.nprobe}
@@ -411,6 +417,11 @@ def _aged(content: Any) -> Aged:
     if not (0 <= aged.imbalance < _MOST and 0 <= aged.recall <= 1):
         raise ValueError(f"lists with the imbalance {aged.imbalance} and the recall {aged.recall}")
     return aged
+
+
+def _calibrated(content: Any, nbits: int) -> Calibrated:
+    counts = {name: _count(content[name]) for name in ("rows", "sample")}
+    return parse_calibrated(content | counts | {"how": _line(content["how"])}, nbits)
 
 
 def _segment(content: dict[str, Any]) -> SegmentRecord:

@@ -2,7 +2,9 @@
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,20 @@ PATIENCE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where one picture is; equal places hold one picture, whatever row names them."""
+
+    span: ShardSpan
+    """Its shard."""
+    member: str
+    """Its key, without the shard's prefix."""
+    offset: int
+    """First number of its place."""
+    size: int
+    """Second one, its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pictures:
     """Where the pictures of one generation are, without the generation: it can be handed to another process."""
 
@@ -32,14 +48,8 @@ class Pictures:
     limits: Limits | None
     """What an image may be, by the user."""
 
-    def read(self, span: ShardSpan, member: str, offset: int, size: int) -> bytes:
+    def read(self, place: Place) -> bytes:
         """Read an image file back.
-
-        Args:
-            span: its shard.
-            member: its key, without the shard's prefix.
-            offset: first number of its place.
-            size: second one, its bytes.
 
         Raises:
             HashgrainError: `not-allowed`, or `shard-missing`, `shard-damaged` when it is no longer there.
@@ -47,29 +57,28 @@ class Pictures:
         own = is_remembered(self.digest)
         roots = (self.roots or Roots()) if self.roots is not None or not own else Roots(own=True)
         limits = self.limits or (self.said if own else Limits(min(self.said.max_bytes, Limits().max_bytes)))
-        if size > limits.max_bytes:
+        if place.size > limits.max_bytes:
             raise HashgrainError(
                 Reason.SHARD_DAMAGED,
-                f"{member!r} was not read: {self.index} says that it has {size:,} bytes, the limit is {limits.max_bytes:,}; raise "
-                "the limit if you trust the index",
+                f"{place.member!r} was not read: {self.index} says that it has {place.size:,} bytes, the limit is "
+                f"{limits.max_bytes:,}; raise the limit if you trust the index",
             )
-        path = found_from(self.index, span.path, span.relative)
-        if not is_url(path):
-            return read_image(span.kind, path, member, offset, size, roots)
-        return _in_time(span, path, member, offset, size, roots)
+        path = found_from(self.index, place.span.path, place.span.relative)
+        read = partial(read_image, place.span.kind, path, place.member, place.offset, place.size, roots)
+        return _in_time(path, read) if is_url(path) else read()
 
 
-def _in_time(span: ShardSpan, path: str, member: str, offset: int, size: int, roots: Roots) -> bytes:
+def _in_time(path: str, read: Callable[[], bytes]) -> bytes:
     """Read an image at a URL, but do not wait for it for ever; drivers have no common word for that."""
     answer: list[bytes | BaseException] = []
 
-    def read() -> None:
+    def attempt() -> None:
         try:
-            answer.append(read_image(span.kind, path, member, offset, size, roots))
+            answer.append(read())
         except BaseException as err:  # noqa: BLE001  it is raised where it is waited for
             answer.append(err)
 
-    reader = threading.Thread(target=read, daemon=True)
+    reader = threading.Thread(target=attempt, daemon=True)
     reader.start()
     reader.join(PATIENCE)
     if not answer:

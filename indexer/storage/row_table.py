@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,29 @@ def hash_keys(keys: Iterable[str]) -> KeyHashes:
     encoded = keys.encoded() if isinstance(keys, TextColumn) else (key.encode() for key in keys)
     digests = b"".join([hashlib.blake2b(key, digest_size=8).digest() for key in encoded])
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64, copy=False)
+
+
+class AskedKeys(NamedTuple):
+    """Keys whose rows are looked for, sorted once for however many segments: neighbours lie near each other in a file."""
+
+    texts: TextColumn
+    order: Rows
+    """int64[n], the numbers of the keys in the order of their hashes."""
+    hashes: KeyHashes
+    """uint64[n], ascending."""
+
+    @classmethod
+    def of(cls, keys: Sequence[str] | TextColumn, hashes: KeyHashes | None = None) -> "AskedKeys":
+        """Sort keys.
+
+        Args:
+            keys: any number; bytes of a command line that are not text are keys that nobody has.
+            hashes: their `hash_keys`, where the caller has them already; None: they are found here.
+        """
+        texts = keys if isinstance(keys, TextColumn) else TextColumn.of(map(_as_text, keys))
+        hashes = hash_keys(texts) if hashes is None else hashes
+        order = np.argsort(hashes)
+        return cls(texts, order, hashes[order])
 
 
 class RowTable:
@@ -84,37 +107,45 @@ class RowTable:
         self.label_store.open_all()
 
     def find(self, key: str) -> int | None:
-        """Return the row of a key; None when it is not there."""
-        row = int(self.rows_of([key])[0])
-        return None if row < 0 else row
+        """Return the row of a key; None when it is not there. As `rows_of`, which takes five times as long for one."""
+        text = _as_text(key).encode()
+        hashed = np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
+        hashes, keys = self.sorted_hashes, self.keys
+        at = int(hashes.searchsorted(hashed))
+        while at < self.rows and hashes[at] == hashed:
+            row = int(self.order[at])
+            if not 0 <= row < self.rows:
+                raise self._astray()
+            start, stop = int(keys.offsets[row]), int(keys.offsets[row + 1])
+            if start <= stop <= len(keys.text) and keys.text[start:stop].tobytes() == text:
+                return row
+            at += 1  # keys that differ may share a hash
+        return None
 
-    def rows_of(self, keys: Sequence[str] | TextColumn, hashes: KeyHashes | None = None) -> Rows:
-        """Return int64[n], the row of each key, -1 for those that are not there.
-
-        Args:
-            keys: any number; bytes of a command line that are not text are keys that nobody has.
-            hashes: their `hash_keys`, where the caller has them already; None: they are found here.
-        """
-        texts = keys if isinstance(keys, TextColumn) else TextColumn.of(map(_as_text, keys))
-        hashes = hash_keys(texts) if hashes is None else hashes
-        rows = np.full(len(texts), -1, dtype=np.int64)
-        asking = np.argsort(hashes)  # neighbours lie near each other in the file
-        places = np.searchsorted(self.sorted_hashes, hashes[asking])
-        while len(asking):
-            there = places < self.rows
-            asking, places = asking[there], places[there]
-            there = self.sorted_hashes[places] == hashes[asking]
-            asking, places = asking[there], places[there]
+    def rows_of(self, asked: AskedKeys) -> Rows:
+        """Return int64[n], the row of each key, -1 for those that are not there."""
+        rows = np.full(len(asked.texts), -1, dtype=np.int64)
+        if not self.rows:
+            return rows
+        numbers, hashes, places = asked.order, asked.hashes, np.searchsorted(self.sorted_hashes, asked.hashes)
+        while len(numbers):
+            there = self.sorted_hashes[np.minimum(places, self.rows - 1)] == hashes
+            there &= places < self.rows
+            numbers, hashes, places = numbers[there], hashes[there], places[there]
             candidates = self.order[places]
             if (candidates.view(np.uint64) >= self.rows).any():
-                raise HashgrainError(
-                    Reason.INDEX_DAMAGED,
-                    f"{self._folder / 'keys.order.npy'} leads out of the {self.rows:,} rows; build the index again",
-                )
-            same = _same(texts, asking, self.keys, candidates)
-            rows[asking[same]] = candidates[same]
-            asking, places = asking[~same], places[~same] + 1  # of keys that differ and share a hash
+                raise self._astray()
+            same = _same(asked.texts, numbers, self.keys, candidates)
+            rows[numbers[same]] = candidates[same]
+            # of keys that differ and share a hash
+            numbers, hashes, places = numbers[~same], hashes[~same], places[~same] + 1
         return rows
+
+    def _astray(self) -> HashgrainError:
+        return HashgrainError(
+            Reason.INDEX_DAMAGED,
+            f"{self._folder / 'keys.order.npy'} leads out of the {self.rows:,} rows; build the index again",
+        )
 
     def label_column(self, name: str) -> LabelColumn | None:
         """Return a label over the rows; None where no row has it."""

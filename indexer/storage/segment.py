@@ -1,5 +1,6 @@
 """One segment of an index: rows that were built together. Files are mapped when first used, nothing is copied."""
 
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -8,7 +9,8 @@ import numpy as np
 
 from encoder.bits import Bits, Codes, unpack
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import FlatIndex, IvfIndex
+from indexer.engines.faiss_cpu import FlatIndex
+from indexer.engines.faiss_lists import IvfIndex
 from indexer.matches import Rows
 from indexer.storage.columns import map_column
 from indexer.storage.digests import Prove
@@ -171,7 +173,7 @@ class Segment:
 
     def span(self, row: int) -> ShardSpan:
         """Return the shard a row came from."""
-        return self.record.shards[int(np.searchsorted(self._first_rows, row, side="right")) - 1]
+        return self.record.shards[bisect_right(self._first_rows, row) - 1]
 
 
 def _prove_in(folder: str, prove: Prove, name: str) -> None:

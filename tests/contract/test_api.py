@@ -44,6 +44,8 @@ def test_the_reference_runs_and_finds_what_it_says(collection):
     left = run("docs/API.md")
     assert [hit.rank for hit in left["answer"]] == [1, 2, 3, 4, 5]
     assert left["best"].key == "train-00017"
+    assert len(left["part"]) == 10
+    assert left["why"].agreeing == 64 - left["best"].distance
     assert left["image_file"] == Path("photo.jpg").read_bytes()
     assert all(hit.labels["fine"] == 3 for hit in left["near"])
     assert "train-00017" not in [hit.key for hit in left["near"]]

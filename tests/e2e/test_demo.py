@@ -44,6 +44,7 @@ def test_each_level_of_the_demo_learns_its_own_question_and_the_table_says_which
     monkeypatch.setattr(demo, "lesson", lambda: short)
     out = run_demo("--out", tmp_path)
     assert "528 images seen = 528 rows + 0 rejects" in out
+    assert f"indexer serve {tmp_path / 'index'}" in out
     assert "384 pictures; of the things that will ask, none is among them" in out
     shares, best = table(out)
     assert list(shares) == [*Level, "by chance"]

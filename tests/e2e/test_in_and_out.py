@@ -124,7 +124,7 @@ def test_codes_of_another_program_become_an_index(done, tmp_path, monkeypatch, r
     flat = faiss.read_index_binary("index/gen-000001/segment-000/fine.flat.faiss")
     assert np.array_equal(faiss.vector_to_array(flat.xb).reshape(300, 8), expected)
     assert "is whole: 300 rows" in done("verify")[0][0]
-    more, notices = done("import", *given, "--bit-order", "big")
+    more, notices = done("import", *given[2:], "--npy", "codes.npy", "--level", "fine", "--bit-order", "big")
     assert more[0] == "300 rows imported into index (gen-000002): 300 rows"
     assert notices[:2] == [
         "300 earlier rows replaced",
@@ -149,6 +149,9 @@ def test_wrong_imports_and_exports_are_one_line_each(refused, done, command, tmp
     assert "could not be read: No such file" in refused("import", *level, "--bit-order", "big", "--keys", "none.txt")
     code, _, err = command("indexer", "import", "--level", "codes.npy")
     assert (code, "expected LEVEL=PATH" in err) == (2, True)
+    for alone in (["--npy", "codes.npy"], ["--npy", "codes.npy", "--level", "fine=codes.npy"], ["--keys", "none.txt"]):
+        code, _, err = command("indexer", "import", *alone)
+        assert (code, "expected --level LEVEL beside it" in err or "expected LEVEL=PATH" in err) == (2, True)
     assert not (tmp_path / "index").exists()
     done("import", *level, "--bit-order", "little")
     assert "holds no model" in refused("query", __file__)

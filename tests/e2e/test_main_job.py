@@ -260,10 +260,10 @@ def test_keys_that_start_over_are_refused_unless_prefixed(command, model_path, t
     encode_both = ("encoder", "encode", tmp_path / "a.tar", tmp_path / "b.tar", "--model", model_path, "--out", codes)
     assert command(*encode_both)[0] == 0
     code, _, err = command("indexer", "build", codes, "--out", index)
-    assert (code, "1 keys stand in more than one row, first 'x'" in err) == (1, True)
+    assert (code, "1 key in more than one row, first 'x'" in err) == (1, True)
     assert not (index / "CURRENT").exists()
     code, out, err = command("indexer", "build", codes, "--out", index, "--on-duplicate", "first")
-    assert (code, "1 rows" in out, "1 rows left out" in err) == (0, True, True)
+    assert (code, "1 row," in out, "1 row left out" in err) == (0, True, True)
     assert command(*encode_both, "--prefix-keys")[0] == 0
     assert command("indexer", "build", codes, "--out", index, "--overwrite")[0] == 0
     opened = Index(index)

@@ -201,7 +201,7 @@ CASES = {
     ),
     "build codes-twice": Case(
         "indexer build mine --out new",
-        "2 keys stand in more than one row, first 'pic-100' in mine/a.h5 and mine/x-a.h5, both of the shard ",
+        "2 keys in more than one row, first 'pic-100' in mine/a.h5 and mine/x-a.h5, both of the shard ",
         (("$ rm mine/a.h5", "indexer build mine --out new", "indexer query key:pic-100 --index new"),),
         ("encoder encode x/a.tar --model model.safetensors --out mine", "$ sleep 0.01; cp mine/a.h5 mine/x-a.h5"),
     ),
@@ -380,7 +380,7 @@ CASES = {
     ),
     "sync codes-missing gone": Case(
         "indexer sync mine --index new",
-        "new is not an index yet, and of all 1 code files the shards are gone, first ",
+        "new is not an index yet, and the shards of its code files are gone, all 1, first ",
         (
             "indexer sync mine --index new --keep-gone",
             ("encoder encode z.tar --model model.safetensors --out mine", "indexer sync mine --index two"),

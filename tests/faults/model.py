@@ -19,7 +19,7 @@ from encoder.images.labels.values import LabelKind
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive
 from indexer.changes.compact import compact
-from indexer.changes.history import gc, rollback
+from indexer.changes.history import gc, history, rollback
 from indexer.changes.writer import writer
 from indexer.engines.faiss_cpu import assign
 from indexer.engines.faiss_file import read_centroids
@@ -91,8 +91,12 @@ class Model:
         if what == "where":
             return {key: row for key, row in self.rows.items() if row.label != first}
         if what == "rollback":
-            there = self.there(path)
-            return self.earlier[there[first]] if -first <= len(there) else None
+            states = list[list[str]]()
+            for each, _ in history(path):  # what joins segments belongs to the change before it
+                states += [] if states and each.what in {"compact", "measure"} else [[]]
+                states[-1].append(each.generation)
+            left = set(states[first - 1] if -first < len(states) else ()) & set(self.there(path))
+            return self.earlier[max(left)] if left else None
         return None if what == "fail" else self.rows
 
 

@@ -39,11 +39,12 @@ def cases(draw):
     k = draw(st.one_of(st.none(), st.integers(1, 20), st.integers(1, sum(sizes) + 5)))
     radius = draw(st.one_of(st.none() if k else st.nothing(), st.integers(0, 8 * size), st.just(8 * size), st.just(0)))
     kinds = [draw(st.sampled_from(list(IndexKind))) for _ in segments]
+    together = draw(st.booleans())
     builds = [
         BuildSettings(kind, dedupe=draw(st.sampled_from(list(Dedupe))), nlist=None if kind is IndexKind.FLAT else 4)
         for kind in kinds
     ]
-    return segments, queries, counts, k, radius, builds
+    return segments, queries, counts, k, radius, builds, together
 
 
 def oracle(queries, codes, counts, k, radius):
@@ -59,8 +60,8 @@ def oracle(queries, codes, counts, k, radius):
 
 
 def check(folder, case):
-    segments, queries, counts, k, radius, builds = case
-    index = sub_index(folder, segments, builds)
+    segments, queries, counts, k, radius, builds, together = case
+    index = sub_index(folder, segments, builds, together=together)
     rows = None if counts is None else row_set(counts)
     truth = list(oracle(queries, np.concatenate(segments), counts, k, radius))
     for engine in set(Engine) - {Engine.GPU}:

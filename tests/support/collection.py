@@ -16,7 +16,7 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def draw_collection(folder: Path) -> None:
-    """Write shards/train-*.tar, tiny/train-*.tar, photos/cat and dog, photo.jpg, other.jpg, extra.jpg and list.txt."""
+    """Write shards/train-*.tar, tiny/train-*.tar, photos/cat and dog, photo.jpg, other.jpg, extra.jpg, list.txt, marks.jsonl."""
     for part in range(3):
         write_tar(folder / f"shards/train-{part:04d}.tar", _members("train", 64 * part, 64))
         write_tar(folder / f"tiny/train-{part:04d}.tar", _members("tiny", 1000 + 16 * part, 16))
@@ -28,6 +28,7 @@ def draw_collection(folder: Path) -> None:
     for name, seed in (("photo.jpg", 17), ("other.jpg", 18), ("extra.jpg", 2000)):
         (folder / name).write_bytes(encoded(seed))
     (folder / "list.txt").write_text("extra.jpg\n")
+    (folder / "marks.jsonl").write_text('{"key": "cat/cat-01.jpg", "mark": "keep"}\n')
 
 
 def _members(name: str, first: int, count: int) -> list[tuple[str, bytes]]:

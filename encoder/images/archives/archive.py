@@ -1,9 +1,8 @@
 """An archive walked once, front to back: what its members are, whichever format it has."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from encoder.errors import Reject
 
@@ -19,8 +18,7 @@ class MemberKind(StrEnum):
     """A device, FIFO, sparse file, or anything else whose stored bytes are not a file's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One entry of an archive."""
 
     name: str
@@ -57,3 +55,6 @@ class ArchiveWalk(Protocol):
         Raises:
             UnreadableMemberError: they cannot be had, or are not what was stored.
         """
+
+    def view(self, member: Member, /) -> bytes | memoryview:
+        """Return what `read` returns of a whole member, maybe as a view of something larger that stays in memory with it."""

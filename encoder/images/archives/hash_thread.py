@@ -10,20 +10,15 @@ from encoder.runtime.telemetry import Stage, Telemetry
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from _typeshed import ReadableBuffer
-
 AHEAD: Final = 4
 """Updates that may wait or be at work when `update` returns."""
 
 
 class Hasher(Protocol):
-    """What makes a digest of bytes in order, as those of `hashlib` do.
+    """What makes a digest of bytes in order, as those of `hashlib` do."""
 
-    Bytes handed over may be looked at until `AHEAD` further updates have returned, and must stay as they are until then.
-    """
-
-    def update(self, data: "ReadableBuffer", /) -> None:
-        """Take the next bytes."""
+    def update(self, data: bytes, /) -> None:
+        """Take the next bytes, and maybe look at them later."""
 
     def hexdigest(self) -> str:
         """Return the digest of all bytes so far."""
@@ -38,7 +33,7 @@ class HashThread:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
-        self._work: SimpleQueue[tuple[_Hash, ReadableBuffer] | threading.Event | None] = SimpleQueue()
+        self._work: SimpleQueue[tuple[_Hash, bytes] | threading.Event | None] = SimpleQueue()
         self._free: SimpleQueue[None] = SimpleQueue()
         for _ in range(AHEAD):
             self._free.put(None)
@@ -56,7 +51,7 @@ class HashThread:
         """Return a digest whose updates return before they are done."""
         return _Digest(self)
 
-    def hash(self, digest: "_Hash", data: "ReadableBuffer") -> None:
+    def hash(self, digest: "_Hash", data: bytes) -> None:
         """Let a digest take bytes, when its turn comes."""
         self._free.get()
         self._work.put((digest, data))
@@ -82,7 +77,7 @@ class _Digest:
     def __init__(self, thread: HashThread) -> None:
         self._hash, self._thread = hashlib.sha256(), thread
 
-    def update(self, data: "ReadableBuffer", /) -> None:
+    def update(self, data: bytes, /) -> None:
         self._thread.hash(self._hash, data)
 
     def hexdigest(self) -> str:

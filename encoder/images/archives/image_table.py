@@ -1,23 +1,23 @@
 """A Parquet file with a column of images: which column that is, what names its rows, and their values, some rows at a time.
 
-The owner of pyarrow where shards are read. Importing this loads it, which no other shard needs.
+What the file is to pyarrow is another process's (`parquet_file.py`). Importing this loads it, which no other shard needs.
 """
 
 import itertools
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from encoder.images.labels.table import plain
 from encoder.images.labels.table_files import BYTES, coarse, why_not
 from encoder.images.names import key_of
 from encoder.images.signature import HEAD_BYTES, image_format
 from encoder.runtime.files import AHEAD, is_url, open_file, status_of
+from encoder.runtime.parquet_file import BUFFER, ParquetFile, open_parquet
 
 BATCH_BYTES: Final = 16 << 20
 """Bytes of images read at once, by their mean size. A page is read whole: Arrow's writer makes some of 1,024 rows."""
@@ -75,19 +75,15 @@ def open_table(path: str) -> Iterator["ImageTable"]:
         TableError: it is not Parquet, or its footer is broken.
     """
     size = status_of(path).size
-    with open_file(path) as raw:
+    with ExitStack() as stack:
+        file = stack.enter_context(open_file(path))
         try:
-            parquet = pq.ParquetFile(
-                pa.PythonFile(raw, mode="r"),
-                buffer_size=AHEAD if is_url(path) else 1 << 20,  # otherwise a column of a row group is read whole
-                pre_buffer=False,
-                page_checksum_verification=True,
-            )
+            parquet = stack.enter_context(open_parquet(file, size, AHEAD if is_url(path) else BUFFER))
             table = ImageTable(parquet)
         except BROKEN as err:
             raise TableError(f"its footer is broken: {err}") from err
-        if parquet.metadata.num_rows > size:
-            raise TableError(f"it claims {parquet.metadata.num_rows:,} rows in {size:,} bytes")
+        if (rows := max(parquet.rows, sum(rows for rows, _ in parquet.groups))) > size:
+            raise TableError(f"it claims {rows:,} rows in {size:,} bytes")
         yield table
 
 
@@ -95,19 +91,17 @@ class ImageTable:
     """Reads a file's rows, a row group at a time.
 
     Args:
-        parquet: the file, pyarrow's.
+        parquet: the file.
     """
 
-    def __init__(self, parquet: Any) -> None:
+    def __init__(self, parquet: ParquetFile) -> None:
         self._parquet = parquet
-        self._schema = parquet.schema_arrow
+        self._schema = parquet.schema
         self._features = _features(self._schema.metadata)
         self.image = self._image_column()
         """The column of images as a path in the schema; None if there is none."""
         self.columns: list[str] = self._schema.names
-        starts = [0]
-        for group in range(parquet.num_row_groups):
-            starts.append(starts[-1] + parquet.metadata.row_group(group).num_rows)
+        starts = [0, *itertools.accumulate(rows for rows, _ in parquet.groups)]
         self.groups = [range(*ends) for ends in itertools.pairwise(starts)]
         """Row numbers of each row group."""
 
@@ -142,6 +136,8 @@ class ImageTable:
         number = self.groups[group].start
         with _told(group):
             for batch in self._batches(group, columns, self._batch_rows(group) if images else 1 << 12):
+                if number + len(batch) > self.groups[group].stop:
+                    raise ValueError("it has more rows than its footer says")
                 data = _values(batch, self.image) if images else [None] * len(batch)
                 keys = _values(batch, key) if key else [None] * len(batch)
                 fields = {name: _labels(batch.column(name)) for name in labels}
@@ -149,6 +145,8 @@ class ImageTable:
                     own = {name: values[at] for name, values in fields.items()}
                     yield Row(number, _key(keys[at]), data[at], own | self._class_names(own))
                     number += 1
+            if number < self.groups[group].stop:
+                raise ValueError(f"it ends at row {number:,}, before the end that its footer says")
 
     def image_at(self, number: int) -> bytes | None:
         """Return the image of a row, for which its row group is read up to it.
@@ -170,20 +168,12 @@ class ImageTable:
 
     def _batches(self, group: int, columns: list[str], count: int) -> Iterator[Any]:
         columns = columns or self._schema.names[:1]  # without a column pyarrow counts no rows
-        yield from self._parquet.iter_batches(count, row_groups=[group], columns=columns, use_threads=False)
+        yield from self._parquet.batches(count, columns, [group])
 
     def _batch_rows(self, group: int) -> int:
-        """Return how many rows have about `BATCH_BYTES` of images."""
-        found = self._parquet.metadata.row_group(group)
-        nbytes = next(
-            (
-                found.column(at).total_uncompressed_size
-                for at in range(found.num_columns)
-                if found.column(at).path_in_schema == self.image
-            ),
-            0,
-        )
-        return int(min(BATCH_ROWS, max(1, BATCH_BYTES * found.num_rows // max(1, nbytes))))
+        """Return how many rows have about `BATCH_BYTES`."""
+        rows, nbytes = self._parquet.groups[group]
+        return min(BATCH_ROWS, max(1, BATCH_BYTES * rows // max(1, nbytes)))
 
     def _image_column(self) -> str | None:
         """Return the column of images by its type, by its name, and by what its first rows hold."""
@@ -205,11 +195,13 @@ class ImageTable:
 
     def _holds_images(self, column: str) -> bool:
         """Whether the first rows that can be read and have something in the column have images there."""
-        for group in range(self._parquet.num_row_groups):
+        for group in range(len(self._parquet.groups)):
             try:
                 first = next(self._batches(group, [column], PROBED_ROWS), None)
                 values = [] if first is None else [value for value in _values(first, column) if value]
             except BROKEN:
+                if self._parquet.lost:
+                    raise
                 continue
             if values:
                 return any(image_format(value[:HEAD_BYTES]) for value in values)

@@ -2,15 +2,18 @@
 
 import io
 import os
-from collections import deque
 from contextlib import suppress
 from typing import BinaryIO, TypeAlias
 
 from encoder.images.archives.compression import Compression, Unpacked
-from encoder.images.archives.hash_thread import AHEAD, Hasher
+from encoder.images.archives.hash_thread import Hasher
 
 CHUNK = 1 << 20
 """Bytes one read asks for at most, so that a size nobody wrote costs no memory."""
+
+
+VIEWED = 32 << 10
+"""Bytes of a view, at least: it holds a block of `CHUNK` bytes in memory, which fewer are not worth."""
 
 
 class HashedFile(io.BufferedIOBase):
@@ -18,33 +21,34 @@ class HashedFile(io.BufferedIOBase):
 
     def __init__(self, raw: io.RawIOBase, hasher: Hasher) -> None:
         super().__init__()
+        self.block = b""
+        """What was read last."""
         self._raw, self._hasher = raw, hasher
-        self._blocks = deque(memoryview(bytearray(CHUNK)) for _ in range(AHEAD + 1))  # so many: see `Hasher`
-        self._block = memoryview(b"")
         self._at = 0
+
+    def step(self, size: int) -> int:
+        """Pass over the next bytes if they lie in the block, and return where they begin there; else return -1."""
+        at = self._at
+        if not 0 <= size <= len(self.block) - at:
+            return -1
+        self._at = at + size
+        return at
 
     def read(self, size: int, /) -> bytes:  # type: ignore[override]  # there is no reading it all at once
         """Return the next bytes; fewer than `size` only at the end of the file."""
-        end = self._at + size
-        if end <= len(self._block):
-            data = bytes(self._block[self._at : end])
-            self._at = end
-            return data
         parts: list[bytes] = []
-        while size and (self._at < len(self._block) or self._fill()):
-            parts.append(bytes(self._block[self._at : self._at + size]))
+        while size and (self._at < len(self.block) or self._fill()):
+            parts.append(self.block[self._at : self._at + size])
             self._at += len(parts[-1])
             size -= len(parts[-1])
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _fill(self) -> bool:
         """Read the next block, which is empty at the end of the file."""
-        block = self._blocks[0][: self._raw.readinto(self._blocks[0]) or 0]
-        self._block, self._at = block, 0
-        if block:
-            self._hasher.update(block)
-            self._blocks.rotate(-1)
-        return bool(block)
+        self.block, self._at = self._raw.read(CHUNK) or b"", 0
+        if self.block:
+            self._hasher.update(self.block)
+        return bool(self.block)
 
 
 Readable: TypeAlias = BinaryIO | HashedFile
@@ -69,18 +73,19 @@ class Source:
         self._whole = whole
         self._unpacked = Unpacked(file, compression) if compression else None
         self._stream = io.BufferedReader(self._unpacked, CHUNK) if self._unpacked else file
+        self._hashed = self._stream if isinstance(self._stream, HashedFile) else None
         self.length = None if compression or whole else file.seek(0, os.SEEK_END)
         if self.length is not None:
             file.seek(0)
 
     def read(self, size: int) -> bytes:
         """Return the next bytes; fewer where the file ends or breaks."""
-        if size <= CHUNK:
-            chunk = self._read_chunk(size)
-            if len(chunk) == size or not chunk:
-                return chunk
-        else:
-            chunk = self._read_chunk(CHUNK)
+        if self._hashed is not None and (at := self._hashed.step(size)) >= 0:
+            self.position += size
+            return self._hashed.block[at : at + size]
+        chunk = self._read_chunk(min(size, CHUNK))
+        if len(chunk) == size or not chunk:
+            return chunk
         chunks = [chunk]
         size -= len(chunk)
         while size > 0 and (chunk := self._read_chunk(min(size, CHUNK))):
@@ -88,12 +93,21 @@ class Source:
             size -= len(chunk)
         return b"".join(chunks)
 
+    def view(self, size: int) -> bytes | memoryview:
+        """Return what `read` returns, as a view of the block in which they lie where these are many bytes of one."""
+        if self._hashed is None or size < VIEWED or (at := self._hashed.step(size)) < 0:
+            return self.read(size)
+        self.position += size
+        return memoryview(self._hashed.block)[at : at + size]
+
     def skip_to(self, end: int) -> None:
         """Go on to a position, or to the end if that comes before; never back."""
         if self.length is not None:
             if end > self.position:
                 self.position = self._stream.seek(min(end, self.length))
             return
+        if self._hashed is not None and self._hashed.step(end - self.position) >= 0:
+            self.position = end
         while self.position < end and self._read_chunk(min(end - self.position, CHUNK)):
             pass
 

@@ -14,7 +14,8 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from struct import Struct
+from typing import NamedTuple
 from zlib import adler32
 
 from encoder.errors import HashgrainError, Reason
@@ -44,8 +45,10 @@ _KINDS = {ord("1"): MemberKind.LINK, ord("2"): MemberKind.LINK, ord("5"): Member
 _KINDS |= dict.fromkeys(b"\x0007", MemberKind.FILE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+_FIELDS = Struct("100s24x12s20xB100x6s82x155s12x")  # name, size, type flag, magic, prefix
+
+
+class _Header(NamedTuple):
     start: int
     flag: int
     name: bytes
@@ -92,49 +95,55 @@ class TarWalk:
         Raises:
             ValueError: it is not the member just yielded, or was read before.
         """
+        left = self._left(member)
+        return self._source.read(left if size is None else min(left, size))
+
+    def view(self, member: Member, /) -> bytes | memoryview:
+        """Return what `read` returns, maybe as a view of the block in which it lies, see `Source.view`.
+
+        Raises:
+            ValueError: as `read`.
+        """
+        return self._source.view(self._left(member))
+
+    def _left(self, member: Member) -> int:
+        """Return the bytes of the member just yielded that have not been read."""
         left = member.offset + member.size - self._source.position
         if not 0 < left <= member.size and member.size:
             raise ValueError(f"{_shown(member.name)} is not the member just yielded, or was read before")
-        return self._source.read(left if size is None else min(left, size))
+        return left
 
     def _members(self) -> Iterator[Member]:
         for_all: dict[bytes, bytes] = {}
         for_next: dict[bytes, bytes] | None = None
-        for header in self._headers():
+        header = self._next_header() or self._next_archive()
+        while header:
+            if header.flag not in _EXTENSIONS:
+                member = self._resolve(header, for_all | for_next if for_next else for_all)
+                for_next = None
+                yield member
+                self._finish(member.offset, member.size, member.name)
+            elif header.flag == ord("g"):
+                for_all |= self._read_extension(header)
+            else:
+                for_next = (for_next or {}) | self._read_extension(header)
+            header = self._next_header()
             if header is None:
                 if for_next is not None:
                     raise _DamageError(f"an extended header without its member before byte {self._source.position}")
                 for_all = {}
-            elif header.flag == ord("g"):
-                for_all |= self._read_extension(header)
-            elif header.flag in _EXTENSIONS:
-                for_next = (for_next or {}) | self._read_extension(header)
-            else:
-                member = self._resolve(header, for_all | for_next if for_next else for_all)
-                for_next = None
-                yield member
-                self._finish(member.offset, member.size, _shown(member.name))
-
-    def _headers(self) -> Iterator[_Header | None]:
-        """Yield the headers of an archive and of those behind it, and None for the end of each."""
-        header = self._next_header() or self._next_archive()
-        while header:
-            yield header
-            header = self._next_header()
-            if header is None:
-                yield None
                 header = self._next_archive()
 
     def _next_header(self) -> _Header | None:
         """Read the next header, or None for the end-of-archive marker."""
         start = self._source.position
         block = self._source.read(BLOCK)
+        if len(block) == BLOCK and block != _ZEROS:
+            return _parse_header(block, start)
         if not block:
             raise _DamageError(f"no end-of-archive marker at byte {start}")
         if len(block) < BLOCK:
             raise _DamageError(f"ends inside a header at byte {self._source.position}")
-        if block != _ZEROS:
-            return _parse_header(block, start)
         if self._source.read(BLOCK) != _ZEROS:
             raise _DamageError(f"only half an end-of-archive marker at byte {start}")
         return None
@@ -144,37 +153,38 @@ class TarWalk:
             raise _DamageError(f"impossible size of the extended header at byte {header.start}")
         offset = self._source.position
         data = self._source.read(header.size)
-        self._finish(offset, header.size, "an extended header")
+        self._finish(offset, header.size)
         if header.flag == ord("L"):
             return {b"path": _until_nul(data)}
         return {} if header.flag == ord("K") else _parse_pax(data, header.start)
 
     def _resolve(self, header: _Header, extended: dict[bytes, bytes]) -> Member:
         """Make a member of its header and the extended ones before it, where an empty value means none."""
-        more_map = header.has_map
+        start, flag, raw_name, size, more_map = header
         while more_map:
             more_map = self._source.read(BLOCK)[504:505] not in (b"", b"\0")
-        raw_name = extended.get(b"GNU.sparse.name") or extended.get(b"path") or header.name
+        kind = _KINDS.get(flag, MemberKind.OTHER)
+        if extended:
+            raw_name = extended.get(b"GNU.sparse.name") or extended.get(b"path") or raw_name
+            if digits := extended.get(b"size"):
+                size = int(digits) if digits.isdigit() and len(digits) < 20 else -1
+            if not _PAX_SPARSE.isdisjoint(extended):
+                kind = MemberKind.OTHER
         name = raw_name.decode("utf-8", "surrogateescape")
-        size = header.size
-        if digits := extended.get(b"size"):
-            size = int(digits) if digits.isdigit() and len(digits) < 20 else -1
         if not 0 <= size < 1 << 63:
-            raise _DamageError(f"impossible size of {_shown(name)} at byte {header.start}")
-        if (packed := self._source.compression) and size > MAX_PACKED_MEMBER:
-            raise _DamageError(f"{_shown(name)} at byte {header.start} claims {size} bytes inside {packed}")
-        kind = _KINDS.get(header.flag, MemberKind.OTHER)
-        if not _PAX_SPARSE.isdisjoint(extended):
-            kind = MemberKind.OTHER
-        elif kind is MemberKind.FILE and name.endswith("/"):  # how folders were marked before they had a type
+            raise _DamageError(f"impossible size of {_shown(name)} at byte {start}")
+        if size > MAX_PACKED_MEMBER and (packed := self._source.compression):
+            raise _DamageError(f"{_shown(name)} at byte {start} claims {size} bytes inside {packed}")
+        if kind is MemberKind.FILE and name.endswith("/"):  # how folders were marked before they had a type
             kind = MemberKind.FOLDER
-        return Member(name, kind, self._source.position, 0 if header.flag in _NO_DATA else size)
+        return Member(name, kind, self._source.position, 0 if flag in _NO_DATA else size)
 
-    def _finish(self, offset: int, size: int, what: str) -> None:
-        """Go on to the block after `size` bytes at `offset`."""
+    def _finish(self, offset: int, size: int, name: str | None = None) -> None:
+        """Go on to the block after `size` bytes at `offset`, which are a member's, or those of an extended header."""
         end = offset + -(-size // BLOCK) * BLOCK
         self._source.skip_to(end)
         if self._source.position < end:
+            what = "an extended header" if name is None else _shown(name)
             raise _DamageError(f"ends inside {what} at byte {self._source.position}")
 
     def _next_archive(self) -> _Header | None:
@@ -245,7 +255,8 @@ def _compression_of(file: io.RawIOBase) -> Compression | None:
 
 
 def _checksum_is_right(block: bytes) -> bool:
-    return _number(block[148:156]) == _sum(block) - sum(block[148:156]) + 8 * ord(" ")  # its own field counts as spaces
+    field = block[148:156]
+    return _number(field) == _sum(block) - sum(field) + 8 * ord(" ")  # its own field counts as spaces
 
 
 def _sum(block: bytes) -> int:
@@ -256,11 +267,12 @@ def _sum(block: bytes) -> int:
 def _parse_header(block: bytes, start: int) -> _Header:
     if not _checksum_is_right(block):
         raise _DamageError(f"bad header checksum at byte {start}")
-    name = _until_nul(block[:100])
-    if block[257:263] == b"ustar\0" and (prefix := _until_nul(block[345:500])):  # other formats keep other things there
+    name, size, flag, magic, prefix = _FIELDS.unpack(block)
+    name = _until_nul(name)
+    if magic == b"ustar\0" and (prefix := _until_nul(prefix)):  # other formats keep other things there
         name = prefix + b"/" + name
-    has_map = block[156] == ord("S") and block[482] != 0
-    return _Header(start, block[156], name, _number(block[124:136]), has_map)
+    has_map = flag == ord("S") and block[482] != 0
+    return _Header(start, flag, name, _number(size), has_map)
 
 
 def _parse_pax(data: bytes, start: int) -> dict[bytes, bytes]:

@@ -72,6 +72,8 @@ class ZipWalk:
             self._data = _open(self._source, self._entry)
         return self._data.read(member.size if size is None else size)
 
+    view = read
+
 
 @contextmanager
 def open_zip(path: str, *, hasher: Hasher | None = None) -> Iterator[ZipWalk]:

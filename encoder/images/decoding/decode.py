@@ -17,6 +17,7 @@ from encoder.images.decoding.containers import is_cut
 from encoder.images.decoding.deep_grey import eight_bits
 from encoder.images.decoding.other_decoders import MISSING, TooManyPixels, open_other
 from encoder.images.limits import Limits
+from encoder.images.region import WHOLE, Box, square_with
 from encoder.images.samples import Sample
 from encoder.images.signature import DECODED, HEAD_BYTES, image_format
 from encoder.runtime.locks import ForkLock
@@ -96,14 +97,12 @@ def render(image: Image.Image, limits: Limits = Limits()) -> Image.Image:
         raise RejectedImage(Reject.CORRUPT, f"{type(err).__name__}: {err}") from err
 
 
-def square(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
-    """Return uint8[size, size, 3]: the centre square, resized with Pillow's antialiased bilinear filter.
+def square(image: Image.Image, size: int, box: Box | None = None) -> npt.NDArray[np.uint8]:
+    """Return uint8[size, size, 3]: the centre square, or another one, resized with Pillow's antialiased bilinear filter.
 
     One step, so that a picture of 1 x N pixels never becomes one of size x (N * size).
     """
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
+    box = square_with(WHOLE, image.size) if box is None else box
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
@@ -121,7 +120,8 @@ def square_or_reject(data: bytes, size: int, limits: Limits) -> npt.NDArray[np.u
     try:
         return decode_square(data, size, limits)
     except RejectedImage as err:
-        return err
+        err.__cause__ = err.__context__ = None  # their frames hold the picture, and whoever keeps the error, in a cycle
+        return err.with_traceback(None)
 
 
 def decode_readable(

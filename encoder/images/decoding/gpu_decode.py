@@ -49,7 +49,7 @@ class Routed:
     """How many went which way; `GpuDecoder.decode_into` corrects it by what was refused."""
 
 
-def route(files: Sequence[bytes], limits: Limits, *, hardware: bool) -> Routed:
+def route(files: Sequence[bytes | memoryview], limits: Limits, *, hardware: bool) -> Routed:
     """Part image files by the way they go. Any thread may call it.
 
     Args:
@@ -74,8 +74,8 @@ def route(files: Sequence[bytes], limits: Limits, *, hardware: bool) -> Routed:
     return routed
 
 
-def _without_decoder(data: bytes) -> Way:
-    return Way.NO_DECODER if data.startswith(b"\xff\xd8\xff") else Way.NOT_JPEG
+def _without_decoder(data: bytes | memoryview) -> Way:
+    return Way.NO_DECODER if data[:3] == b"\xff\xd8\xff" else Way.NOT_JPEG
 
 
 class GpuDecoder:

@@ -47,7 +47,7 @@ class JpegHeader:
     """Bytes of the picture, up to and with its end-of-image marker; nothing behind it counts."""
 
 
-def read_header(data: bytes, limits: Limits) -> JpegHeader | Way:
+def read_header(data: bytes | memoryview, limits: Limits) -> JpegHeader | Way:
     """Return what the header says of a JPEG that may go to nvJPEG, or why another file may not.
 
     Whatever is wrong with a file, the one decode says it.
@@ -56,7 +56,7 @@ def read_header(data: bytes, limits: Limits) -> JpegHeader | Way:
         data: an image file of any format.
         limits: what an image may be.
     """
-    if not data.startswith(b"\xff\xd8\xff"):
+    if data[:3] != b"\xff\xd8\xff":
         return Way.NOT_JPEG
     if len(data) > limits.max_bytes:
         return Way.ODD
@@ -96,7 +96,7 @@ class _Segments:
         self.transform = 1
         self.profile: list[bytes] = []
 
-    def read(self, data: bytes) -> int:
+    def read(self, data: bytes | memoryview) -> int:
         """Read all up to the scan, and return where that begins."""
         at, marker = 2, 0
         while marker != _SOS:
@@ -104,7 +104,7 @@ class _Segments:
             start, at = at + 4, at + 2 + length
             _expect(start <= at <= len(data))
             if marker not in _UNREAD:
-                _READS.get(marker, _Segments._odd)(self, data[start:at])
+                _READS.get(marker, _Segments._odd)(self, bytes(data[start:at]))
         return at
 
     @property
@@ -205,7 +205,7 @@ def _exif_orientation(tiff: bytes) -> int | None:
     return found
 
 
-def _scan_end(data: bytes, at: int) -> int:
+def _scan_end(data: bytes | memoryview, at: int) -> int:
     """Return where the picture ends, if nothing but its one scan lies before: neither a second one nor what damage looks like."""
     for start in range(at, len(data) - 1, _SCAN_BLOCK):
         block = np.frombuffer(data, np.uint8, min(_SCAN_BLOCK + 1, len(data) - start), start)

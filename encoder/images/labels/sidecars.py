@@ -51,11 +51,11 @@ def stems_of(image: str) -> tuple[str, ...]:
 
     `a/0001.left.jpg` has `a/0001`, `a/0001.left` and `a/0001.left.jpg`. Labels of a later one win.
     """
-    folder, slash, base = image.rpartition("/")
-    without = _without_ending(image)
-    if base.find(".") == len(without) - len(folder) - len(slash):  # one dot, as in nearly all names
+    begin, without = image.rfind("/") + 1, _without_ending(image)
+    dot = image.find(".", begin)
+    if dot == len(without):  # one dot, as in nearly all names
         return (without, image)
-    up_to_dot = f"{folder}{slash}{first}" if (first := base.partition(".")[0]) else without
+    up_to_dot = image[:dot] if dot > begin else without
     return tuple(dict.fromkeys((up_to_dot, without, image)))
 
 
@@ -161,9 +161,10 @@ class ArchiveSidecars:
     def image(self, name: str) -> Labels:
         """Take note of an image, and return the labels of its sidecars that came before."""
         stems = stems_of(name)
+        without = stems[-2] if len(stems) > 1 else name
         self._names.add(hash(name))
-        self._without_ending.add(hash(without := _without_ending(name)))
-        if stems[0] not in {without, name}:
+        self._without_ending.add(hash(without))
+        if len(stems) > 2:
             self._up_to_dot[stems[0]].append(without)
         labels: Labels = {}
         for stem in stems if self._waiting else ():
@@ -209,5 +210,5 @@ class ArchiveSidecars:
 
 def _without_ending(name: str) -> str:
     """Return a name up to its last dot; all of it where its last part has none, or only a leading one."""
-    folder, slash, base = name.rpartition("/")
-    return f"{folder}{slash}{base.rpartition('.')[0] or base}"
+    dot = name.rfind(".")
+    return name[:dot] if dot > name.rfind("/") + 1 else name

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from encoder.images.labels.values import BadLabels, Labels, flatten
 from encoder.images.names import IMAGE_SUFFIXES
+from encoder.plural import plural
 from encoder.runtime.publish import sha256_of
 
 NAMED_ALIKE = 64
@@ -109,11 +110,11 @@ class LabelTable:
             [f"{self.path.name}: column {name!r} left out, {why}" for name, why in self.left_out.items()],
         )
         if self.repeated:
-            lines.append(f"{name}: {self.repeated:,} rows repeat the key of an earlier row, which counts")
+            lines.append(f"{name}: {plural(self.repeated, 'row')} with the key of an earlier row, which counts")
         matched = self.matched
         if matched.ambiguous:
             lines.append(
-                f"{name}: {matched.ambiguous:,} images have no labels of it, since several rows have their name"
+                f"{name}: {plural(matched.ambiguous, 'image')} without labels of it, since several rows have one name"
             )
         if matched.without and not matched.found:
             lines.append(
@@ -122,7 +123,7 @@ class LabelTable:
                 else f"{name} has no rows"
             )
         elif matched.without:
-            lines.append(f"{name}: {matched.without:,} images have no row, first {matched.first_without!r}")
+            lines.append(f"{name}: {plural(matched.without, 'image')} without a row, first {matched.first_without!r}")
         return lines
 
     def _rows(self, key: str) -> list[int]:

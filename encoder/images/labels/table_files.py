@@ -4,17 +4,23 @@ import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from encoder.errors import HashgrainError, Reason, unless_short
 from encoder.images.labels.table import Column, LabelTable
 from encoder.images.labels.values import MAX_DEPTH, BadLabels
+from encoder.runtime.files import open_regular
+
+if TYPE_CHECKING:
+    from encoder.runtime.parquet_file import ParquetFile
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 KEY_COLUMNS = ("key", "file_name")
 """Where keys stand if it is not said: as img2dataset and the folders of Hugging Face have it."""
 SHOWN = 20
 """Columns that an error names."""
+BATCH_ROWS, MAX_BYTES = 1 << 16, 8 << 30
+"""Of a Parquet table: rows read at once, and bytes of memory that all of them take at most."""
 BYTES, NOT_UTF8 = "bytes are not labels", "its text is not UTF-8; save the table in UTF-8"
 
 Table: TypeAlias = Any
@@ -60,12 +66,10 @@ def shard_table_path(shard: str) -> Path | None:
 
 def has_keys(table: Path) -> bool:
     """Whether a Parquet file says which image each row is of; one that does not, or is broken, gives no labels."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     try:
-        return "key" in parquet.read_schema(table).names
-    except (OSError, ValueError, pa.ArrowException):
+        with _opened(table) as file:
+            return "key" in file.schema.names
+    except (OSError, ValueError):
         return False
 
 
@@ -84,9 +88,9 @@ def table_of_shard(shard: str, bad: BadLabels) -> LabelTable | None:
         return None
     try:
         with _told(path):
-            from pyarrow import parquet
-
-            if "key" not in parquet.read_schema(path).names:  # before its columns are read
+            with _opened(path) as file:
+                keyed = "key" in file.schema.names
+            if not keyed:  # before its columns are read
                 return None
             table, left_out = _read_parquet(path, None)
             return _table(path, table, "key", left_out)
@@ -162,12 +166,26 @@ def _without_times(kind: Any) -> Any:
 
 
 def _read_parquet(path: Path, _key: str | None) -> tuple[Table, LeftOut]:
-    from pyarrow import parquet
+    import pyarrow as pa
 
-    file = parquet.ParquetFile(path)
-    leaves = [leaf for each in file.schema_arrow for leaf in _leaves(each.name, each.type)]
-    left_out = {name: BYTES for name, kind in leaves if why_not(kind) == BYTES}  # not read: pictures, perhaps
-    return file.read(columns=[name for name, _ in leaves if name not in left_out]), left_out
+    batches, nbytes = list[Any](), 0
+    with _opened(path) as file:
+        leaves = [leaf for each in file.schema for leaf in _leaves(each.name, each.type)]
+        left_out = {name: BYTES for name, kind in leaves if why_not(kind) == BYTES}  # not read: pictures, perhaps
+        for batch in file.batches(BATCH_ROWS, [name for name, _ in leaves if name not in left_out]):
+            batches.append(batch)
+            nbytes += batch.nbytes + batch.num_rows
+            if nbytes > MAX_BYTES:
+                raise ValueError(f"they take over {MAX_BYTES:,} bytes of memory")
+        return pa.Table.from_batches(batches) if batches else file.schema.empty_table(), left_out
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[ParquetFile]":
+    from encoder.runtime.parquet_file import open_parquet
+
+    with open_regular(path) as file, open_parquet(file, path.stat().st_size) as parquet:
+        yield parquet
 
 
 def _leaves(name: str, kind: Any) -> Iterator[tuple[str, Any]]:

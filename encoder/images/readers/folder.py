@@ -2,10 +2,9 @@
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 
 from encoder.errors import HashgrainError, Reason, Reject, why
@@ -13,9 +12,14 @@ from encoder.images.labels.sidecars import MAX_SIDECAR_BYTES
 from encoder.images.labels.values import Labels
 from encoder.images.limits import Limits
 from encoder.images.names import escaped, folders_of, from_escaped
+from encoder.images.readers.read_ahead import Found, read_ahead
+from encoder.images.readers.read_whole import NotAFileError, read_whole
 from encoder.images.samples import Sample, ShardReader
 from encoder.images.shards import ShardKind
 from encoder.runtime.files import exists, read_regular
+
+AHEAD_FROM = 512
+"""Files of a shard from which on a process that reads them ahead saves more than it costs to start."""
 
 
 class FolderReader(ShardReader):
@@ -26,8 +30,11 @@ class FolderReader(ShardReader):
     def __iter__(self) -> Iterator[Sample]:
         """Yield every image file; the digest is one of names, sizes and contents."""
         digest = self.hasher()
+        ahead = self.wanted is None and len(self.shard.files) >= AHEAD_FROM
+        paths = (self._path(name) for image, sidecars in self._files() for name in (image, *sidecars))
+        found = read_ahead(paths) if ahead else repeat(None)
         for name, sidecars in self._files():
-            sample = self._sample(name, sidecars)
+            sample = self._sample(name, sidecars, found)
             digest.update(f"{name}\0{sample.size}\0".encode(errors="surrogateescape"))
             digest.update(sample.data)
             self.size += sample.size
@@ -77,37 +84,38 @@ class FolderReader(ShardReader):
         """Yield each image with its sidecars."""
         return zip(self.shard.files, self.shard.sidecars or repeat(()), strict=False)
 
-    def _sample(self, name: str, sidecars: tuple[str, ...]) -> Sample:
+    def _sample(self, name: str, sidecars: tuple[str, ...], ahead: Iterator[Found]) -> Sample:
+        found, *of_sidecars = islice(ahead, 1 + len(sidecars))
         sample = Sample(self.seen, escaped(name))
         self.seen += 1
         if self.wanted is not None and not self.wanted(sample.ordinal):
-            sample.labels = self._labels(name, sidecars) if self.labelled else {}
+            sample.labels = self._labels(name, sidecars, of_sidecars) if self.labelled else {}
             return sample
         try:
-            sample.size, data = _read(self._path(name), self.limits.max_bytes)
-        except _NotAFileError:
+            sample.size, data = _taken(self._path(name), self.limits.max_bytes, found)
+        except NotAFileError:
             return sample.rejected(Reject.NOT_A_FILE, "a device or FIFO")
         except OSError as err:
             return sample.rejected(Reject.UNREADABLE, err.strerror or str(err))
         if data is None:
             return sample.rejected(Reject.TOO_LARGE, f"{sample.size:,} bytes, limit {self.limits.max_bytes:,}")
         sample.data = data
-        sample.labels = self._labels(name, sidecars)
+        sample.labels = self._labels(name, sidecars, of_sidecars)
         return sample
 
-    def _labels(self, name: str, sidecars: tuple[str, ...]) -> Labels:
+    def _labels(self, name: str, sidecars: tuple[str, ...], found: list[Found]) -> Labels:
         """Return the folders of an image and the labels of its sidecars."""
         labels: Labels = {**folders_of(name)}
-        for sidecar in sidecars:
-            labels |= self._labels_in(sidecar)
+        for sidecar, read in zip(sidecars, found, strict=True):
+            labels |= self._labels_in(sidecar, read)
         return labels
 
-    def _labels_in(self, sidecar: str) -> Labels:
+    def _labels_in(self, sidecar: str, found: Found) -> Labels:
         """Return the labels in a file; one that cannot be read costs them, not the image."""
         name = sidecar.rpartition("/")[2]
         try:
-            _, data = _read(self._path(sidecar), MAX_SIDECAR_BYTES)
-        except _NotAFileError:
+            _, data = _taken(self._path(sidecar), MAX_SIDECAR_BYTES, found)
+        except NotAFileError:
             self.bad_labels.add(name, "not a file")
             return {}
         except OSError as err:
@@ -116,24 +124,10 @@ class FolderReader(ShardReader):
         return self.labels_of(name, data)
 
 
-class _NotAFileError(Exception):
-    """What lies there is a device, a FIFO or a folder."""
-
-
-def _read(path: str, limit: int) -> tuple[int, bytes | None]:
-    """Return a file's size and, up to a limit, its bytes, by few calls of the system: each costs a turn of the interpreter."""
-    # not blocking: a FIFO would be waited for without end
-    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(opened)
-        if not stat.S_ISREG(status.st_mode):
-            raise _NotAFileError
-        size = status.st_size
-        if size > limit:
-            return size, None
-        data = os.read(opened, size)
-        while len(data) < size and (more := os.read(opened, size - len(data))):  # a read brings 2 GiB at most
-            data += more
-        return size, data
-    finally:
-        os.close(opened)
+def _taken(path: str, limit: int, found: Found) -> tuple[int, bytes | None]:
+    """Return as `read_whole` does, what was read ahead if it was."""
+    if isinstance(found, bytes):
+        return len(found), found if len(found) <= limit else None
+    if found is not None:
+        raise found
+    return read_whole(path, limit)

@@ -76,7 +76,9 @@ class MembersReader(ShardReader):
         for member in walk:
             if member.kind is MemberKind.FOLDER:
                 continue
-            kind, head = _kind(walk, member)
+            kind, head = kind_of_name(member.name), b""
+            if kind is NameKind.UNKNOWN:
+                kind, head = _kind_by_content(walk, member)
             if kind is NameKind.IMAGE:
                 if held is not None:
                     yield held
@@ -112,7 +114,8 @@ class MembersReader(ShardReader):
         if sample.reject is None:
             if known.table and self._is_wanted(sample):
                 sample.labels.update(known.table.labels(sample.key, self.bad_labels))
-            sample.labels |= labels
+            if labels:
+                sample.labels |= labels
         return sample
 
     def _sample(self, walk: ArchiveWalk, member: Member, head: bytes, parts: tuple[str, str], keys: "_Keys") -> Sample:
@@ -133,13 +136,14 @@ class MembersReader(ShardReader):
         if not self._is_wanted(sample):
             return sample
         try:
-            sample.data = head + walk.read(member) if len(head) < member.size else head
+            if self.views and not head:
+                sample.content = walk.view(member)
+            else:
+                sample.content = head + walk.read(member) if len(head) < member.size else head
         except UnreadableMemberError as err:
             return sample.rejected(err.reject, err.detail)
-        if len(sample.data) < member.size:
-            return sample.rejected(
-                Reject.TRUNCATED, f"the shard ends after {len(sample.data):,} of {member.size:,} bytes"
-            )
+        if (length := len(sample.content)) < member.size:
+            return sample.rejected(Reject.TRUNCATED, f"the shard ends after {length:,} of {member.size:,} bytes")
         return sample
 
     def _is_wanted(self, sample: Sample) -> bool:
@@ -174,8 +178,8 @@ class _Keys:
         return suffix in self._suffixes.get(hash(stem), ())
 
     def add(self, stem: str, suffix: str) -> None:
-        suffixes = (*self._suffixes.get(hash(stem), ()), suffix)
-        self._suffixes[hash(stem)] = self._same.setdefault(suffixes, suffixes)
+        suffixes = (*self._suffixes.get(stem_hash := hash(stem), ()), suffix)
+        self._suffixes[stem_hash] = self._same.setdefault(suffixes, suffixes)
 
     def of_owners(self, owners: list[str]) -> Iterator[str]:
         """Return the keys of the images that a sidecar belongs to, see `ArchiveSidecars.sidecar`."""
@@ -199,16 +203,12 @@ class _Known:
 
 def _suffix(name: str) -> str:
     """Return the ending of a name; a million times, for which `pathlib` takes too long."""
-    base = name.rpartition("/")[2]
-    dot = base.rfind(".")
-    return base[dot:] if 0 < dot < len(base) - 1 else ""
+    dot = name.rfind(".")
+    return name[dot:] if name.rfind("/") + 1 < dot < len(name) - 1 else ""
 
 
-def _kind(walk: ArchiveWalk, member: Member) -> tuple[NameKind, bytes]:
-    """Return what a member is, and what had to be read to know that."""
-    kind = kind_of_name(member.name)
-    if kind is not NameKind.UNKNOWN:
-        return kind, b""
+def _kind_by_content(walk: ArchiveWalk, member: Member) -> tuple[NameKind, bytes]:
+    """Return what a member is whose name does not tell, and what had to be read to know that."""
     if member.kind is not MemberKind.FILE:
         return NameKind.OTHER, b""
     try:

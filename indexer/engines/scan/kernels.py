@@ -834,7 +834,8 @@ def nearest_lists(centroids: Words, nprobes: Words, queries: Words, farthest: Wo
     """Return uint64[nq, sum of nprobes], the lists of each segment with the smallest (distance, number), the nearest first.
 
     Args:
-        centroids: uint64[s, EXTENT_FIELDS], those of each segment; lists are numbered over all segments.
+        centroids: uint64[s, EXTENT_FIELDS], those of each segment; lists are numbered over all segments. Where one has the memory
+            of the segment before, that one's lists are its lists, too.
         nprobes: uint64[s], lists wanted of each segment, as many as it has or fewer.
         queries: as in `ScanPlan`.
         farthest: as in `QueryBatch`.
@@ -847,7 +848,17 @@ def nearest_lists(centroids: Words, nprobes: Words, queries: Words, farthest: Wo
     probed = np.empty((Word(len(queries)), column), Word)
     column = ZERO
     for segment in up_to(Word(len(centroids))):
-        nprobe = nprobes[segment]
+        nprobe, same = nprobes[segment], False
+        if segment:
+            earlier = segment - ONE
+            same = centroids[segment, CODES] == centroids[earlier, CODES] and nprobe == nprobes[earlier]
+        if same:
+            for query in up_to(Word(len(queries))):
+                for at in up_to(nprobe):
+                    probed[query, column + at] = probed[query, column + at - nprobe] + centroids[segment, ROWS]
+            column += nprobe
+            before += centroids[segment, ROWS]
+            continue
         batch = QueryBatch(queries, np.empty(0, Word), nprobe, farthest + ONE, farthest, TWO * nprobe + TWO * BLOCK)
         candidates = scan_all(centroids[segment : segment + ONE], batch, size, width)
         for query in up_to(Word(len(queries))):

@@ -198,7 +198,7 @@ table(
     "labels.csv",
     b"file_name,price,kind\na.jpg,3.99,car\n0003.jpg,4,bus\n",
     labels={"a.jpg": {"price": 3.99, "kind": "car"}, "b.jpg": {}},
-    says="1 images have no row",
+    says="1 image without a row",
 )
 table(
     "JSON lines (`--labels`), by a column that is named (`--key`)",

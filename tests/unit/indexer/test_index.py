@@ -23,6 +23,7 @@ import indexer
 from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.images.expand import expand
+from encoder.images.region import WHOLE, Region, RegionMode
 from encoder.levels import Level
 from encoder.model.spec import Precision
 from encoder.stream.job import encode
@@ -79,6 +80,47 @@ def test_an_image_finds_the_same_in_every_form(index, photo, form):
     assert answer.query == (str(photo) if "path" in form else "upload" if "named" in form else answer[0].query)
 
 
+@pytest.mark.parametrize("mode", RegionMode)
+def test_the_whole_picture_as_a_region_finds_what_it_finds_without_one(index, photo, mode):
+    plain = index.query(photo, k=20)
+    assert [hit.as_dict() for hit in index.query(ByImage(photo, region=WHOLE, region_mode=mode), k=20)] == [
+        hit.as_dict() for hit in plain
+    ]
+
+
+@pytest.mark.parametrize("mode", [*RegionMode, None])
+def test_a_region_is_looked_for_as_the_encoder_codes_it(index, photo, mode):
+    region = Region(0.1, 0.3, 0.4, 0.5)
+    asked = [photo, ByImage(photo, "part", region, mode), ByKey("pic-007"), ByKey("pic-007", region, mode)]
+    answers = index.query_batch(asked, level="fine", k=9)
+    row = index.find("pic-007")
+    coded = index.encoder.encode([photo, index.image(row)], ["fine"], regions=[region] * 2, mode=mode)
+    for answer, code, name in zip((answers[1], answers[3]), coded.codes["fine"], ("part", "key:pic-007"), strict=True):
+        assert answer.query == name
+        expected = index.query(ByCode(code), level="fine", k=9)
+        assert [(hit.row, hit.distance) for hit in answer] == [(hit.row, hit.distance) for hit in expected]
+    plain = index.query_batch([photo, ByKey("pic-007")], level="fine", k=9)
+    assert [list(answers[0]), list(answers[2])] == [list(each) for each in plain]
+    assert list(answers[1]) != list(answers[0])
+
+
+def test_both_modes_in_one_batch_are_each_their_own(index, photo):
+    region = Region(0.5, 0.5, 0.5, 0.5)
+    asked = [ByImage(photo, None, region, mode) for mode in ("crop", "attention", "crop")]
+    assert [list(each) for each in index.query_batch(asked)] == [list(index.query(each)) for each in asked]
+
+
+def test_a_region_of_a_row_leaves_the_row_out_and_is_ordered_by_logits_as_an_image_is(index):
+    region = Region(0.2, 0.2, 0.7, 0.7)
+    found = index.query(ByKey("pic-007", region), k=60, exclude_self=True)
+    assert len(found) == 59
+    assert "pic-007" not in {hit.key for hit in found}
+    picture = index.image(index.find("pic-007"))
+    assert [(hit.key, hit.score) for hit in index.query(ByKey("pic-007", region), level="mid", rerank=20)] == [
+        (hit.key, hit.score) for hit in index.query(ByImage(picture, region=region), level="mid", rerank=20)
+    ]
+
+
 def test_the_limits_of_an_index_hold_for_queries_and_go_along(index_folder, photo):
     pixels_of_photo = pixels(photo).shape[0] * pixels(photo).shape[1]
     narrow = indexer.open(index_folder, limits=indexer.Limits(max_pixels=pixels_of_photo - 1))
@@ -113,8 +155,13 @@ def test_a_key_and_its_code_find_what_the_index_finds(index):
         (np.zeros((4, 4, 3), np.float32), "float32[4, 4, 3] is not an image"),
         (np.zeros((0, 4, 3), np.uint8), "uint8[0, 4, 3] is not an image"),
         (7, "7 is not a query"),
+        (ByKey("pic-007", cast("Region", (0, 0, 1, 1))), "a query has region (0, 0, 1, 1); give a Region"),
+        (ByImage(b"", region=cast("Region", "0,0,1,1")), "a query has region '0,0,1,1'; give a Region"),
         (None, "None is not a query"),
-        ([ByKey("pic-007")], "[ByKey(key='pic-007')] is not a query; give one query, or several to query_batch"),
+        (
+            [ByKey("pic-007")],
+            "[ByKey(key='pic-007', region=None, region_mode=None)] is not a query; give one query, or several to query_batch",
+        ),
         (ByKey(cast("str", ["pic-007"])), "a query has key ['pic-007']; give one key, a str"),
         (ByImage(b"no image"), "image of 8 bytes cannot be used (unknown-format"),
         (b"", "image of 0 bytes cannot be used (empty"),
@@ -181,7 +228,10 @@ def test_codes_in_any_order_of_memory_find_the_same(index):
 @pytest.mark.parametrize(
     ("whats", "says"),
     [
-        (ByKey("pic-007"), "ByKey(key='pic-007') is not several queries; give a list of them, or one to query"),
+        (
+            ByKey("pic-007"),
+            "ByKey(key='pic-007', region=None, region_mode=None) is not several queries; give a list of them, or one to query",
+        ),
         (Path("photo.png"), "PosixPath('photo.png') is not several queries"),
         (b"image", "b'image' is not several queries"),
         (None, "None is not several queries"),

@@ -13,8 +13,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime.publish import exclusive, sha256_of
 from indexer.build import build
-from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, write_ivf
-from indexer.engines.faiss_file import write_flat
+from indexer.engines.faiss_lists import IvfIndex
 from indexer.index import Index
 from indexer.settings import (
     BuildSettings,
@@ -29,6 +28,7 @@ from indexer.settings import (
 from indexer.storage.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
 from indexer.verify import verify
 from tests.support.hostile import reseal_index
+from tests.support.inverted_lists import write_ivf
 from tests.support.oracles import nearest
 
 
@@ -227,7 +227,7 @@ def test_one_of_duplicates_keeps_rows_codes_and_places_together(tmp_path, write_
     with pytest.raises(HashgrainError) as caught:
         build(files, tmp_path / "index", settings)
     assert caught.value.reason is Reason.DUPLICATE_KEYS
-    said = f"2 keys stand in more than one row, first 'q' in {files[0]} and {files[1]}, of the shards /nowhere and /elsewhere"
+    said = f"2 keys in more than one row, first 'q' in {files[0]} and {files[1]}, of the shards /nowhere and /elsewhere"
     assert str(caught.value).startswith(said)
     report = build(files, tmp_path / "index", replace(settings, on_duplicate=which))
     assert (report.rows, report.duplicates) == (6, 2)
@@ -397,9 +397,7 @@ def test_lists_that_are_not_what_the_manifest_says_are_not_searched(tmp_path, wr
 
 
 def test_verify_looks_at_the_ids_in_lists(tmp_path, rng):
-    flat, codes = tmp_path / "flat", rng.integers(0, 256, (90, 8), dtype=np.uint8)
-    write_flat(flat, 64, 90, [codes])
-    write_ivf(tmp_path / "ivf", FlatIndex(flat), 4, 0, lambda *_: None)
+    write_ivf(tmp_path / "ivf", rng.integers(0, 256, (90, 8), dtype=np.uint8), 4)
     assert IvfIndex(tmp_path / "ivf").fault() is None
     whole = (tmp_path / "ivf").read_bytes()
     at = whole.index(np.int64(17).tobytes(), len(whole) // 2 - 800)

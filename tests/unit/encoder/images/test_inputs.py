@@ -9,8 +9,10 @@ from PIL import Image
 
 from encoder.errors import HashgrainError, Reason
 from encoder.images.decoding.decode import decode_square
-from encoder.images.inputs import square_of
+from encoder.images.inputs import look, square_of
 from encoder.images.limits import Limits
+from encoder.images.region import WHOLE, Region, RegionMode
+from tests.support.jpeg_kinds import photo as photo_of
 from tests.support.pictures import encoded
 
 
@@ -40,6 +42,28 @@ def test_a_jpeg_comes_out_as_it_does_when_shards_are_encoded(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(data)
     for image in (data, tmp_path / "photo.jpg"):
         np.testing.assert_array_equal(square_of(image, 24, Limits()), decode_square(data, 24, Limits()))
+
+
+@pytest.mark.parametrize("mode", RegionMode)
+def test_the_whole_picture_as_a_region_is_seen_as_without_one(mode, tmp_path):
+    data = photo_of(517, 301, 3, quality=90)
+    for image in (data, encoded(3), Image.open(BytesIO(data))):
+        plain, whole = look(image, 24, Limits()), look(image, 24, Limits(), WHOLE, mode)
+        np.testing.assert_array_equal(whole.pixels, plain.pixels)
+        assert whole.square == plain.square
+
+
+def test_a_crop_is_decoded_as_finely_as_it_needs():
+    data = photo_of(1024, 768, 3, quality=90)
+    whole = Image.open(BytesIO(data)).convert("RGB")
+    seen = look(data, 96, Limits(), Region(0.25, 0.25, 0.125, 0.125), RegionMode.CROP)
+    expected = square_of(
+        whole.crop((256, 176, 384, 304)), 96, Limits()
+    )  # 128 pixels, which an eighth of the scale has not
+    # at its border the resize reads a pixel from beyond
+    np.testing.assert_allclose(seen.pixels[2:-2, 2:-2].astype(int), expected[2:-2, 2:-2], atol=1)
+    assert seen.square == pytest.approx((256 / 1024, 176 / 768, 384 / 1024, 304 / 768))
+    assert seen.inside is None
 
 
 def test_an_image_that_others_opened_is_turned_upright_and_flattened(photo):

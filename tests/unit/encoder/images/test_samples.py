@@ -11,7 +11,7 @@ from tests.support.pictures import encoded, write_tar
 
 @given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 7), st.integers(1, 20))
 def test_batches_hold_all_entries_in_order_and_none_is_over_its_limits(sizes, count, nbytes):
-    entries = [Sample(at, str(at), data=bytes(size)) for at, size in enumerate(sizes)]
+    entries = [Sample(at, str(at), content=bytes(size)) for at, size in enumerate(sizes)]
     cut = list(batches(entries, count, nbytes))
     assert [entry for batch in cut for entry in batch] == entries
     for number, batch in enumerate(cut):

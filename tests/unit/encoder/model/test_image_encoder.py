@@ -1,5 +1,6 @@
 """Pictures to codes: memory that runs out, precisions and devices that nearly agree."""
 
+import itertools
 from io import BytesIO
 
 import numpy as np
@@ -13,7 +14,9 @@ from encoder.bits import binarize
 from encoder.errors import HashgrainError
 from encoder.images.decoding.decode import RejectedImage, decode_square
 from encoder.images.decoding.gpu_decode import GpuDecoder, route
+from encoder.images.inputs import ImageLike, look
 from encoder.images.limits import Limits
+from encoder.images.region import WHOLE, Region, RegionMode
 from encoder.levels import Level
 from encoder.model.device import resolve_device
 from encoder.model.image_encoder import ImageEncoder
@@ -138,6 +141,53 @@ def test_a_program_gets_codes_and_logits_of_any_number_of_images(model_path):
         np.testing.assert_array_equal(found.codes[level], binarize(logits))
     assert list(model.encode(files[:2], ["mid"]).codes) == [Level.MID]
     assert [codes.shape for codes in model.encode([]).codes.values()] == [(0, 8)] * 4
+
+
+WIDE = Image.effect_noise((90, 60), 80).convert("RGB")
+
+
+@pytest.mark.parametrize("mode", RegionMode)
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
+def test_the_whole_picture_as_a_region_has_the_plain_code_bit_for_bit(model_path, mode, precision):
+    model = ImageEncoder(load_model(model_path), "cpu", precision)
+    images: list[ImageLike] = [WIDE, WIDE.rotate(90, expand=True), photo(512, 400, 3, quality=90), encoded(4)]
+    plain = model.encode(images)
+    for regions in ([WHOLE] * 4, [None, WHOLE, WHOLE, None]):
+        found = model.encode(images, regions=regions, mode=mode)
+        for level in Level:
+            np.testing.assert_array_equal(found.logits[level], plain.logits[level])
+
+
+def test_a_region_by_its_crop_has_the_code_of_the_crop(encoder):
+    region = Region(0.5, 0.25, 1 / 3, 0.5)
+    found = encoder.encode([WIDE], regions=[region], mode=RegionMode.CROP)
+    expected = encoder.logits([look(WIDE, 64, Limits(), region, RegionMode.CROP).pixels])
+    for level in Level:
+        np.testing.assert_array_equal(found.logits[level], expected[level])
+
+
+def test_a_region_by_attention_is_seen_in_the_whole_picture(encoder):
+    found = encoder.encode([WIDE, WIDE], regions=[Region(0.5, 0.25, 1 / 3, 0.5), None], mode=RegionMode.ATTENTION)
+    plain = encoder.encode([WIDE, WIDE])
+    square = look(WIDE, 64, Limits(), Region(0.5, 0.25, 1 / 3, 0.5), RegionMode.ATTENTION)
+    assert square.square == pytest.approx((15 / 90, 0, 75 / 90, 1))
+    assert square.inside == pytest.approx((0.5, 0.25, 1, 0.75))
+    expected = encoder.logits([square.pixels] * 2, boxes=np.array([square.inside, (0, 0, 1, 1)], np.float32))
+    for level in Level:
+        np.testing.assert_array_equal(found.logits[level][0], expected[level][0])
+        np.testing.assert_array_equal(found.logits[level][1], plain.logits[level][1])
+        assert (found.logits[level][0] != plain.logits[level][0]).any()
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16])
+def test_the_shares_of_places_add_up_to_the_logits_that_make_the_code(model_path, precision):
+    model = ImageEncoder(load_model(model_path), "cpu", precision)
+    [picture] = pictures_of(model, 1)
+    for level, box in itertools.product(Level, (None, (0.2, 0.1, 0.6, 0.8))):
+        logits = model.logits([picture], [level], None if box is None else np.array([box], np.float32))[level][0]
+        found = model.shares(picture, level, box)
+        total = sum(grid.astype(np.float64).sum(axis=(1, 2)) for grid in found.grids)
+        assert (np.abs(total - logits) <= 1e-4 * (1 + np.abs(logits))).all()
 
 
 @pytest.mark.parametrize(

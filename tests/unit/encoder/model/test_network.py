@@ -123,6 +123,38 @@ def test_attention_that_is_nothing_everywhere_is_shared_out_all_the_same():
     assert torch.isfinite(features.grad).all()
 
 
+@pytest.mark.parametrize("pooling", Pooling)
+@torch.inference_mode()
+def test_a_box_of_everything_pools_as_none_does_bit_for_bit(pooling):
+    pool = AttentionPool(5, pooling)
+    torch.nn.init.normal_(pool.conv.weight)
+    features = torch.randn(3, 5, 7, 13)
+    assert torch.equal(pool(features, torch.tensor([[0.0, 0, 1, 1]] * 3)), pool(features))
+
+
+@pytest.mark.parametrize("pooling", Pooling)
+@torch.inference_mode()
+def test_a_box_of_whole_places_pools_as_if_there_were_no_others(pooling):
+    pool = AttentionPool(5, pooling)
+    torch.nn.init.normal_(pool.conv.weight)
+    features = torch.randn(2, 5, 8, 8)
+    boxes = torch.tensor([[0.25, 0.5, 0.75, 1]] * 2)
+    torch.testing.assert_close(pool(features, boxes), pool(features[:, :, 4:, 2:6]))
+
+
+@pytest.mark.parametrize("pooling", Pooling)
+@torch.inference_mode()
+def test_weights_say_how_features_are_pooled(pooling):
+    pool = AttentionPool(5, pooling)
+    torch.nn.init.normal_(pool.conv.weight)
+    features = torch.randn(2, 5, 6, 4)
+    for boxes in (None, torch.tensor([[0.1, 0, 0.2, 0.7], [0.3, 0.3, 1, 1]])):
+        weights, shares = pool.weights(features, boxes)
+        pooled = torch.einsum("ncp,np->nc", features.flatten(2), weights)
+        torch.testing.assert_close(pooled, pool(features, boxes), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(shares, weights / weights.sum(dim=1, keepdim=True), rtol=1e-5, atol=1e-6)
+
+
 HEADS = {Level.FINE: HeadSpec(16), Level.MID: HeadSpec(8, Activation.SINE), Level.FUSED: HeadSpec(24)}
 
 

@@ -1,5 +1,6 @@
 """The way of a GPU, run on a CPU: streams do nothing there, libjpeg stands in for nvJPEG, and Triton's interpreter runs the kernel."""
 
+import io
 import sys
 import threading
 from collections import Counter
@@ -7,13 +8,15 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch._dynamo.testing import CompileCounter
 
 from encoder.codes.file import open_codes
 from encoder.errors import Reject
-from encoder.images.decoding.gpu_decode import GpuDecoder
+from encoder.images.decoding.gpu_decode import GpuDecoder, route
 from encoder.images.decoding.jpeg_header import Way
 from encoder.images.expand import expand
+from encoder.images.samples import Sample
 from encoder.levels import Level
 from encoder.model.builtin import BUILTIN
 from encoder.model.gpu_forward import GpuForward
@@ -148,6 +151,39 @@ def test_without_a_decoder_a_cpu_decodes_and_codes_are_the_same(coding, shards, 
     assert without_codes(by_gpu) == without_codes(by_cpu)
     assert turned_bits(by_gpu, by_cpu) == 0
     assert set(sum((done.ways for done in counted), Counter[Way]())) == {Way.NO_DECODER, Way.NOT_JPEG}
+
+
+def test_photos_that_are_views_of_what_was_read_are_coded_as_others(coding, tmp_path, interpreted, monkeypatch):
+    seen = list[type]()
+
+    def noted(files, *args, **options):
+        seen.extend(map(type, files))
+        return route(files, *args, **options)
+
+    monkeypatch.setattr(gpu_pipeline, "route", noted)
+    photos = [(f"{number}-{kind}.{kind}", noisy(number, kind)) for number in range(3) for kind in ("jpg", "png")]
+    tar = write_tar(tmp_path / "a.tar", [*photos, ("small.jpg", encoded(1)), ("bad.jpg", noisy(9, "jpg")[:-40_000])])
+    by_cpu, _ = coded(coding, CpuPipeline(coding), expand([str(tar)]), tmp_path / "cpu")
+    by_gpu, _ = coded(coding, on_gpu(coding), expand([str(tar)]), tmp_path / "gpu")
+    assert without_codes(by_gpu) == without_codes(by_cpu)
+    assert turned_bits(by_gpu, by_cpu) <= 0.005
+    assert Counter(seen) == {memoryview: 7, bytes: 1}
+
+
+def noisy(seed, format_):
+    """A photo of at least 64 KiB, too low to be decoded at less than its size."""
+    noise = np.random.default_rng(seed).integers(0, 256, (50, 900, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, {"jpg": "JPEG", "png": "PNG"}[format_], quality=98)
+    return stream.getvalue()
+
+
+def test_a_view_counts_as_the_block_that_it_holds():
+    block = bytes(1000)
+    view = memoryview(block)
+    contents: list[bytes | memoryview] = [view[:10], view[10:500], b"12345", b"12345678"]
+    samples = [Sample(at, str(at), content=content) for at, content in enumerate(contents)]
+    assert gpu_pipeline._held(samples) == 1000 + 5 + 8
 
 
 def test_known_codes_are_taken_over_into_their_places(coding, shards, tmp_path, no_kernel):

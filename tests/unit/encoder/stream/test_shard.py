@@ -55,7 +55,7 @@ def test_labels_of_a_table_win_over_those_of_the_shard_wherever_they_stand(model
         "1": {"price": 3.5},
         "b5": {"price": 4, "colour": "blue"},
     }
-    assert any(line.startswith("table.csv: 9 images have no row, first ") for line in said)
+    assert any(line.startswith("table.csv: 9 images without a row, first ") for line in said)
 
 
 def test_another_table_labels_again_and_codes_nothing_again(model_path, tars, table, tmp_path):

@@ -70,7 +70,7 @@ def test_rows_are_removed_by_key_file_filter_and_shard(change, index, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--from-file", "nowhere.txt"], "nowhere.txt cannot be read as lines of text"),
+        (["--from-file", "nowhere.txt"], "nowhere.txt cannot be read as keys"),
         (["--missing-ok"], "nothing to remove; give keys, --from-file, --where or --shard"),
         (["a-1", "nobody"], "1 of 2 keys are not in"),
         (["nobody"], "(--missing-ok)"),
@@ -102,6 +102,11 @@ def test_a_change_is_undone_and_generations_are_listed_and_cleared(change, index
     code, _, err = change("rollback", "3")
     assert (code, err.count("\n")) == (1, 1)
     assert "it has gen-000004 (indexer history)" in err
+    code, _, err = change("rollback", "gen-77")
+    assert (code, err.count("\n"), "has no generation 77 before the current one, gen-000005" in err) == (1, 1, True)
+    code, _, err = change("rollback", "yesterday")
+    assert (code, err.count("\n"), "expected its number or name (3, gen-000003)" in err) == (1, 1, True)
+    assert change("rollback", "gen-000004")[1] == f"{index} (gen-000006) is as gen-000004 was: 9 rows\n"
 
 
 @pytest.fixture
@@ -127,8 +132,8 @@ def test_segments_are_joined_after_a_change_or_when_that_is_asked_for(command, w
     assert (code, json.loads(out)["steps"]) == (0, 0)
     code, out, err = command("indexer", "compact", "--index", index, "--all", "--max-gb", 0.001)
     assert code == 0
-    assert out.startswith(f"{index} (gen-000004): 48 rows in 1 segments, 0.0 MB written in 1 steps")
+    assert out.startswith(f"{index} (gen-000004): 48 rows in 1 segment, 0.0 MB written in 1 step")
     code, out, err = command("indexer", "remove", *[f"a-{row}" for row in range(12)], "--index", index, "--json")
     assert (code, json.loads(out)["live"]) == (0, 36)
-    assert "1 segments now (gen-000006): 0.0 MB written to join others" in err
+    assert "1 segment now (gen-000006): 0.0 MB written to join others" in err
     assert segments(index) == [36]

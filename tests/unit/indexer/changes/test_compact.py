@@ -211,7 +211,7 @@ def test_a_step_without_room_is_left_with_a_line_and_smaller_ones_are_done(livin
     report = compact(living.path, CompactSettings(all=True, max_bytes=1000))
     assert report.steps == 0
     assert len(report.left) == 1
-    assert "3 segments from segment-000 on are not written anew: that takes" in report.left[0]
+    assert "not written anew: 3 segments from segment-000 on; that takes" in report.left[0]
     assert sorted(living.path.rglob("*")) == before
     whole = sum(size for size, _ in Index(living.path).manifest.files.values())
     usage = namedtuple("usage", "total used free")

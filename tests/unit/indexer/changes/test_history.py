@@ -84,6 +84,41 @@ def test_an_index_goes_on_after_a_rollback(index, tmp_path):
     assert keys == [*(f"a-{row}" for row in range(1, 19)), "b-0", *(f"b-{row}" for row in range(2, 10)), "a-0", "b-1"]
 
 
+def test_a_rollback_steps_over_changes_and_not_over_what_followed_them_by_itself(index, tmp_path, write_codes, rng):
+    """A build of 20 rows, changes to 29; then 20, 20 and 20 more, after the last of which four segments are one."""
+    states = {}
+    for name in ("d", "e", "f"):
+        write_codes(name, {Level.FINE: rng.integers(0, 256, (20, 2), dtype=np.uint8)})
+        states[name] = state(index)
+        with writer(index) as opened:
+            opened.add([tmp_path / f"codes/{name}.h5"])
+    after = state(index)
+    changes = [(change.generation, change.what) for change, _ in history(index)]
+    assert changes[-2:] == [("gen-000007", "add"), ("gen-000008", "compact")]
+    assert rollback(index, -1).of == "gen-000006"
+    assert state(index) == states["f"]
+    assert rollback(index, -1).of == "gen-000008"  # the rollback is undone, and what was joined stays so
+    assert state(index) == after
+    assert rollback(index, -4, keep=99).of == "gen-000005"
+    assert state(index) == states["e"]
+
+
+@pytest.mark.parametrize("to", ["2", "gen-000002", "gen-2", "gen-0000000002"])
+def test_a_generation_is_named_as_the_history_shows_it_or_by_its_number(index, to):
+    assert rollback(index, to).of == "gen-000002"
+
+
+@pytest.mark.parametrize("to", ["", "gen-", "gen--1", "gen-000002x", "two", "--2", "1.5", "9" * 99, "\u0663"])
+def test_what_names_no_generation_is_one_line(index, to):
+    before = state(index)
+    with pytest.raises(
+        HashgrainError, match=r"^a generation is called [^\n]+; expected its number or name \(3, gen-000003\)"
+    ) as caught:
+        rollback(index, to)
+    assert caught.value.reason is Reason.BAD_VALUE
+    assert state(index) == before
+
+
 @pytest.mark.parametrize("to", [4, 5, 0, -4, 99])
 def test_a_generation_that_is_not_there_is_named_with_those_that_are(index, to):
     before = state(index)

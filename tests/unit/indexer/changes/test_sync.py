@@ -161,7 +161,7 @@ def test_all_shards_are_gone(shard, synced, tmp_path):
     path = shard("a", 4)
     (tmp_path / "shards/a.tar").unlink()
     with pytest.raises(
-        HashgrainError, match="is not an index yet, and of all 1 code files the shards are gone"
+        HashgrainError, match="is not an index yet, and the shards of its code files are gone, all 1"
     ) as caught:
         sync(tmp_path / "index", [path], ALL)
     assert caught.value.reason is Reason.CODES_MISSING
@@ -193,12 +193,12 @@ def test_keys_that_several_files_have(shard, synced, tmp_path):
     shard("a", 2, ["x", "y"])
     synced()
     shard("b", 2, ["y", "z"])
-    with pytest.raises(HashgrainError, match="1 keys of .*b.h5 are in .*index already, first 'y'") as caught:
+    with pytest.raises(HashgrainError, match="index has 1 key of .*b.h5 already, first 'y'") as caught:
         synced()
     assert caught.value.reason is Reason.DUPLICATE_KEYS
     assert Index(tmp_path / "index").generation == "gen-000001"
     report = synced(FIRST)
-    assert (report.added, report.rows, report.notices) == (1, 3, ("1 rows left out: another row has their key",))
+    assert (report.added, report.rows, report.notices) == (1, 3, ("1 row left out: another row has the key",))
     again = synced(FIRST)
     assert (again.generation, again.added, again.removed) == (report.generation, 0, 0)
     (tmp_path / "codes/a.h5").unlink()

@@ -117,7 +117,7 @@ def test_the_first_of_a_key_stays_where_that_is_wanted_and_an_error_changes_noth
     index, tmp_path, write_codes, codes
 ):
     write_codes("c", {Level.FINE: codes["c"]}, keys=["a-3", *(f"c-{row}" for row in range(19))])
-    said = "1 keys of .*c.h5 are in .* already, first 'a-3'; replace"
+    said = "has 1 key of .*c.h5 already, first 'a-3'; replace"
     with pytest.raises(HashgrainError, match=said) as caught, writer(index) as opened:
         opened.add([tmp_path / "codes/c.h5"], on_duplicate=OnDuplicate.ERROR)
     assert caught.value.reason is Reason.DUPLICATE_KEYS

@@ -6,36 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import WORDS_PER_PART, FlatIndex, IvfIndex, assign, write_ivf
+from indexer.engines.faiss_cpu import WORDS_PER_PART, FlatIndex, assign
 from indexer.engines.faiss_file import write_flat
 from indexer.matches import Bounds
-from indexer.row_mask import row_set
 from tests.support.oracles import nearest
-
-
-@st.composite
-def collections(draw):
-    """Codes and queries; few distinct bytes, so that ties, which real codes are full of, are the rule here."""
-    size = draw(st.sampled_from([1, 3, 4, 8, 16, 32]))
-    alphabet = st.sampled_from([0, 1, 3, 255])
-    codes = draw(hnp.arrays(np.uint8, (draw(st.integers(0, 40)), size), elements=alphabet))
-    queries = draw(hnp.arrays(np.uint8, (draw(st.integers(1, 4)), size), elements=alphabet))
-    return codes, queries
-
-
-def anew(path):
-    """Return a path at which there is nothing any more: of an example before."""
-    path.unlink(missing_ok=True)
-    return path
-
-
-def flat_of(folder, codes):
-    path = anew(folder / "level.faiss")
-    write_flat(path, 8 * codes.shape[1], len(codes), [codes[:5], codes[5:]])
-    return FlatIndex(path)
+from tests.support.tied_codes import collections, flat_of
 
 
 @settings(max_examples=300)
@@ -53,42 +30,6 @@ def test_radius_is_inclusive_and_complete(tmp_path, collection, data):
     radius = data.draw(st.integers(0, 8 * codes.shape[1]))
     for query, found in zip(queries, flat_of(tmp_path, codes).search(queries, Bounds(None, radius)), strict=True):
         assert (found.rows.tolist(), found.distances.tolist()) == nearest(query, codes, radius=radius)
-
-
-@settings(max_examples=60)
-@given(collections().filter(lambda c: len(c[0]) > 0), st.data())
-def test_probing_every_list_finds_what_flat_finds(tmp_path, collection, data):
-    codes, queries = collection
-    nlist = data.draw(st.integers(1, len(codes)))
-    flat = flat_of(tmp_path, codes)
-    write_ivf(anew(tmp_path / "ivf.faiss"), flat, nlist, 0, lambda *_: None)
-    ivf = IvfIndex(tmp_path / "ivf.faiss")
-    assert (ivf.ntotal, ivf.nlist) == (len(codes), nlist)
-    inside = Bounds(None, data.draw(st.integers(0, 8 * codes.shape[1])))
-    for mine, exact in zip(ivf.search(queries, Bounds(10), nlist), flat.search(queries, Bounds(10)), strict=True):
-        assert mine.distances.tolist() == exact.distances.tolist()
-        assert sorted(zip(mine.distances, mine.rows, strict=True)) == list(zip(mine.distances, mine.rows, strict=True))
-    for mine, exact in zip(ivf.search(queries, inside, nlist), flat.search(queries, inside), strict=True):
-        assert mine.rows.tolist() == exact.rows.tolist()
-
-
-def test_more_probes_never_find_fewer(tmp_path, rng):
-    codes = rng.integers(0, 256, (3000, 8), dtype=np.uint8)
-    flat = flat_of(tmp_path, codes)
-    write_ivf(anew(tmp_path / "ivf.faiss"), flat, 64, 0, lambda *_: None)
-    ivf = IvfIndex(tmp_path / "ivf.faiss")
-    exact = [set(found.rows.tolist()) for found in flat.search(codes[:50], Bounds(10))]
-    recall = [
-        np.mean(
-            [
-                len(truth & set(found.rows.tolist())) / 10
-                for truth, found in zip(exact, ivf.search(codes[:50], Bounds(10), nprobe), strict=True)
-            ]
-        )
-        for nprobe in (1, 4, 16, 64)
-    ]
-    assert recall == sorted(recall)
-    assert recall[0] < 0.9 < recall[-1]
 
 
 def test_the_codes_of_a_flat_index_are_its_rows_and_read_only(tmp_path, rng):
@@ -155,22 +96,6 @@ def test_a_team_of_threads_is_woken_for_much_work_only(tmp_path, rows, queries, 
     command = [sys.executable, "-c", THREADS, str(rows), str(queries), str(tmp_path / "flat")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) == woken
-
-
-@settings(max_examples=100)
-@given(collections().filter(lambda c: len(c[0]) > 0), st.data())
-def test_lists_leave_out_rows_that_are_not_eligible(tmp_path, collection, data):
-    codes, queries = collection
-    counts = np.array(data.draw(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes))))
-    nlist = data.draw(st.integers(1, len(codes)))
-    write_ivf(anew(tmp_path / "ivf.faiss"), flat_of(tmp_path, codes), nlist, 0, lambda *_: None)
-    ivf, nprobe = IvfIndex(tmp_path / "ivf.faiss"), data.draw(st.integers(1, nlist))
-    k, radius = data.draw(st.sampled_from([(None, 9), (3, None), (2, 12)]))
-    everything = ivf.search(queries, Bounds(None, 8 * codes.shape[1]), nprobe)
-    for whole, found in zip(everything, ivf.search(queries, Bounds(k, radius, row_set(counts)), nprobe), strict=True):
-        mask = counts[whole.rows] & (True if radius is None else whole.distances <= radius)
-        assert found.rows.tolist() == whole.rows[mask][:k].tolist()
-        assert found.distances.tolist() == whole.distances[mask][:k].tolist()
 
 
 @pytest.mark.parametrize("size", [2, 8, 16])

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoder.errors import HashgrainError, Reason
-from indexer.engines.faiss_cpu import FlatIndex, IvfIndex, assign, train, write_ivf, write_lists
+from indexer.engines.faiss_cpu import FlatIndex, assign, write_lists
 from indexer.engines.faiss_file import ListsWriter, flat_layout, lists_layout, write_flat
+from indexer.engines.faiss_lists import IvfIndex
+from tests.support.inverted_lists import write_ivf
 
 
 def faiss_flat(codes):
@@ -73,15 +75,6 @@ def test_the_short_form_of_sizes_is_read(tmp_path, rng):
     assert IvfIndex(tmp_path / "lists").fault() is None
 
 
-def test_lists_trained_assigned_and_written_are_lists_that_are_written_at_once(tmp_path, rng):
-    codes = rng.integers(0, 256, (500, 8), dtype=np.uint8)
-    write_flat(tmp_path / "flat", 64, 500, [codes])
-    write_ivf(tmp_path / "once", FlatIndex(tmp_path / "flat"), 7, 3, lambda *_: None)
-    centroids = train(codes, 7, 3)
-    write_lists(tmp_path / "apart", codes, assign(codes, centroids), centroids)
-    assert (tmp_path / "once").read_bytes() == (tmp_path / "apart").read_bytes()
-
-
 def test_an_empty_list_takes_no_bytes_and_ids_may_be_any(tmp_path):
     codes, centroids = np.arange(16, dtype=np.uint8).reshape(2, 8), np.zeros((3, 8), np.uint8)
     with ListsWriter(tmp_path / "lists", 64, centroids, np.array([0, 2, 0])) as writer:
@@ -96,7 +89,7 @@ def files(tmp_path, rng):
     """A flat file and one of lists, and what reads each."""
     codes = rng.integers(0, 256, (90, 8), dtype=np.uint8)
     write_flat(tmp_path / "flat", 64, 90, [codes])
-    write_ivf(tmp_path / "lists", FlatIndex(tmp_path / "flat"), 4, 0, lambda *_: None)
+    write_ivf(tmp_path / "lists", codes, 4)
     return {tmp_path / "flat": FlatIndex, tmp_path / "lists": IvfIndex}
 
 
@@ -187,7 +180,7 @@ try:
         held.append(os.open(os.devnull, os.O_RDONLY))
 except OSError:
     pass
-for read in (faiss_cpu.FlatIndex, lambda path: faiss_cpu._read(path, lambda _: layout)):
+for read in (faiss_cpu.FlatIndex, lambda path: faiss_cpu.read_mapped(path, lambda _: layout)):
     try:
         read(path)
     except HashgrainError as err:

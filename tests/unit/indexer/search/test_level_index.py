@@ -8,6 +8,7 @@ import pytest
 
 from encoder.errors import HashgrainError, Reason
 from indexer.engines.faiss_file import lists_layout
+from indexer.engines.faiss_lists import IvfIndex
 from indexer.engines.readiness import Readiness
 from indexer.engines.scan import driver as running
 from indexer.matches import Bounds
@@ -193,3 +194,25 @@ def test_a_segment_of_which_nothing_is_removed_has_no_mask(tmp_path, rng):
     masks = index._of_entries(index._of(rows).entries)
     assert [mask is None for mask in masks] == [False, True, True, False]
     assert masks is index._of_entries(rows)  # found once
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_segments_with_the_same_centroids_are_asked_at_once(tmp_path, rng, monkeypatch, together):
+    segments = np.split(rng.integers(0, 256, (900, 8), dtype=np.uint8), [600, 800])
+    index = sub_index(
+        tmp_path, segments, [BuildSettings(IndexKind.IVF, nlist=4, dedupe=Dedupe.OFF)] * 3, together=together
+    )
+    calls, search_one = [], IvfIndex.search
+
+    def search(*of):
+        calls.append(of)
+        return search_one(*of)
+
+    monkeypatch.setattr(IvfIndex, "search", search)
+    asked = SearchSettings(10, nprobe=2)
+    found, truth = (
+        index.search(segments[0][:5], replace(asked, engine=engine), None) for engine in (Engine.FAISS, Engine.SCAN)
+    )
+    assert [one.rows.tolist() for one in found] == [one.rows.tolist() for one in truth]
+    assert len(calls) == (0 if together else 3)
+    assert len(set(index._lists.centroids.table[:, 0].tolist())) == (1 if together else 3)  # compared once

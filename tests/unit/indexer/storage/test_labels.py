@@ -107,7 +107,7 @@ def test_the_command_shows_kinds_and_clashes(write_codes, tmp_path, command):
         "labels: price (float), sold (bool), tags (texts), x (text)"
         in command("indexer", "info", "--index", tmp_path / "index")[1]
     )
-    assert "label tags (texts): 1 rows" in command("encoder", "inspect", tmp_path / "codes")[1]
+    assert "label tags (texts): 1 row" in command("encoder", "inspect", tmp_path / "codes")[1]
     where = "label.tags has 'b' and label.sold = true and label.price < 1"
     code, out, _ = command("indexer", "query", "key:part0-0", "--index", tmp_path / "index", "--where", where, "--json")
     assert code == 0

@@ -10,6 +10,7 @@ import pytest
 
 import indexer
 from encoder.errors import HashgrainError, Reason
+from encoder.levels import Level
 from indexer.storage.manifest import MANIFEST, read_current, write_pointer
 
 
@@ -108,3 +109,47 @@ def test_a_manifest_says_which_files_there_are(built_index):
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert set(manifest.expected_files()) == found - {MANIFEST}
     assert (manifest.rows, manifest.live, manifest.kind, manifest.seed) == (60, 60, "auto", 0)
+
+
+MEASURED = {"rows": 60, "sample": 60, "how": "another kind", "unrelated": [0.5] * 65, "precision": []}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"rows": -1},
+        {"sample": 1.5},
+        {"how": "two\nlines"},
+        {"how": 3},
+        {"unrelated": [0.5] * 64},
+        {"unrelated": [2] * 65},
+        {"unrelated": None},
+        {"precision": [1]},
+    ],
+)
+def test_cut_offs_of_a_stranger_are_checked(built_index, bad):
+    folder, _ = read_current(built_index)
+    content = json.loads((folder / MANIFEST).read_text())
+
+    def write(measured):
+        content["segments"][0]["levels"]["fine"]["calibrated"] = measured
+        (folder / MANIFEST).write_text(json.dumps(content))
+        write_pointer(built_index, folder.name)
+
+    write(MEASURED)
+    read = indexer.open(built_index).manifest.segments[0].levels[Level.FINE].calibrated
+    assert read is not None
+    assert read.unrelated == (0.5,) * 65
+    write(MEASURED | bad)
+    with pytest.raises(HashgrainError) as caught:
+        indexer.open(built_index)
+    assert caught.value.reason is Reason.INDEX_DAMAGED
+
+
+def test_a_manifest_that_says_nothing_of_cut_offs_is_read(built_index):
+    folder, _ = read_current(built_index)
+    content = json.loads((folder / MANIFEST).read_text())
+    del content["segments"][0]["levels"]["fine"]["calibrated"]
+    (folder / MANIFEST).write_text(json.dumps(content))
+    write_pointer(built_index, folder.name)
+    assert indexer.open(built_index).manifest.segments[0].levels[Level.FINE].calibrated is None

@@ -7,7 +7,7 @@ from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError
 from indexer.storage import row_table
 from indexer.storage.columns import write_column, write_text
-from indexer.storage.row_table import RowTable, hash_keys
+from indexer.storage.row_table import AskedKeys, RowTable, hash_keys
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=5)
 
@@ -28,8 +28,8 @@ def table_of(folder, keys):
 def test_keys_lead_to_their_rows_and_others_to_none(tmp_path, keys, others, as_column):
     table, asked = table_of(tmp_path, keys), [*keys[::-1], *others, *keys[:3]]
     expected = [keys.index(key) if key in keys else -1 for key in asked]
-    assert table.rows_of(TextColumn.of(asked) if as_column else asked).tolist() == expected
-    assert table.rows_of(asked, hash_keys(asked)).tolist() == expected
+    assert table.rows_of(AskedKeys.of(TextColumn.of(asked) if as_column else asked)).tolist() == expected
+    assert table.rows_of(AskedKeys.of(asked, hash_keys(asked))).tolist() == expected
     assert [table.find(key) for key in asked] == [None if row < 0 else row for row in expected]
 
 
@@ -40,12 +40,21 @@ def test_keys_that_share_a_hash_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(row_table, "hash_keys", four_hashes)
     keys = ["a", "bb", "b", "ccccc", "c", "", "dddd"]
     table = table_of(tmp_path, keys)
-    assert table.rows_of(["c", "ccccc", "x", "dddd", "", "bb", "b", "a"]).tolist() == [4, 3, -1, 6, 5, 1, 2, 0]
+    assert table.rows_of(AskedKeys.of(["c", "ccccc", "x", "dddd", "", "bb", "b", "a"])).tolist() == [
+        4,
+        3,
+        -1,
+        6,
+        5,
+        1,
+        2,
+        0,
+    ]
 
 
 def test_bytes_that_are_not_text_are_a_key_of_nobody(tmp_path):
     table = table_of(tmp_path, ["a", "\N{REPLACEMENT CHARACTER}", "?"])
-    assert table.rows_of(["\udcff", "?", "\udcff"]).tolist() == [-1, 2, -1]
+    assert table.rows_of(AskedKeys.of(["\udcff", "?", "\udcff"])).tolist() == [-1, 2, -1]
     assert table.find("\udcff") is None
 
 
@@ -58,4 +67,4 @@ def test_rows_and_offsets_of_a_stranger_are_not_followed(tmp_path):
     table_of(tmp_path, ["a", "b"])
     (tmp_path / "keys.offsets.npy").unlink()
     write_column(tmp_path / "keys.offsets.npy", np.array([2**63, 2**63 + 1, 2], np.uint64))
-    assert RowTable(tmp_path, 2, []).rows_of(["a", "b"]).tolist() == [-1, -1]
+    assert RowTable(tmp_path, 2, []).rows_of(AskedKeys.of(["a", "b"])).tolist() == [-1, -1]

@@ -14,7 +14,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.archives import tar_walk as tar
 from encoder.images.archives.archive import Member, MemberKind
 from encoder.images.archives.compression import Compression
-from encoder.images.archives.source import CHUNK, Source
+from encoder.images.archives.source import CHUNK, VIEWED, HashedFile, Source
 from encoder.images.archives.tar_walk import BLOCK, TarWalk, is_header, open_tar, read_member
 from tests.support.archives import PACK
 
@@ -510,6 +510,43 @@ def test_the_hasher_gets_every_stored_byte_once(tmp_path, data):
                     steps.read(member)
             digests.append(hasher.hexdigest())
     assert digests == [hashlib.sha256(data).hexdigest()] * 2
+
+
+def hashed(data, **options):
+    return TarWalk(HashedFile(io.BytesIO(data), hashlib.sha256()), **options)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.sampled_from(sorted(PIECES)), max_size=12))
+def test_what_is_hashed_as_it_is_read_is_walked_as_any_file(names):
+    data = b"".join(PIECES[name] for name in names)
+    steps = hashed(data)
+    read = [(member, steps.read(member)) for member in steps]
+    assert ([member for member, _ in read], steps.damage) == walk(data)
+    assert all(content == data[member.offset :][: member.size] for member, content in read)
+
+
+def test_many_bytes_of_one_block_are_viewed_and_all_others_copied():
+    sizes = {"small": VIEWED - 1, "many": VIEWED, "across": CHUNK - 2 * VIEWED, "over": 2 * CHUNK, "last": 3 * VIEWED}
+    files = {name: random.Random(size).randbytes(size) for name, size in sizes.items()}
+    steps = hashed(complete(files))
+    read = {member.name: steps.view(member) for member in steps}
+    assert steps.damage is None
+    assert {name: bytes(content) for name, content in read.items()} == files
+    assert [name for name, content in read.items() if isinstance(content, memoryview)] == ["many", "last"]
+    again = iter(members := hashed(complete(files)))
+    first = next(again)
+    members.view(first)
+    with pytest.raises(ValueError, match="read before"):
+        members.view(first)
+
+
+def test_what_cannot_be_viewed_is_read():
+    data = complete({"a": bytes(2 * VIEWED)})
+    for steps in TarWalk(io.BytesIO(data)), hashed(gzip.compress(data), compression=Compression.GZIP):
+        assert [steps.view(member) for member in steps] == [bytes(2 * VIEWED)]
+    cut = hashed(data[: BLOCK + VIEWED + 5])
+    assert [cut.view(member) for member in cut] == [bytes(VIEWED + 5)]
+    assert cut.damage == f"ends inside 'a' at byte {BLOCK + VIEWED + 5}"
 
 
 @pytest.mark.parametrize("compress", PACK.values(), ids=map(str, PACK))

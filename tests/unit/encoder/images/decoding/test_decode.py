@@ -1,3 +1,4 @@
+import gc
 import os
 import re
 import struct
@@ -16,7 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from encoder.errors import Reject
-from encoder.images.decoding.decode import RejectedImage, decode, decode_readable, decode_square, square
+from encoder.images.decoding.decode import (
+    RejectedImage,
+    decode,
+    decode_readable,
+    decode_square,
+    square,
+    square_or_reject,
+)
 from encoder.images.decoding.profiles import DISPLAY_P3, rgb_profile
 from encoder.images.limits import Limits
 from encoder.images.names import IMAGE_SUFFIXES
@@ -333,7 +341,7 @@ def test_other_formats_are_decoded_whole():
 
 
 def test_what_cannot_be_decoded_is_left_out():
-    good, bad, rejected = (Sample(at, str(at), data=saved(noise(), "PNG")) for at in range(3))
+    good, bad, rejected = (Sample(at, str(at), content=saved(noise(), "PNG")) for at in range(3))
     bad.data = b"no image"
     rejected.reject = Reject.LINK
     readable, pictures = decode_readable([bad, good, rejected], 16)
@@ -342,6 +350,17 @@ def test_what_cannot_be_decoded_is_left_out():
     assert decode_readable([good], 16, Limits(max_pixels=9))[0] == []
     readable, pictures = decode_readable([bad, rejected], 16)
     assert (readable, pictures.shape) == ([], (0, 16, 16, 3))
+
+
+def test_a_reject_keeps_neither_its_picture_nor_whoever_asked_for_it():
+    cut = saved(noise((640, 480)), "JPEG")[:-999]
+    gc.collect()
+    rejects = [square_or_reject(data, 16, LIMITS) for data in [cut, b"no image", b""]]
+    for reject in rejects:
+        assert isinstance(reject, RejectedImage)
+        assert (reject.__traceback__, reject.__cause__, reject.__context__) == (None, None, None)
+    del reject, rejects
+    assert gc.collect() == 0
 
 
 def test_the_square_is_the_centre_of_the_picture():

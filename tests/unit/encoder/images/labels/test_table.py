@@ -52,15 +52,15 @@ def test_an_image_that_several_rows_may_be_of_is_counted_and_said(tmp_path):
     assert [(one.name, one.why) for one in bad.first] == [
         (key, "labels.csv: rows of 'x/a.jpg' and 'y/a.jpg' have its name") for key in ("z/a.jpg", "a")
     ]
-    assert table.notices() == ["labels.csv: 2 images have no labels of it, since several rows have their name"]
+    assert table.notices() == ["labels.csv: 2 images without labels of it, since several rows have one name"]
 
 
 def test_repeated_keys_and_images_without_a_row_are_said(tmp_path):
     table, bad = table_of(tmp_path, ["a", "b", "a", "a"]), BadLabels()
     assert [table.labels(key, bad) for key in ("a", "c", "d")] == [{"row": 0}, {}, {}]
     assert table.notices() == [
-        "labels.csv: 2 rows repeat the key of an earlier row, which counts",
-        "labels.csv: 2 images have no row, first 'c'",
+        "labels.csv: 2 rows with the key of an earlier row, which counts",
+        "labels.csv: 2 images without a row, first 'c'",
     ]
 
 

@@ -8,8 +8,15 @@ import pytest
 
 from encoder.errors import Reject
 from encoder.images.expand import expand
+from encoder.images.readers import folder as folder_reader
 from encoder.images.readers.formats import read_image, reader_for
 from tests.support.pictures import encoded
+
+
+@pytest.fixture(params=[1, 1000], ids=["ahead", "here"], autouse=True)
+def ahead_from(request, monkeypatch):
+    """Each folder is read ahead, and here."""
+    monkeypatch.setattr(folder_reader, "AHEAD_FROM", request.param)
 
 
 def reader_of(folder):

@@ -3,7 +3,9 @@ import decimal
 import hashlib
 import io
 import json
+import os
 import random
+import signal
 
 import fsspec
 import pyarrow as pa
@@ -152,7 +154,7 @@ def test_a_sampling_pass_has_only_the_bytes_that_are_wanted(tmp_path):
 
 
 def test_a_row_group_is_read_some_rows_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_table, "BATCH_BYTES", 2500)
+    monkeypatch.setattr(image_table, "BATCH_BYTES", 3000)
     path = write(tmp_path / "a.parquet", {"image": images()}, row_group_size=100, compression="none")
     with image_table.open_table(str(path)) as table:
         assert table._batch_rows(0) == 2
@@ -185,6 +187,45 @@ def test_a_broken_row_group_is_damage_and_the_others_are_read(tmp_path):
     with pytest.raises(HashgrainError, match="row group 1 is broken") as caught:
         read_image(reader.kind, str(path), "", 4, 4003)
     assert caught.value.reason is Reason.SHARD_DAMAGED
+
+
+def test_a_column_whose_footer_contradicts_itself_is_damage_and_never_ends_the_process(tmp_path):
+    path = write(tmp_path / "a.parquet", {"image": images()})
+    data = path.read_bytes()
+    # one bit of its schema; the counts of levels of its statistics stay
+    optional, required = b"\x25\x02\x18\x05bytes", b"\x25\x00\x18\x05bytes"
+    assert data.count(optional) == 1
+    path.write_bytes(data.replace(optional, required))
+    samples, reader = read(path)
+    assert samples == []
+    assert "row group 0 is broken" in reader.damage
+
+
+def test_a_process_that_is_ended_by_a_shard_damages_that_shard_alone(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.parquet", {"image": images()})
+    rows = image_table.ImageTable.rows
+
+    def killed(table, group, key, **options):
+        if group == 1:
+            os.kill(table._parquet._reader.process.pid, signal.SIGKILL)
+        return rows(table, group, key, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_table.ImageTable, "rows", killed)
+        samples, reader = read(path)
+    assert [sample.data for sample in samples] == PICTURES[:3]
+    assert reader.damage == "row group 1 is broken: the process that read it ended by SIGKILL"
+    assert reader.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [sample.data for sample in read(path)[0]] == PICTURES
+
+
+@pytest.mark.parametrize("claimed", [2, 4])
+def test_a_row_group_that_has_fewer_or_more_rows_than_its_footer_says_is_damage(tmp_path, claimed):
+    path = write(tmp_path / "a.parquet", {"image": images()})
+    with image_table.open_table(str(path)) as table:
+        table.groups[1] = range(3, 3 + claimed)
+        with pytest.raises(image_table.TableError, match="row group 1 is broken: it (has more|ends at)"):
+            list(table.rows(1, None))
 
 
 def test_a_cut_file_is_damage(tmp_path):

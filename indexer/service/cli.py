@@ -1,0 +1,89 @@
+"""The command that serves an index. Arguments in, one function call, lines out."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from encoder.errors import HashgrainError, Reason, why
+from encoder.runtime.console import notice
+from indexer.settings import Trust
+
+DEFAULT_INDEX = Path("index")
+REMEDIES = {
+    "serve": {
+        Reason.BAD_VALUE: "--token-file, --host 127.0.0.1, --port",
+        Reason.INDEX_DAMAGED: "indexer build CODES --out INDEX --overwrite",
+        Reason.INDEX_MISSING: "indexer build CODES --out INDEX",
+        Reason.MODEL_INVALID: "--model, --no-model",
+        Reason.MODEL_MISMATCH: "--model, --no-model",
+    }
+}
+"""What an error's remedy is called on the command line."""
+
+
+def serve(
+    index: Annotated[Path, typer.Argument(help="Folder of the index.")] = DEFAULT_INDEX,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; one beyond this machine takes a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any that is free.")] = 8360,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that every request has to know.", show_default=False)
+    ] = None,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name that the service is called by, behind a proxy for instance; repeatable.", show_default=False
+        ),
+    ] = None,
+    images_under: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder that pictures may be read from; repeatable.",
+            show_default="the shards of an index that you built",
+        ),
+    ] = None,
+    allow_url: Annotated[
+        list[str] | None,
+        typer.Option(help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False),
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Model file, instead of the index's own.")] = None,
+    with_model: Annotated[
+        bool,
+        typer.Option("--with-model/--no-model", help="Whether pictures can be queries, else keys and codes alone."),
+    ] = True,
+) -> None:
+    """Serve an index over HTTP, with a page to search it by: stop it with Ctrl-C.
+
+    Example: indexer serve index --port 8360
+    """
+    # OpenMP's threads that wait by spinning would keep the cores from searches, and from each other where there are too few
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from indexer.index import Index
+    from indexer.service.server import serve as run_serve
+    from indexer.service.settings import ServeSettings
+
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        token=None if token_file is None else read_token(token_file),
+        host_names=tuple(host_name or ()),
+    )
+    opened = Index(index, model, notify=notice, trust=Trust(images_under=images_under, allow_url=allow_url or ()))
+    run_serve(opened, settings, with_model=with_model)
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file.
+
+    Raises:
+        HashgrainError: `bad-value`.
+    """
+    try:
+        return path.read_text().strip()
+    except (OSError, ValueError) as err:
+        raise HashgrainError(
+            Reason.BAD_VALUE, f"token file {path} could not be read ({why(err)}); give a file of one line"
+        ) from err

@@ -1,0 +1,327 @@
+"""What the search lanes run: queries that agree in how to search to answers in bytes, as one batch."""
+
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from operator import attrgetter
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from encoder.bits import Codes
+from encoder.errors import HashgrainError, Reason
+from encoder.images.labels.values import as_json
+from encoder.levels import Level
+from indexer.answer import Found
+from indexer.index import Index
+from indexer.options import K, QueryOptions
+from indexer.query import KEY_PREFIX, ByCode, ByExamples, ByKey, name_of
+from indexer.service.encoding import PictureCodes
+from indexer.service.metrics import Metrics
+from indexer.service.settings import ServeSettings
+from indexer.settings import Engine
+from indexer.snapshot import Snapshot
+from indexer.wire import SearchRequest, as_bytes
+
+QUICK_HITS: Final = 1000
+"""Hits of a query up to which it is done with others of its kind in the quick lane."""
+EACH: Final = "each"
+OPTIONS: Final = (
+    "level",
+    "levels",
+    "combine",
+    "weights",
+    "budgets",
+    "radii",
+    "rerank",
+    "k",
+    "offset",
+    "radius",
+    "max_false",
+    "where",
+    "explain",
+    "exclude_self",
+    "nprobe",
+    "recall",
+    "exact",
+    "histogram",
+)
+"""Fields that say how to search: queries that agree in them are searched as one batch."""
+_HOW: Final = attrgetter(*OPTIONS)
+
+Start: TypeAlias = ByKey | ByCode | ByExamples
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One query, as a search lane gets it."""
+
+    index: Index
+    request: SearchRequest
+    query: Start
+    began: float
+    """`time.perf_counter` when the request came."""
+    ms: dict[str, float] = field(default_factory=dict)
+    """Time by stage, so far."""
+    row: int = -1
+    """Of a query by key, once it has been looked up."""
+    since: float = field(default_factory=time.perf_counter)
+    """When it was ready to be searched."""
+
+
+def query_of(asked: SearchRequest, picture: PictureCodes | None) -> Start:
+    """Return what is looked for.
+
+    Args:
+        asked: the request.
+        picture: what became of its picture, or of the region of a row's; None: it has neither.
+
+    Raises:
+        HashgrainError: `bad-value` for codes that are not hexadecimal.
+    """
+    start: ByKey | ByCode | None = None
+    if picture is not None:
+        name = "picture" if asked.key is None else f"{KEY_PREFIX}{asked.key}"
+        start = ByCode(picture.codes, name, picture.logits)
+    elif asked.key is not None:
+        start = ByKey(asked.key)
+    elif asked.codes is not None:
+        start = ByCode({level: _code(level, text) for level, text in asked.codes.items()})
+    if asked.positive or asked.negative:
+        return ByExamples(asked.positive, asked.negative, start)
+    if start is None:
+        raise HashgrainError(Reason.BAD_VALUE, "nothing is looked for; expected a key, codes, positive, or a picture")
+    return start
+
+
+def group_of(index: Index, asked: SearchRequest) -> Hashable:
+    """Return what queries have in common that may be searched together."""
+    return (id(index), *_HOW(asked))
+
+
+def _code(level: Level, text: str) -> Codes:
+    try:
+        return np.frombuffer(bytes.fromhex(text), np.uint8)
+    except ValueError:
+        raise HashgrainError(
+            Reason.BAD_VALUE, f"codes.{level}: {text[:40]!r}; expected hexadecimal digits, two per byte"
+        ) from None
+
+
+def is_heavy(asked: SearchRequest) -> bool:
+    """Tell a query that may take long by what it asks, so that it holds up no quick one."""
+    hits = K if asked.k is None and asked.radius is None else asked.k
+    return bool(
+        hits is None
+        or hits + asked.offset > QUICK_HITS
+        or (asked.rerank or 0) > QUICK_HITS
+        or (asked.levels and asked.combine != EACH)
+        or asked.positive
+        or asked.negative
+        or asked.histogram
+        or _own(asked) is not None
+    )
+
+
+def _own(asked: SearchRequest) -> str | None:
+    """Return the key of the row that a region is of, which is left out of its own hits."""
+    return asked.key if asked.region is not None and asked.exclude_self else None
+
+
+def options_of(asked: SearchRequest, level: Level | None, settings: ServeSettings) -> QueryOptions:
+    """Return the options of `Index.query` for a request, at one level or at several that are combined."""
+    k = asked.k if asked.k is not None else K if asked.radius is None else settings.most_hits - asked.offset
+    options: QueryOptions = {
+        "k": k + asked.offset + (_own(asked) is not None),
+        "radius": asked.radius,
+        "where": asked.where,
+        "explain": asked.explain,
+        "exclude_self": asked.exclude_self,
+        "nprobe": asked.nprobe,
+        "recall": asked.recall,
+        "max_false": asked.max_false,
+        "exact": asked.exact,
+        "engine": Engine.SCAN,
+    }
+    if asked.levels and asked.combine != EACH:
+        options |= {"levels": asked.levels, "combine": asked.combine}
+        options |= {"weights": asked.weights, "budgets": asked.budgets, "radii": asked.radii}
+    else:
+        options |= {"level": level or asked.level, "rerank": asked.rerank}
+    return options
+
+
+class Searcher:
+    """What the search lanes run.
+
+    Args:
+        settings: of the service.
+        metrics: who keeps count.
+    """
+
+    def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+
+    def run(self, tasks: Sequence[Task]) -> list[bytes | Exception]:
+        """Answer queries that agree in index and options as one batch; one that cannot be answered fails by itself."""
+        outcomes: list[bytes | Exception | None] = [None] * len(tasks)
+        known = list[int]()
+        for at, task in enumerate(tasks):
+            try:
+                _check(task)
+                known.append(at)
+            except HashgrainError as err:
+                outcomes[at] = err
+        if known:
+            for at, outcome in zip(known, self._together([tasks[at] for at in known]), strict=True):
+                outcomes[at] = outcome
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def run_batches(self, batches: Sequence[Sequence[Task]]) -> list[bytes | Exception]:
+        """Answer queries that came in one request; one that cannot be answered fails all of them."""
+        answers = list[bytes | Exception]()
+        for tasks in batches:
+            outcomes = self.run(tasks)
+            failed = next((one for one in outcomes if isinstance(one, Exception)), None)
+            bodies = [one for one in outcomes if isinstance(one, bytes)]
+            answers.append(failed or b'{"responses":[' + b",".join(bodies) + b"]}")
+        return answers
+
+    def _together(self, tasks: Sequence[Task]) -> list[bytes | Exception]:
+        try:
+            return list(self._answered(tasks))
+        except HashgrainError as err:
+            return [err] if len(tasks) == 1 else [outcome for task in tasks for outcome in self._together([task])]
+
+    def _answered(self, tasks: Sequence[Task]) -> list[bytes]:
+        index, asked = tasks[0].index, tasks[0].request
+        began = time.perf_counter()
+        queries: list[Any] = [task.query for task in tasks]
+        each = (asked.levels or tuple(index.manifest.bits)) if asked.combine == EACH else (None,)
+        answers = [index.rows_batch(queries, **options_of(asked, level, self._settings)) for level in each]
+        found = time.perf_counter()
+        live = index.manifest.live
+        names = _queries(index, tasks)
+        bodies = []
+        for at, (task, query) in enumerate(zip(tasks, names, strict=True)):
+            task.ms["search"] = 1e3 * (found - began)
+            task.ms["wait"] = 1e3 * (began - task.since)
+            of_levels = [self._answer(task, one[at]) for one in answers]
+            now = time.perf_counter()
+            ms = task.ms | {"hits": 1e3 * (now - found), "total": 1e3 * (now - task.began)}
+            body = {
+                "generation": index.generation,
+                "rows": live,
+                "query": query,
+                "answers": of_levels,
+                "ms": {name: round(value, 3) for name, value in ms.items()},
+                "batch": len(tasks),
+            }
+            bodies.append(as_bytes(body))
+        last = str(_last_level(index, asked)) if each == (None,) else EACH
+        self._metrics.stage("wait", last, *(task.ms["wait"] / 1e3 for task in tasks))
+        self._metrics.stage("search", last, found - began)
+        self._metrics.stage("hits", last, time.perf_counter() - found)
+        return bodies
+
+    def _answer(self, task: Task, found: Found) -> dict[str, Any]:
+        """Return the answer at one level, or at several that were combined, as it goes out."""
+        asked, rows = task.request, found.ranked.rows
+        places = np.arange(len(rows))
+        if (own := _own(asked)) is not None:
+            most = options_of(asked, found.level, self._settings)["k"]
+            places = places[rows != task.index.find(own)][: (most or 1) - 1]
+        body: dict[str, Any] = {
+            "level": found.level,
+            "searched": found.searched,
+            "hits": _hits(task.index.snapshot, found, places, asked.offset),
+            "eligible": found.eligible,
+        }
+        if found.ranked.survivors:
+            body["survivors"] = found.ranked.survivors
+        if found.cutoff is not None:
+            within = found.nearest is not None and found.nearest <= found.cutoff.radius
+            body |= {"cutoff": asdict(found.cutoff), "nothing_similar": not len(rows) and not within}
+            body |= {} if found.nearest is None else {"nearest": found.nearest}
+        if asked.histogram and (code := _code_of(task, found.level)) is not None:
+            body["histogram"] = task.index.snapshot.histogram(found.level, code, asked.where).tolist()
+        return body
+
+
+def _code_of(task: Task, level: Level) -> Codes | None:
+    """Return the code of a query at a level; None: it has none of its own."""
+    query = task.query.start if isinstance(task.query, ByExamples) else task.query
+    if isinstance(query, ByKey):
+        of_row: Codes = task.index.codes(level, np.array([task.index.find(query.key)]))[0]
+        return of_row
+    by_level: dict[Level, Codes] = (
+        dict(query.code) if isinstance(query, ByCode) and isinstance(query.code, Mapping) else {}
+    )
+    return by_level.get(level)
+
+
+def _check(task: Task) -> None:
+    """Raise what is wrong with one query alone, so that it does not fail the others of its batch."""
+    match task.query:
+        case ByKey(key):
+            task.row = task.index.find(key)
+        case ByCode(code) if isinstance(code, Mapping):
+            bits = task.index.manifest.bits
+            for level, values in code.items():
+                if level in bits and len(values) != bits[level] // 8:
+                    raise HashgrainError(
+                        Reason.BAD_VALUE,
+                        f"codes.{level}: {8 * len(values)} bits; expected {bits[level]}, {bits[level] // 4} digits",
+                    )
+
+
+def _queries(index: Index, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Return what an answer says of its query: its name, its codes at every level, and labels where it is a row."""
+    rows = {at: task.row for at, task in enumerate(tasks) if task.row >= 0}
+    numbers = np.fromiter(rows.values(), np.int64, len(rows))
+    codes = {level: index.codes(level, numbers) for level in index.manifest.bits} if rows else {}
+    of_rows = {at: number for number, at in enumerate(rows)}
+    said = []
+    for at, task in enumerate(tasks):
+        one: dict[str, Any] = {"name": name_of(task.query)}
+        if at in rows:
+            one["codes"] = {level: values[of_rows[at]].tobytes().hex() for level, values in codes.items()}
+            one["labels"] = as_json(index.labels(rows[at]))
+        else:
+            start = task.query.start if isinstance(task.query, ByExamples) else task.query
+            given = start.code if isinstance(start, ByCode) and isinstance(start.code, Mapping) else {}
+            one["codes"] = {level: code.tobytes().hex() for level, code in given.items()}
+        said.append(one)
+    return said
+
+
+def _last_level(index: Index, asked: SearchRequest) -> Level:
+    """Return the level whose distances an answer has."""
+    if asked.levels:
+        return asked.levels[-1]
+    has = tuple(index.manifest.bits)
+    return asked.level or (has[0] if len(has) == 1 else Level.FUSED)
+
+
+def _hits(index: Snapshot, found: Found, places: npt.NDArray[np.int64], offset: int) -> list[dict[str, Any]]:
+    """Return hits as they go out: what `Hit` has, without what it takes to read their pictures."""
+    places, ranked = places[offset:], found.ranked
+    by_level = {level: values[places].tolist() for level, values in ranked.distances.items()}
+    distances = by_level[found.level]
+    hits = list[dict[str, Any]]()
+    for at, row in enumerate(ranked.rows[places].tolist()):
+        hit = {
+            "key": index.key(row),
+            "row": row,
+            "rank": offset + at + 1,
+            "distance": distances[at],
+            "labels": as_json(index.labels(row)),
+            "shard": index.shard(row),
+        }
+        if ranked.scores is not None:
+            hit["score"] = float(ranked.scores[places[at]])
+        if len(by_level) > 1:
+            hit["distances"] = {level: values[at] for level, values in by_level.items()}
+        hits.append(hit)
+    return hits
