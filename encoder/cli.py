@@ -353,7 +353,8 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
     if report.ways:
         result(f"  decoded {report.decoded()}")
     if report.taken:
-        result(f"  {plural(report.taken, 'image')} had their codes from an earlier run")
+        whose = "its code" if report.taken == 1 else "their codes"
+        result(f"  {plural(report.taken, 'image')} had {whose} from an earlier run")
     for reject, count in report.rejects.most_common():
         result(f"  rejected {count:,}: {reject}")
     if report.left_out:
@@ -371,7 +372,7 @@ def _print_report(report: "EncodeReport", out: Path) -> None:
         )
     if report.bad_labels:
         notice(
-            f"{plural(report.bad_labels, 'label')} could not be kept as they are: `encoder inspect {out} --bad-labels` says why"
+            f"{plural(report.bad_labels, 'label')} could not be kept as given: `encoder inspect {out} --bad-labels` says why"
         )
     notice_damage(report.damaged)
 

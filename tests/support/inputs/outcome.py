@@ -23,7 +23,7 @@ OTHERS_WORDS = re.compile(
 """What changes with the versions of Pillow and Python, and what is said often enough."""
 BYTES = re.compile(r"(?<=byte )\d[\d,]*|\d[\d,]* of \d[\d,]*(?= bytes)")
 """So do the sizes of files that they write."""
-PROGRESS = re.compile(r"(?:encoding|building|fitting) \d+%|\S+ labels could not be kept|building the index")
+PROGRESS = re.compile(r"(?:encoding|building|fitting) \d+%|\S+ labels? could not be kept|building the index")
 """Lines to stderr that are not shown: bad labels are shown themselves."""
 
 
@@ -91,13 +91,13 @@ class Outcome:
     @property
     def taken(self) -> int:
         """Images whose codes an earlier run made."""
-        return _number(r"(\d+) images had their codes from an earlier run", self.out)
+        return _number(r"(\d+) images? had (?:its code|their codes) from an earlier run", self.out)
 
     @property
     def coded(self) -> int:
         """Images that the network saw in this run."""
         known = self.taken + len(self.rejects) if self.done == 0 else self.taken
-        return max(0, _number(r"this run: (\d+) images", self.out) - known)
+        return max(0, _number(r"this run: (\d+) images?", self.out) - known)
 
     def same_codes(self, first: str, *others: str, most: int = 3) -> None:
         """Note, and demand, that images have one code: but for a few bits of 64, which arithmetic may turn."""
