@@ -181,7 +181,7 @@ class LabelFieldInfo:
     """One field of labels."""
 
     kind: str
-    """text, number or boolean."""
+    """text, texts (lists of it), number or boolean."""
     values: tuple[Any, ...]
     """Its most frequent values, at most 50, in a sample of rows."""
     distinct: int

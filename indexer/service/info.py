@@ -56,16 +56,19 @@ def label_fields(index: Index) -> dict[str, LabelFieldInfo]:
     """Return what fields of labels there are, with their most frequent values in a sample of rows."""
     rows = random_rows(index, SAMPLE, np.random.default_rng(0))
     values: dict[str, list[Any]] = {}
+    lists = set[str]()
     for row in np.sort(rows).tolist():
         for name, value in as_json(index.labels(row)).items():
+            if isinstance(value, list):
+                lists.add(name)
             values.setdefault(name, []).extend(value if isinstance(value, list) else [value])
-    return {name: _field(found) for name, found in sorted(values.items())}
+    return {name: _field(found, is_list=name in lists) for name, found in sorted(values.items())}
 
 
-def _field(found: Sequence[Any]) -> LabelFieldInfo:
+def _field(found: Sequence[Any], *, is_list: bool) -> LabelFieldInfo:
     kinds = {type(value) for value in found}
-    kind = "boolean" if kinds == {bool} else "number" if kinds <= {int, float} else "text"
-    counts = Counter(found if kind != "text" else map(str, found))
+    kind = "texts" if is_list else "boolean" if kinds == {bool} else "number" if kinds <= {int, float} else "text"
+    counts = Counter(map(str, found) if kind.startswith("text") else found)
     common = [value for value, _ in sorted(counts.items(), key=lambda each: (-each[1], str(each[0])))[:MOST_VALUES]]
     is_number = kind == "number" and found
     return LabelFieldInfo(
