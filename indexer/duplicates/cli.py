@@ -13,7 +13,7 @@ from indexer.changes.cli import DEFAULT_INDEX, INDEX, AsJson, IndexPath
 
 SHOWN: Final = 10
 """Groups that the command shows."""
-REMEDIES: Final = {"duplicates": INDEX | {Reason.LEVEL_UNKNOWN: "--level", Reason.NOT_ALLOWED: "--images-under"}}
+REMEDIES: Final = {"duplicates": INDEX | {Reason.LEVEL_UNKNOWN: "--level"}}
 
 
 def duplicates(

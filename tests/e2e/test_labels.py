@@ -31,7 +31,7 @@ def index(request, command, model_path, tmp_path):
             (source / name).write_bytes(data)
     code, _, err = command("encoder", "encode", source, "--model", model_path, "--out", tmp_path / "codes")
     assert code == 0, err
-    assert "4 labels could not be kept as they are" in err
+    assert "4 labels could not be kept as given" in err
     assert command("indexer", "build", tmp_path / "codes", "--out", tmp_path / "index")[0] == 0
     return tmp_path / "index"
 

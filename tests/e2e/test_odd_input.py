@@ -8,6 +8,7 @@ import pytest
 
 from encoder.codes.file import open_codes
 from encoder.errors import Reject
+from encoder.plural import plural
 from tests.support.odd_images import odd_images
 from tests.support.pictures import encoded, labelled_members, write_tar
 
@@ -121,7 +122,9 @@ def test_a_damaged_tar_never_passes_as_a_whole_one(command, model_path, tmp_path
         header = file.header
         assert header.shard.damage
         assert header.seen == header.rows + header.rejects <= 6
-        assert out.startswith(f"{header.seen} images seen = {header.rows} rows + {header.rejects} rejects")
+        assert out.startswith(
+            f"{plural(header.seen, 'image')} seen = {plural(header.rows, 'row')} + {plural(header.rejects, 'reject')}"
+        )
 
 
 @pytest.mark.parametrize("harm", ["cut", "crc", "middle"])

@@ -133,7 +133,7 @@ def test_a_removed_row_is_counted(index):
 
     reseal_index(index, edit)
     reseal_index(index)
-    assert "0 rows are removed, 3 by its manifest" in said_of(index)
+    assert "0 rows removed, 3 by its manifest" in said_of(index)
 
 
 def test_a_file_that_may_not_be_read_is_not_called_damaged(index, monkeypatch):
