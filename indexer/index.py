@@ -155,6 +155,15 @@ class Index:
     image_reader = _of_snapshot(Snapshot.image_reader)
 
     @property
+    def model_path(self) -> Path:
+        """The model file that made the codes.
+
+        Raises:
+            HashgrainError: `model-invalid`, `model-mismatch`, `index-damaged`.
+        """
+        return self._model_path(self._opened)
+
+    @property
     def encoder(self) -> "ImageEncoder":
         """The model that made the codes, loaded when first used and kept.
 

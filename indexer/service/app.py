@@ -21,11 +21,13 @@ from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.images.region import Region, RegionMode
 from indexer.query import ByImage, ByKey, Query
+from indexer.service.encoding import Picture
 from indexer.service.explanations import explanation
 from indexer.service.guard import COOKIE, JSON, App, Guard, Receive, Scope, Send, read_body, session_of
 from indexer.service.holder import random_rows
 from indexer.service.info import index_info, items
-from indexer.service.lanes import ClientGoneError
+from indexer.service.items import Change, check_key, checked_labels
+from indexer.service.lanes import ClientGoneError, Lane
 from indexer.service.parse import batch_request, picture_request, search_request
 from indexer.service.pictures import SAFE, original
 from indexer.service.problems import RefusedError, problem
@@ -34,7 +36,7 @@ from indexer.service.search import gone, search, search_batch
 from indexer.service.state import State
 from indexer.service.thumbnails import SIDES
 from indexer.snapshot import Snapshot
-from indexer.wire import as_bytes
+from indexer.wire import Changed, as_bytes
 
 Endpoint: TypeAlias = Callable[[State, Request], Awaitable[Response]]
 JSON_TYPE: Final = JSON.encode()
@@ -147,6 +149,36 @@ async def item(state: State, request: Request) -> Response:
         return as_bytes(asdict(items(index, [index.find(key)])[0]))
 
     return Response(await in_thread(state, look), 200, {"Cache-Control": "no-store"}, JSON)
+
+
+async def added(state: State, request: Request) -> Response:
+    """Add the picture that is the body, in the place of one that has its key; answered once it is found."""
+    lane, params = _change_lane(state), request.query_params
+    key, labels = params.get("key", ""), checked_labels(params.get("labels", ""))
+    check_key(key)
+    if not state.has_model:
+        raise HashgrainError(Reason.MODEL_INVALID, "this service has no model, so nothing can be added")
+    picture = Picture(state.holder.current, await request.body())
+    await state.lanes.encode.submit(picture, picture.group)  # so that a bad one is refused by itself
+    done, _ = await lane.submit(Change(state.holder, key, picture.content, labels))
+    return Response(as_bytes(asdict(done)), 201, None, JSON)
+
+
+async def removed(state: State, request: Request) -> Response:
+    """Remove a key; answered once it is not found any more."""
+    done, _ = await _change_lane(state).submit(Change(state.holder, request.path_params["key"]))
+    return Response(as_bytes(asdict(done)), 200, None, JSON)
+
+
+def _change_lane(state: State) -> Lane[Change, Changed]:
+    """Return who makes changes.
+
+    Raises:
+        HashgrainError: `not-allowed`.
+    """
+    if state.lanes.change is None:
+        raise HashgrainError(Reason.NOT_ALLOWED, "this service only reads; start it with a folder for what is added")
+    return state.lanes.change
 
 
 async def image(state: State, request: Request) -> Response:
@@ -282,6 +314,8 @@ ROUTES: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("GET", "/v1/index", described),
     ("GET", "/v1/random", some),
     ("GET", "/v1/items/{key:path}", item),
+    ("POST", "/v1/items", added),
+    ("DELETE", "/v1/items/{key:path}", removed),
     ("GET", "/v1/images/{row}", image),
     ("GET", "/v1/thumbnails/{row}", thumbnail),
     ("GET", "/v1/explain", explained),

@@ -18,6 +18,7 @@ REMEDIES = {
         Reason.INDEX_MISSING: "indexer build CODES --out INDEX",
         Reason.MODEL_INVALID: "--model, --no-model",
         Reason.MODEL_MISMATCH: "--model, --no-model",
+        Reason.WRITE_FAILED: "--writable",
     }
 }
 """What an error's remedy is called on the command line."""
@@ -49,6 +50,13 @@ def serve(
         list[str] | None,
         typer.Option(help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False),
     ] = None,
+    writable: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the shards and codes of images that clients may add; they may remove any, then.",
+            show_default="clients change nothing",
+        ),
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="Model file, instead of the index's own.")] = None,
     with_model: Annotated[
         bool,
@@ -70,7 +78,10 @@ def serve(
         port=port,
         token=None if token_file is None else read_token(token_file),
         host_names=tuple(host_name or ()),
+        writable=writable,
     )
+    if writable is not None and (images_under or allow_url):
+        images_under = [*(images_under or ()), writable]
     opened = Index(index, model, notify=notice, trust=Trust(images_under=images_under, allow_url=allow_url or ()))
     run_serve(opened, settings, with_model=with_model)
 

@@ -33,7 +33,7 @@ def index_info(index: Index, settings: ServeSettings, *, has_model: bool) -> byt
         fingerprint=manifest.fingerprint,
         label_fields=label_fields(index),
         has_model=has_model,
-        writable=settings.writable,
+        writable=settings.writable is not None,
         limits={
             "body": settings.max_body,
             "pixels": settings.max_pixels,

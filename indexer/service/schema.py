@@ -12,6 +12,7 @@ from indexer.service.thumbnails import SIDES
 from indexer.wire import (
     BatchRequest,
     BatchResponse,
+    Changed,
     Explanation,
     IndexInfo,
     Item,
@@ -29,6 +30,7 @@ TYPES: Final[tuple[type, ...]] = (
     Explanation,
     IndexInfo,
     Item,
+    Changed,
     Problem,
 )
 REQUESTS: Final = frozenset({SearchRequest, BatchRequest})
@@ -80,6 +82,8 @@ def document(settings: ServeSettings) -> bytes:
     paths: dict[str, dict[str, Any]] = {}
     for path, method, of in _operations(schemas["$defs"]):
         paths.setdefault(path, {})[method] = _operation(*of)
+    made = paths["/v1/items"]["post"]["responses"]
+    made["201"] = made.pop("200")
     content: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -135,6 +139,10 @@ def _operations(schemas: dict[str, Any]) -> list[tuple[str, str, tuple[Any, ...]
     side = _parameter("side", "query", {"enum": list(SIDES)}, "Pixels of the square that it fits into.")
     count = _parameter("count", "query", {"type": "integer", "minimum": 1, "maximum": 60}, "How many.")
     key = _parameter("key", "path", {"type": "string", "minLength": 1}, "Of an image that the index holds.")
+    new_key = _parameter("key", "query", {"type": "string", "minLength": 1, "maxLength": 512}, "Of the image.") | {
+        "required": True
+    }
+    labels = _parameter("labels", "query", {"type": "string"}, "A JSON object.")
     looked = _parameter("query", "query", {"type": "string"}, "Key of what was looked for.")
     explained = [
         _parameter("hit", "query", {"type": "string"}, "Key of the hit."),
@@ -168,6 +176,12 @@ def _operations(schemas: dict[str, Any]) -> list[tuple[str, str, tuple[Any, ...]
             ),
         ),
         ("/v1/items/{key}", "get", ("What is known of a key", [key], None, _json(Item))),
+        (
+            "/v1/items",
+            "post",
+            ("Add an image, or replace the one of its key", [new_key, labels], pictures, _json(Changed)),
+        ),
+        ("/v1/items/{key}", "delete", ("Remove an image", [key], None, _json(Changed))),
         ("/v1/images/{row}", "get", ("The image file of a row", [row, generation], None, {"image/*": picture})),
         (
             "/v1/thumbnails/{row}",

@@ -19,6 +19,7 @@ import uvicorn
 from encoder.errors import HashgrainError, Reason, why
 from encoder.images.limits import Limits
 from encoder.runtime.console import notice
+from encoder.runtime.publish import make_folder
 from indexer.index import Index
 from indexer.query import ByKey
 from indexer.service.app import make_app
@@ -84,10 +85,13 @@ def serve(index: Index, settings: ServeSettings, *, with_model: bool = True) -> 
         with_model: whether pictures can be queries.
 
     Raises:
-        HashgrainError: `bad-value` where the address cannot be listened at; what makes the index or its model unusable.
+        HashgrainError: `bad-value` where the address cannot be listened at; what makes the index or its model
+            unusable; `write-failed` for the folder of what is added.
     """
     sys.setswitchinterval(TURN)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
+    if settings.writable is not None:
+        make_folder(settings.writable)
     listener = listen(settings.host, settings.port)
     state = make_state(index, settings, with_model=with_model)
     server = Server(configured(state), state)

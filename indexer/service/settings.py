@@ -1,6 +1,7 @@
 """What a service may be asked for, how much at once, and how long it waits, in plain data."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from encoder.errors import HashgrainError, Reason
@@ -23,7 +24,8 @@ class ServeSettings:
     """What a request has to know; None: nothing, which takes a loopback address."""
     host_names: tuple[str, ...] = ()
     """Names in the header Host beside those of the address and of loopback."""
-    writable: bool = False
+    writable: Path | None = None
+    """Folder for the shards and code files of images that are added; None: nothing can be changed."""
     max_body: int = 32 << 20
     """Bytes of a picture."""
     max_json: int = 64 << 10
@@ -43,8 +45,12 @@ class ServeSettings:
     waiting_encode: int = 32
     waiting_pictures: int = 256
     waiting_explain: int = 8
+    waiting_change: int = 64
+    """Each holds an image file in memory."""
     patience: float = 5.0
     """A query that has waited longer is not answered any more: whoever asked has given up."""
+    change_patience: float = 20.0
+    """The same for a change, which stands behind a run of the encoder."""
     body_seconds: float = 20.0
     """For a whole body."""
     body_rate: int = 16 << 10

@@ -8,12 +8,14 @@ from typing import Any
 from indexer.service.encoding import Picture, PictureCodes, QueryEncoder
 from indexer.service.health import Health
 from indexer.service.holder import Holder
+from indexer.service.items import Change, Changer
 from indexer.service.lanes import Lane, LaneBounds
 from indexer.service.metrics import Metrics
 from indexer.service.searching import Searcher, Task
 from indexer.service.settings import ServeSettings
 from indexer.service.static import Page
 from indexer.service.thumbnails import Thumbnails
+from indexer.wire import Changed
 
 
 class Lanes:
@@ -45,10 +47,18 @@ class Lanes:
         self.explain: Lane[Callable[[], Any], Any] = Lane(
             "explain", _each, LaneBounds(settings.waiting_explain, patience=patience), metrics
         )
+        self.change: Lane[Change, Changed] | None = None
+        """None: nothing can be changed."""
+        if settings.writable is not None:
+            most, changer = settings.waiting_change, Changer(settings.writable, encoder.limits)
+            self.change = Lane(
+                "change", changer.run, LaneBounds(most, most, patience=settings.change_patience), metrics
+            )
 
     def all(self) -> "tuple[Lane[Any, Any], ...]":
         """Return all of them."""
-        return self.quick, self.heavy, self.encode, self.batch, self.pictures, self.explain
+        change = () if self.change is None else (self.change,)
+        return self.quick, self.heavy, self.encode, self.batch, self.pictures, self.explain, *change
 
 
 def _each(functions: Sequence[Callable[[], Any]]) -> list[Any]:
