@@ -16,7 +16,9 @@ import numpy as np
 from encoder.bits import binarize
 from encoder.images.decoding.decode import decode_square
 from encoder.levels import Level
+from indexer.client import Client
 from indexer.index import Index
+from indexer.query import ByImage
 from indexer.settings import Engine, SearchSettings
 from tests.support.services import serving
 
@@ -43,15 +45,12 @@ def main() -> None:
     for photo in photos[:5]:
         bare(index, photo, given.level)
     served, alone = list[float](), list[float]()
-    with serving(given.index) as service:
-        path = f"/v1/search?level={given.level}&k={K}"
+    with serving(given.index) as service, Client(f"http://127.0.0.1:{service.port}") as client:
         for number in range(given.requests):
             photo = photos[number % len(photos)]
             began = time.perf_counter()
-            status, _, body = service.ask("POST", path, photo, {"Content-Type": "image/jpeg"})
+            client.query(ByImage(photo), level=given.level, k=K)
             served.append(1e3 * (time.perf_counter() - began))
-            if status != 200:
-                raise SystemExit(body)
             began = time.perf_counter()
             bare(index, photo, given.level)
             alone.append(1e3 * (time.perf_counter() - began))
