@@ -9,6 +9,7 @@ request the service says that it is ready, and this process has done the bare wo
 import argparse
 import json
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,7 @@ import numpy as np
 from encoder.bits import binarize
 from encoder.images.decoding.decode import decode_square
 from encoder.levels import Level
-from indexer.client import Client
 from indexer.index import Index
-from indexer.query import ByImage
 from indexer.settings import Engine, SearchSettings
 from tests.support.services import serving
 
@@ -45,12 +44,17 @@ def main() -> None:
     for photo in photos[:5]:
         bare(index, photo, given.level)
     served, alone = list[float](), list[float]()
-    with serving(given.index) as service, Client(f"http://127.0.0.1:{service.port}") as client:
+    with serving(given.index) as service:
+        connection = HTTPConnection("127.0.0.1", service.port)
         for number in range(given.requests):
             photo = photos[number % len(photos)]
             began = time.perf_counter()
-            client.query(ByImage(photo), level=given.level, k=K)
+            connection.request("POST", f"/v1/search?level={given.level}&k={K}", photo, {"Content-Type": "image/jpeg"})
+            answer = connection.getresponse()
+            body = answer.read()
             served.append(1e3 * (time.perf_counter() - began))
+            if answer.status != 200:
+                raise SystemExit(body)
             began = time.perf_counter()
             bare(index, photo, given.level)
             alone.append(1e3 * (time.perf_counter() - began))
