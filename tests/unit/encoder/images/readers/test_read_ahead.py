@@ -67,7 +67,7 @@ def test_where_the_process_ends_the_rest_is_left_to_who_asked(files, monkeypatch
     assert len(found) == len(paths)
     assert all(each in {content, None} for each, content in zip(found, contents, strict=True))
     assert found[: after + 1] == contents[: after + 1]
-    assert found[-1] is None
+    assert found[-1] is None or after >= BLOCK  # then the last block had been asked for, and may have been answered
 
 
 def test_where_no_process_can_be_started_nothing_is_read_ahead(files, monkeypatch):
