@@ -504,7 +504,7 @@ NOT_RUN = {
     "explain model-invalid": "the same",
     "explain model-mismatch": "the same",
     "serve bad-value": "a service that starts does not end: tests/e2e/test_serve.py",
-    "serve write-failed": "the same, tests/e2e/test_items.py",
+    "serve write-failed": "the same",
     "serve index-missing": "the same",
     "serve model-invalid": "the same",
     "serve model-mismatch": "the same",

@@ -188,6 +188,8 @@ def test_what_cannot_be_served_ends_with_a_line(command, index_folder, tmp_path)
     assert (code, "give a token" in err) == (1, True)
     code, _, err = command("indexer", "serve", tmp_path / "nothing")
     assert (code, "indexer build" in err) == (1, True)
+    code, _, err = command("indexer", "serve", index_folder, "--port", 0, "--writable", "/dev/null/items")
+    assert (code, err.count("\n"), "choose another one (--writable)" in err) == (1, 1, True)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, _, err = command("indexer", "serve", index_folder, "--port", taken.getsockname()[1])
     assert (code, "cannot be listened at" in err) == (1, True)
