@@ -115,10 +115,10 @@ faults-long: $(READY) ## all of them: every step of every operation, 10,000 hist
 test-gpu: $(READY) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-test-browser: $(READY)-browser ## drive the service's page by Chromium (installed by apt-get if root), at most 3 minutes; screenshots: build/screenshots
+test-browser: $(READY)-browser ## drive the service's page by Chromium (installed by apt-get if root), at most 5 minutes; screenshots: build/screenshots
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || { \
 	  echo "error: chromium is not installed; install it (apt install chromium)" >&2; exit 1; }
-	timeout $(or $(SECONDS),180) $(BIN)/python -m pytest -n 0 -m browser tests/browser
+	timeout $(or $(SECONDS),300) $(BIN)/python -m pytest -n 0 -m browser tests/browser
 
 lint-containers: $(READY)-containers ## check Dockerfile and compose files (hadolint; dclint, if there is a node)
 	$(BIN)/hadolint Dockerfile
