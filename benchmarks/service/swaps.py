@@ -22,10 +22,12 @@ from benchmarks.living import build, write_code_file
 from encoder.bits import Codes, hamming
 from encoder.errors import HashgrainError
 from encoder.levels import Level
+from indexer.changes.compact import compact
 from indexer.changes.writer import writer
 from indexer.client import Client
 from indexer.index import Index
 from indexer.query import Answer, ByKey
+from indexer.settings import CompactSettings
 from tests.support.services import serving
 
 K = 10
@@ -63,7 +65,7 @@ def ask(
 def publish(path: Path, codes: list[Path], generations: int, known: dict[str, Generation], pause: float) -> None:
     """Add and remove in turn, and keep what each generation holds."""
     for number in range(generations):
-        with writer(path) as changed:
+        with writer(path, compact=False) as changed:
             if number % 2:
                 changed.remove(
                     [f"{codes[number // 2 % len(codes)].stem}-{row:08d}" for row in range(50)], missing_ok=True
@@ -72,6 +74,10 @@ def publish(path: Path, codes: list[Path], generations: int, known: dict[str, Ge
                 changed.add([codes[number // 2 % len(codes)]])
         index = Index(path)
         known[index.generation] = Generation(index)
+        if number % 20 == 19:  # a generation of its own, with other row numbers
+            compact(path, CompactSettings())
+            index = Index(path)
+            known[index.generation] = Generation(index)
         time.sleep(pause)
 
 
