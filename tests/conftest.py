@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+import indexer
 from encoder.cli import main as encoder_main
 from encoder.codes.file import CodeFileWriter, list_code_files
 from encoder.codes.header import CodeHeader, ShardRecord
@@ -82,6 +83,23 @@ def write_codes(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def index_of_files(tmp_path, write_codes):
+    """Build an index over a folder with some files, at `photos/` beside it: `index_of_files({name: bytes})` -> opened index."""
+
+    def make(files: dict[str, bytes]):
+        (tmp_path / "photos").mkdir()
+        for name, data in files.items():
+            (tmp_path / "photos" / name).write_bytes(data)
+        codes = {Level.FINE: np.arange(len(files), dtype=np.uint8)[:, None]}
+        places = [(0, len(data)) for data in files.values()]
+        write_codes("a", codes, keys=list(files), places=places, shard_path=tmp_path / "photos")
+        build(list_code_files([tmp_path / "codes"]), tmp_path / "index", BuildSettings())
+        return indexer.open(tmp_path / "index")
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,36 +1,19 @@
 """A browser gets pictures of rows that are there, and only pictures."""
 
-import numpy as np
 import pytest
 
 import indexer
-from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.images.signature import DECODED
-from encoder.levels import Level
-from indexer.build import build
 from indexer.service.pictures import MEDIA_TYPES, original
-from indexer.settings import BuildSettings
 from tests.support.pictures import encoded
 
 PHOTOS = {"a.png": encoded(1, "PNG"), "b.jpg": encoded(2), "c.html": b"<html><script>alert(1)</script></html>"}
 
 
 @pytest.fixture
-def opened(tmp_path, write_codes):
-    """An index over a folder with two pictures and something else."""
-    (tmp_path / "photos").mkdir()
-    for name, data in PHOTOS.items():
-        (tmp_path / "photos" / name).write_bytes(data)
-    write_codes(
-        "a",
-        {Level.FINE: np.arange(3, dtype=np.uint8)[:, None]},
-        keys=list(PHOTOS),
-        places=[(0, len(data)) for data in PHOTOS.values()],
-        shard_path=tmp_path / "photos",
-    )
-    build(list_code_files([tmp_path / "codes"]), tmp_path / "index", BuildSettings())
-    return indexer.open(tmp_path / "index")
+def opened(index_of_files):
+    return index_of_files(PHOTOS)
 
 
 def reason(opened, row):

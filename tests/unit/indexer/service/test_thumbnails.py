@@ -4,19 +4,14 @@ import io
 import threading
 import time
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import indexer
-from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
-from encoder.levels import Level
-from indexer.build import build
 from indexer.service import thumbnails
 from indexer.service.thumbnails import Thumbnails
-from indexer.settings import BuildSettings
 
 
 def turned(width, height):
@@ -43,19 +38,8 @@ PHOTOS = {
 
 
 @pytest.fixture
-def opened(tmp_path, write_codes):
-    (tmp_path / "photos").mkdir()
-    for name, data in PHOTOS.items():
-        (tmp_path / "photos" / name).write_bytes(data)
-    write_codes(
-        "a",
-        {Level.FINE: np.arange(4, dtype=np.uint8)[:, None]},
-        keys=list(PHOTOS),
-        places=[(0, len(data)) for data in PHOTOS.values()],
-        shard_path=tmp_path / "photos",
-    )
-    build(list_code_files([tmp_path / "codes"]), tmp_path / "index", BuildSettings())
-    return indexer.open(tmp_path / "index")
+def opened(index_of_files):
+    return index_of_files(PHOTOS)
 
 
 @pytest.fixture
