@@ -151,11 +151,11 @@ def _join_runs(
 
 
 def _tasks(runs: _Runs) -> tuple[Words, npt.NDArray[np.int64]]:
-    """Return uint64[t, 4], what to compare, and int64[t], the pairs of each."""
+    """Return uint64[t, 3], what to compare, and int64[t], the pairs of each."""
     blocks = -(-(runs.stops - runs.starts) // TASK_ROWS)
     starts, stops = np.repeat(runs.starts, blocks), np.repeat(runs.stops, blocks)
     number = np.arange(len(starts)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
     firsts = starts + TASK_ROWS * number
     lasts = np.minimum(firsts + TASK_ROWS, stops)
     costs = (2 * stops - firsts - lasts - 1) * (lasts - firsts) // 2
-    return np.column_stack([starts, stops, firsts, lasts]).astype(np.uint64), costs
+    return np.column_stack([firsts, lasts, stops]).astype(np.uint64), costs

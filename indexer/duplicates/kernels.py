@@ -9,8 +9,8 @@ from indexer.engines.scan.kernels import Word, Words, compiled, count_ones, entr
 ONE: Final = Word(1)
 BLOCK: Final = Word(64)
 """Codes compared before anybody looks whether one of them is near: a loop without a branch is vectorised."""
-START, STOP, FIRST, LAST = range(4)
-"""Columns of a task: codes FIRST:LAST are compared with all behind them and before STOP; START is where their run begins."""
+FIRST, LAST, STOP = range(3)
+"""Columns of a task: codes FIRST:LAST are compared with all behind them and before STOP, where their run ends."""
 
 
 @compiled
@@ -39,7 +39,7 @@ def join(planes: Words, order: Words, tasks: Words, radius: Word, parents: Words
     Args:
         planes: uint64[words, n], the codes in the order of their runs, word by word.
         order: uint64[n], which code each is.
-        tasks: uint64[t, 4].
+        tasks: uint64[t, 3].
         radius: in bits, inclusive.
         parents: uint64[n], changed.
     """
