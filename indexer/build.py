@@ -22,10 +22,11 @@ from encoder.runtime.publish import exclusive, sha256_of
 from indexer.engines.faiss_cpu import TRAIN_PER_LIST, train
 from indexer.settings import BuildSettings, OnDuplicate
 from indexer.storage.code_file_rows import CodeFileRows
+from indexer.storage.current import POINTER
 from indexer.storage.generation import NextGeneration, copy_file, next_generation
 from indexer.storage.labels import LabelField
 from indexer.storage.level_writer import SharedLists, new_lists, wanted_lists
-from indexer.storage.manifest import POINTER, LevelRecord, Manifest, SegmentRecord
+from indexer.storage.manifest import LevelRecord, Manifest, SegmentRecord
 from indexer.storage.row_source import RowSource
 from indexer.storage.row_table import KeyHashes
 from indexer.storage.row_writer import settle_labels

@@ -31,8 +31,8 @@ from indexer.search.histogram import Counts, distances, histogram
 from indexer.search.level_index import LevelIndex
 from indexer.settings import CalibrateSettings
 from indexer.snapshot import Snapshot
+from indexer.storage.current import read_current
 from indexer.storage.generation import next_generation
-from indexer.storage.manifest import read_current
 
 Shares = npt.NDArray[np.float64]
 """float64[nbits + 1]: share of pairs within 0, 1, ... nbits bits."""

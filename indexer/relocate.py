@@ -10,8 +10,9 @@ from encoder.images.shards import relative_to
 from encoder.runtime.files import exists, is_url
 from encoder.runtime.publish import exclusive
 from indexer.snapshot import Snapshot
+from indexer.storage.current import read_current
 from indexer.storage.generation import next_generation
-from indexer.storage.manifest import ShardSpan, read_current
+from indexer.storage.manifest import ShardSpan
 
 
 @dataclass(frozen=True, slots=True)

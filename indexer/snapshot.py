@@ -27,8 +27,9 @@ from indexer.search.combine import MultiLevelQuery, Ranked, combine
 from indexer.search.histogram import Counts, histogram
 from indexer.search.level_index import LevelIndex
 from indexer.settings import CombineSettings, SearchSettings, Trust
+from indexer.storage.current import POINTER, POINTER_BYTES, check_sizes, read_current
 from indexer.storage.digests import Digests
-from indexer.storage.manifest import POINTER, POINTER_BYTES, Manifest, check_sizes, read_current
+from indexer.storage.manifest import Manifest
 from indexer.storage.pictures import Pictures, Place, manifest_digest
 from indexer.storage.segment import Segment
 

@@ -19,11 +19,12 @@ from indexer.changes.tiers import Step, due, whole
 from indexer.engines.merge_lists import NewIds, OldLists
 from indexer.settings import CompactSettings, Retrain, Verify
 from indexer.snapshot import Snapshot
+from indexer.storage.current import check_sizes, read_current
 from indexer.storage.digests import Digests
 from indexer.storage.generation import NextGeneration, next_generation
 from indexer.storage.labels import SPOOLED
 from indexer.storage.level_writer import SharedLists
-from indexer.storage.manifest import Manifest, SegmentRecord, check_sizes, read_current
+from indexer.storage.manifest import Manifest, SegmentRecord
 from indexer.storage.row_source import SegmentHashes, SegmentRows, segment_parts
 from indexer.storage.row_writer import settle_labels
 from indexer.storage.segment import Segment

@@ -10,8 +10,9 @@ from encoder.errors import HashgrainError, Reason
 from encoder.runtime.publish import exclusive
 from indexer.settings import KEEP, whole
 from indexer.storage import generation
+from indexer.storage.current import check_sizes, generations, name_of, number_of, read_current, read_manifest
 from indexer.storage.generation import next_generation
-from indexer.storage.manifest import Change, check_sizes, generations, name_of, number_of, read_current, read_manifest
+from indexer.storage.manifest import Change
 
 UPKEEP: Final = frozenset({"compact", "measure"})
 """Changes after which an index holds and answers what it did before."""

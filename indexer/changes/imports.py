@@ -24,7 +24,8 @@ from indexer.changes.arrays import open_codes_of
 from indexer.changes.label_rows import label_rows, rows_of_keys
 from indexer.changes.writer import writer
 from indexer.settings import KEEP, BitOrder, BuildSettings, Dedupe, IndexKind, OnDuplicate
-from indexer.storage.manifest import POINTER, Manifest
+from indexer.storage.current import POINTER
+from indexer.storage.manifest import Manifest
 from indexer.storage.row_source import PART_ROWS, ArrayRows
 from indexer.storage.row_table import hash_keys
 

@@ -25,7 +25,7 @@ from indexer.matches import Rows
 from indexer.settings import BuildSettings, OnDuplicate, SyncSettings
 from indexer.snapshot import Snapshot
 from indexer.storage.code_file_rows import seal_of
-from indexer.storage.manifest import POINTER, read_current
+from indexer.storage.current import POINTER, read_current
 from indexer.storage.segment import Segment
 
 

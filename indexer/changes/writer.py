@@ -23,11 +23,12 @@ from indexer.matches import Rows
 from indexer.settings import KEEP, BuildSettings, OnDuplicate
 from indexer.storage.code_file_rows import CodeFileRows
 from indexer.storage.columns import write_column
+from indexer.storage.current import check_sizes, read_current
 from indexer.storage.digests import Digests
 from indexer.storage.generation import NextGeneration, next_generation
 from indexer.storage.labels import LabelField
 from indexer.storage.level_writer import SharedLists
-from indexer.storage.manifest import Manifest, SegmentRecord, check_sizes, read_current
+from indexer.storage.manifest import Manifest, SegmentRecord
 from indexer.storage.row_source import RowSource
 from indexer.storage.row_table import AskedKeys
 from indexer.storage.row_writer import settle_labels

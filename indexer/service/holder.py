@@ -14,7 +14,7 @@ from encoder.runtime.files import read_regular
 from indexer.index import Index
 from indexer.row_mask import in_set
 from indexer.settings import Engine, SearchSettings
-from indexer.storage.manifest import POINTER, POINTER_BYTES
+from indexer.storage.current import POINTER, POINTER_BYTES
 
 CANARIES: Final = 8
 """Rows that a new generation has to find by their own codes and keys before it serves."""

@@ -27,7 +27,7 @@ from encoder.stream.settings import EncodeSettings
 from indexer.changes.writer import writer
 from indexer.index import Index
 from indexer.service.holder import Holder
-from indexer.storage.manifest import number_of
+from indexer.storage.current import number_of
 from indexer.wire import Changed
 
 MOST_KEY: Final = 512

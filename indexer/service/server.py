@@ -33,7 +33,7 @@ from indexer.service.state import Lanes, State
 from indexer.service.static import Page
 from indexer.service.thumbnails import Thumbnails
 from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
-from indexer.storage.manifest import number_of
+from indexer.storage.current import number_of
 
 TURN: Final = 0.0005
 """Seconds that a thread may keep the interpreter while others wait; with the 5 ms that Python itself has, answers wait as long."""

@@ -14,12 +14,8 @@ from encoder.images.roots import is_remembered, remember
 from encoder.runtime import durable
 from encoder.runtime.publish import PARTIAL, remove_unused, sha256_of, write_failed
 from indexer.settings import KEEP
-from indexer.storage.manifest import (
-    HISTORY,
+from indexer.storage.current import (
     MANIFEST,
-    Change,
-    Manifest,
-    SegmentRecord,
     check_sizes,
     generations,
     name_of_next,
@@ -29,6 +25,7 @@ from indexer.storage.manifest import (
     write_manifest,
     write_pointer,
 )
+from indexer.storage.manifest import HISTORY, Change, Manifest, SegmentRecord
 from indexer.storage.segment import Segment
 
 Files = Mapping[str, tuple[int, str]]

@@ -1,46 +1,28 @@
-"""The index on disk: immutable generations, each with a manifest, and one pointer that names the current one."""
+"""What a generation says of itself: segments, levels, shards, labels, history; made of JSON that anybody may have written."""
 
-import errno
-import hashlib
-import json
 import re
-import stat
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
-from encoder.errors import HashgrainError, Reason, unreadable, why
 from encoder.images.labels.values import LabelKind
 from encoder.images.limits import Limits
 from encoder.images.shards import ShardKind
 from encoder.levels import Level
-from encoder.runtime import durable
-from encoder.runtime.files import read_regular
-from encoder.runtime.publish import sha256_of, write_bytes
 from indexer.cutoffs import Calibrated, parse_calibrated
 from indexer.settings import Dedupe, IndexKind
 from indexer.storage.labels import LabelField, own_files, packed_files
 
 Value = TypeVar("Value")
 
-FORMAT, VERSION = "hashgrain-index", 4
-POINTER = "CURRENT"
-POINTER_BYTES = 4096
-"""Bytes of it at most."""
-MANIFEST = "manifest.json"
-GENERATION = "gen-{:06d}"
 COLUMNS = ("keys.text.npy", "keys.offsets.npy", "keys.hashes.npy", "keys.order.npy", "places.npy")
 """Files of a segment that are always there."""
 POSTINGS = ("entries", "rows", "starts")
 """Parts of the postings."""
-MOST_BYTES = 64 << 20
-"""Bytes of a manifest at most."""
 MOST_SEGMENTS = 4096
 HISTORY = 1000
 """Changes that are remembered."""
-_GENERATION = re.compile(r"gen-\d{6,}")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 """What a file or folder in a generation may be called."""
 _MOST = 1 << 48
@@ -209,157 +191,25 @@ class Manifest:
         return names
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a generation's manifest."""
-    content = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
-    with durable.create(folder / MANIFEST) as file:
-        file.write(json.dumps(content, sort_keys=True, indent=1).encode())
-
-
-def write_pointer(index: Path, generation: str) -> None:
-    """Make a generation the current one, at once for every reader."""
-    pointer = {"generation": generation, "manifest_sha256": sha256_of(index / generation / MANIFEST)}
-    write_bytes(index / POINTER, json.dumps(pointer).encode())
-
-
-def generations(index: Path) -> list[Path]:
-    """Return the generations that stand on disk. What else lies in the folder is somebody else's."""
-    return [path for path in index.glob("gen-*") if _GENERATION.fullmatch(path.name) and (path / MANIFEST).is_file()]
-
-
-def number_of(generation: str) -> int:
-    """Return the number in a generation's name."""
-    return int(generation.partition("-")[2])
-
-
-def name_of(number: int) -> str:
-    """Return the name of the generation with a number."""
-    return GENERATION.format(number)
-
-
-def name_of_next(index: Path) -> str:
-    """Return the name of the generation after the last one that stands on disk."""
-    numbers = [number_of(path.name) for path in index.glob("gen-*") if _GENERATION.fullmatch(path.name)]
-    return name_of(max(numbers, default=0) + 1)
-
-
-def read_current(index: Path, pointer: bytes | None = None) -> tuple[Path, Manifest]:
-    """Return the current generation's folder and manifest, proven to be the one the pointer was written for.
-
-    Args:
-        index: folder of the index.
-        pointer: what the pointer file held when another generation was the current one; None: what it holds.
-
-    Raises:
-        HashgrainError: `index-missing`, `index-damaged`, `too-new`.
-    """
-    try:
-        pointed = read_regular(index / POINTER, POINTER_BYTES, links=False) if pointer is None else pointer
-    except (OSError, ValueError) as err:
-        if isinstance(err, OSError) and err.errno in {errno.EFBIG, errno.EINVAL}:
-            raise _damaged(index / POINTER, f"it is not a pointer ({why(err)})") from err
-        raise _missing(index, err) from err
-    try:
-        content = json.loads(pointed)
-        generation, expected = str(content["generation"]), str(content["manifest_sha256"])
-    except (ValueError, KeyError, TypeError, RecursionError) as err:
-        raise _damaged(index / POINTER, f"it names no generation ({err})") from err
-    if not _GENERATION.fullmatch(generation):
-        raise _damaged(index / POINTER, f"{generation!r} is not a generation")
-    return index / generation, read_manifest(index / generation, expected)
-
-
-def read_manifest(folder: Path, expected: str | None = None) -> Manifest:
-    """Return the manifest of a generation.
-
-    Args:
-        folder: of the generation.
-        expected: SHA-256 that its file has to have; None: any.
-
-    Raises:
-        HashgrainError: `index-damaged`, `index-missing` when it may not be read, `too-new`.
-    """
-    path = folder / MANIFEST
-    try:
-        data = read_regular(path, MOST_BYTES, links=False)
-        if expected not in {None, hashlib.sha256(data).hexdigest()}:
-            raise _damaged(path, "its bytes do not match the pointer's SHA-256")
-        content = json.loads(data)
-        if (version := _count(content.pop("version"))) > VERSION:
-            raise HashgrainError(
-                Reason.TOO_NEW, f"{path} has format version {version}, this program reads {VERSION}; upgrade hashgrain"
-            )
-        return _parse(content)
-    except OSError as err:
-        raise unreadable(path, err, _damaged(path, f"it cannot be read ({why(err)})")) from err
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as err:
-        raise _damaged(path, f"it cannot be read ({err})") from err
-
-
-def check_sizes(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
-    """Raise `index-damaged` for a file that is missing, of another size, or a link: cheap, done at every open."""
-    folders = {name.partition("/")[0] for name in files if "/" in name}
-    for name, (size, _) in {**dict.fromkeys(folders, (None, "")), **files}.items():
-        path = folder / name
-        try:
-            status = path.lstat()
-        except PermissionError as err:
-            raise _unreadable(path, err) from err
-        except OSError as err:
-            raise _damaged(path, "it is missing") from err
-        if not (stat.S_ISDIR if size is None else stat.S_ISREG)(status.st_mode):
-            raise _damaged(path, f"it is not a {'folder' if size is None else 'file'} of its own")
-        if size is not None and status.st_size != size:
-            raise _damaged(path, f"it has {status.st_size:,} bytes where {size:,} were written")
-
-
-def _missing(index: Path, err: OSError | ValueError) -> HashgrainError:
-    """Return the error of a path that is not an index, with what it is instead."""
-    if not isinstance(err, FileNotFoundError | NotADirectoryError):
-        return _unreadable(index, err)
-    message = f"no index at {index}; build one of code files"
-    if index.is_file():
-        message = f"{index} is a file, an index is a folder; give the folder"
-    elif _GENERATION.fullmatch(index.absolute().name) and (index / MANIFEST).is_file():
-        message = f"{index} is a generation of an index; give the folder that it is in, {index.absolute().parent}"
-    elif next(index.glob("*.h5"), None):
-        message = f"{index} holds code files, not an index; build one of them"
-    return HashgrainError(Reason.INDEX_MISSING, message)
-
-
-def _unreadable(path: Path, err: OSError | ValueError) -> HashgrainError:
-    missing = HashgrainError(
-        Reason.INDEX_MISSING, f"index {path} cannot be read ({why(err)}); give one that you may read"
-    )
-    return unreadable(path, err, missing) if isinstance(err, OSError) else missing
-
-
-def _damaged(path: Path, fault: str) -> HashgrainError:
-    return HashgrainError(
-        Reason.INDEX_DAMAGED,
-        f"index file {path} is damaged: {fault}; build the index again",
-    )
-
-
-def _parse(content: dict[str, Any]) -> Manifest:
+def parse_manifest(content: dict[str, Any]) -> Manifest:
     """Make a manifest of JSON that anybody may have written: no name leads out of the generation, no count is anything else."""
-    if content.pop("format") != FORMAT:
-        raise ValueError(f"no {FORMAT}")
     if len(content["segments"]) > MOST_SEGMENTS or len(content.get("history", ())) > HISTORY:
         raise ValueError(f"over {MOST_SEGMENTS} segments, or {HISTORY} changes")
     segments = [_segment(record) for record in content["segments"]]
     if not segments or len({tuple(_bits(segment).items()) for segment in segments}) > 1:
         raise ValueError("it has no segments, or segments of different levels")
-    _count(sum(segment.rows for segment in segments))
+    checked_count(sum(segment.rows for segment in segments))
     texts = {name: _text(content[name]) for name in ("fingerprint", "precision")}
     parsed = {
         "model": _or_none(_name, content["model"]),
         "segments": segments,
-        "files": {_inside(name): (_count(size), _text(digest)) for name, (size, digest) in content["files"].items()},
-        "limits": Limits(**{name: _count(limit) for name, limit in content.get("limits", {}).items()}),
+        "files": {
+            _inside(name): (checked_count(size), _text(digest)) for name, (size, digest) in content["files"].items()
+        },
+        "limits": Limits(**{name: checked_count(limit) for name, limit in content.get("limits", {}).items()}),
         "kind": IndexKind(content.get("kind", IndexKind.AUTO)),
         "dedupe": Dedupe(content.get("dedupe", Dedupe.AUTO)),
-        "seed": _count(content.get("seed", 0)),
+        "seed": checked_count(content.get("seed", 0)),
         "history": tuple(_change(change) for change in content.get("history", ())),
     }
     manifest = Manifest(**content | texts | parsed)
@@ -372,18 +222,18 @@ def _parse(content: dict[str, Any]) -> Manifest:
 
 def _change(content: dict[str, Any]) -> Change:
     texts = {name: _line(content[name]) for name in ("generation", "when", "what")}
-    counts = {name: _count(content[name]) for name in ("added", "removed", "rows")}
+    counts = {name: checked_count(content[name]) for name in ("added", "removed", "rows")}
     return Change(**content | texts | counts | {"of": _or_none(_line, content.get("of"))})
 
 
 def _level(content: dict[str, Any]) -> LevelRecord:
     parsed = {
-        "nbits": _count(content["nbits"]),
+        "nbits": checked_count(content["nbits"]),
         "flat": _name(content["flat"]),
         "ivf": _or_none(_name, content.get("ivf")),
         "postings": _or_none(_name, content.get("postings")),
-        "nlist": _or_none(_count, content["nlist"]),
-        "nprobe": _or_none(_count, content["nprobe"]),
+        "nlist": _or_none(checked_count, content["nlist"]),
+        "nprobe": _or_none(checked_count, content["nprobe"]),
         "tuned": _or_none(_tuned, content.get("tuned")),
         "trained": _or_none(_trained, content.get("trained")),
         "aged": _or_none(_aged, content.get("aged")),
@@ -402,25 +252,25 @@ def _tuned(content: Any) -> Tuned:
     }  # JSON has no numbers for names
     if not all(nprobe >= 1 and 0 <= recall <= 1 for nprobe, recall in recalls.items()):
         raise ValueError(f"recalls of {recalls}")
-    return Tuned(_count(content["k"]), recalls)
+    return Tuned(checked_count(content["k"]), recalls)
 
 
 def _trained(content: Any) -> Trained:
     imbalance = _or_none(float, content.get("imbalance"))
     if imbalance is not None and not 0 <= imbalance < _MOST:
         raise ValueError(f"lists with the imbalance {imbalance}")
-    return Trained(_line(content["centroids"]), _count(content["rows"]), imbalance)
+    return Trained(_line(content["centroids"]), checked_count(content["rows"]), imbalance)
 
 
 def _aged(content: Any) -> Aged:
-    aged = Aged(_count(content["rows"]), float(content["imbalance"]), float(content["recall"]))
+    aged = Aged(checked_count(content["rows"]), float(content["imbalance"]), float(content["recall"]))
     if not (0 <= aged.imbalance < _MOST and 0 <= aged.recall <= 1):
         raise ValueError(f"lists with the imbalance {aged.imbalance} and the recall {aged.recall}")
     return aged
 
 
 def _calibrated(content: Any, nbits: int) -> Calibrated:
-    counts = {name: _count(content[name]) for name in ("rows", "sample")}
+    counts = {name: checked_count(content[name]) for name in ("rows", "sample")}
     return parse_calibrated(content | counts | {"how": _line(content["how"])}, nbits)
 
 
@@ -429,12 +279,12 @@ def _segment(content: dict[str, Any]) -> SegmentRecord:
         **content
         | {
             "name": _name(content["name"]),
-            "rows": _count(content["rows"]),
+            "rows": checked_count(content["rows"]),
             "levels": {level: _level(content["levels"][level]) for level in Level if level in content["levels"]},
             "labels": [_label(record) for record in content["labels"]],
             "shards": [_span(record) for record in content["shards"]],
             "live": _or_none(_inside, content.get("live")),
-            "removed": _count(content.get("removed", 0)),
+            "removed": checked_count(content.get("removed", 0)),
         }
     )
     firsts = [span.first_row for span in record.shards]
@@ -456,7 +306,7 @@ def _label(content: dict[str, Any]) -> LabelField:
 def _span(content: dict[str, Any]) -> ShardSpan:
     texts = (_text(content["path"]), _text(content["key_prefix"]), _or_none(_text, content.get("relative")))
     of_codes = (_or_none(_text, content.get("codes")), _or_none(_line, content.get("seal")))
-    return ShardSpan(_count(content["first_row"]), ShardKind(content["kind"]), *texts, *of_codes)
+    return ShardSpan(checked_count(content["first_row"]), ShardKind(content["kind"]), *texts, *of_codes)
 
 
 def _bits(segment: SegmentRecord) -> dict[Level, int]:
@@ -478,7 +328,8 @@ def _name(name: object) -> str:
     return str(name)
 
 
-def _count(value: object) -> int:
+def checked_count(value: object) -> int:
+    """Return a whole number from 0 on, of a size that something counted can have; raise ValueError for anything else."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST:
         raise ValueError(f"{value!r} is not a count")
     return value

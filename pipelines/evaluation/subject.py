@@ -20,7 +20,7 @@ from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.runtime.console import Advance
 from encoder.runtime.files import exists
-from indexer.storage.manifest import POINTER, read_current
+from indexer.storage.current import POINTER, read_current
 
 if TYPE_CHECKING:
     from encoder.model.image_encoder import ImageEncoder

@@ -27,8 +27,9 @@ from indexer.index import Index
 from indexer.matches import Matches
 from indexer.settings import BuildSettings, CompactSettings, Dedupe, Engine, IndexKind, OnDuplicate, SearchSettings
 from indexer.snapshot import Snapshot
+from indexer.storage.current import POINTER, generations, number_of
 from indexer.storage.generation import next_generation
-from indexer.storage.manifest import POINTER, Manifest, generations, number_of
+from indexer.storage.manifest import Manifest
 from indexer.storage.row_source import ArrayRows
 from indexer.storage.row_writer import settle_labels
 from indexer.storage.segment_writer import write_segment

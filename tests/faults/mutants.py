@@ -39,7 +39,7 @@ from indexer.index import Index
 from indexer.page.page import Result, save_page
 from indexer.query import ByKey
 from indexer.settings import BuildSettings, Dedupe, IndexKind, Trust
-from indexer.storage.manifest import MANIFEST, POINTER
+from indexer.storage.current import MANIFEST, POINTER
 from indexer.verify import verify
 from tests.support.hostile import cut, flip, point, reseal_codes, reseal_index
 from tests.support.pictures import encoded, write_tar

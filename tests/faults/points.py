@@ -24,7 +24,7 @@ from pathlib import Path
 
 from encoder.runtime.publish import PARTIAL
 from indexer.index import Index
-from indexer.storage.manifest import read_current
+from indexer.storage.current import read_current
 from tests.faults.model import act, keys_of, names_of
 from tests.faults.operations import Operation, copy_of, operations, state
 from tests.faults.steps import Ending, Fault, attempt

@@ -10,7 +10,7 @@ import numpy as np
 
 from encoder.codes import file as code_file
 from encoder.runtime.publish import sha256_of
-from indexer.storage.manifest import MANIFEST, POINTER
+from indexer.storage.current import MANIFEST, POINTER
 
 
 def cut(path: Path, size: int) -> None:

@@ -25,7 +25,7 @@ from indexer.settings import (
     OnDuplicate,
     SearchSettings,
 )
-from indexer.storage.manifest import MANIFEST, POINTER, read_current, write_manifest, write_pointer
+from indexer.storage.current import MANIFEST, POINTER, read_current, write_manifest, write_pointer
 from indexer.verify import verify
 from tests.support.hostile import reseal_index
 from tests.support.inverted_lists import write_ivf

@@ -12,7 +12,7 @@ from encoder.levels import Level
 from indexer.build import build
 from indexer.settings import BuildSettings, Dedupe, IndexKind
 from indexer.storage.columns import map_column, write_column
-from indexer.storage.manifest import MANIFEST
+from indexer.storage.current import MANIFEST
 from indexer.verify import verify
 from tests.support.hostile import generation_of, reseal_index
 

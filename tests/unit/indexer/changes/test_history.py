@@ -12,7 +12,7 @@ from indexer.changes.history import gc, history, rollback
 from indexer.changes.writer import writer
 from indexer.index import Index
 from indexer.settings import BuildSettings
-from indexer.storage.manifest import read_current
+from indexer.storage.current import read_current
 from indexer.verify import verify
 
 
@@ -59,7 +59,7 @@ def test_a_rollback_is_a_generation_with_the_rows_of_the_earlier_one(index, tmp_
     copy = Path(shutil.copytree(index, tmp_path / "copy"))
     name = f"gen-{generation:06d}"
     (copy / "CURRENT").unlink()
-    from indexer.storage.manifest import write_pointer
+    from indexer.storage.current import write_pointer
 
     write_pointer(copy, name)
     change = rollback(index, to)

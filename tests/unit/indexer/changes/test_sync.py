@@ -14,7 +14,7 @@ from indexer.changes.writer import writer
 from indexer.index import Index
 from indexer.relocate import Move, relocate
 from indexer.settings import BuildSettings, CompactSettings, OnDuplicate, SearchSettings, SyncSettings
-from indexer.storage.manifest import generations
+from indexer.storage.current import generations
 from indexer.storage.row_source import ArrayRows
 from indexer.verify import verify
 

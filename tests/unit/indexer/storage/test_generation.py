@@ -14,8 +14,8 @@ from indexer.build import build
 from indexer.index import Index
 from indexer.settings import BuildSettings, Dedupe, IndexKind
 from indexer.storage import generation
+from indexer.storage.current import MANIFEST, read_current, write_manifest
 from indexer.storage.generation import check_readable, copy_file, gc, next_generation
-from indexer.storage.manifest import MANIFEST, read_current, write_manifest
 from indexer.verify import verify
 
 SETTINGS = BuildSettings(IndexKind.IVF, nlist=2, dedupe=Dedupe.ON, overwrite=True)

@@ -11,7 +11,7 @@ import pytest
 import indexer
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from indexer.storage.manifest import MANIFEST, read_current, write_pointer
+from indexer.storage.current import MANIFEST, read_current, write_pointer
 
 
 @pytest.fixture
