@@ -1,4 +1,4 @@
-"""The `indexer` command; what changes an index stands in `changes/cli.py`. Arguments in, one function call, lines out."""
+"""The `indexer` command; other commands stand in the `cli.py` of their rooms. Arguments in, one function call, lines out."""
 
 import json
 from dataclasses import asdict
@@ -11,13 +11,16 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import DEFAULT_BITS, parse_levels
 from encoder.plural import plural
 from encoder.runtime.console import notice, progress, result, run, show_version
-from indexer.changes.cli import COMMANDS, DEFAULT_CODES, DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath
-from indexer.changes.cli import REMEDIES as CHANGES
+from indexer.changes.cli import COMMANDS as CHANGES
+from indexer.changes.cli import REMEDIES as OF_CHANGES
+from indexer.changes.exchange_cli import COMMANDS as EXCHANGES
+from indexer.changes.exchange_cli import REMEDIES as OF_EXCHANGES
+from indexer.common_cli import DEFAULT_CODES, DEFAULT_INDEX, INDEX, NOTICES, AsJson, HowVerified, IndexPath
 from indexer.cutoffs import radius_for
 from indexer.duplicates.cli import REMEDIES as DUPLICATES
 from indexer.duplicates.cli import duplicates
 from indexer.options import K
-from indexer.query_cli import QUERIES, HowVerified
+from indexer.query_cli import QUERIES
 from indexer.query_cli import REMEDIES as QUERY
 from indexer.service.cli import REMEDIES as SERVE
 from indexer.service.cli import serve
@@ -59,7 +62,8 @@ REMEDIES = (
         "relocate": INDEX,
         "verify": INDEX,
     }
-    | CHANGES
+    | OF_CHANGES
+    | OF_EXCHANGES
     | QUERY
     | DUPLICATES
     | SERVE
@@ -371,7 +375,7 @@ def _by_level(text: str | None, levels: "Iterable[Level]") -> "dict[Level, str]"
     return fields if text is None or "=" in text else dict.fromkeys(levels, text.strip())
 
 
-for command in (*QUERIES, *COMMANDS, duplicates, serve):
+for command in (*QUERIES, *CHANGES, *EXCHANGES, duplicates, serve):
     app.command(
         command.__name__.strip("_"),
         no_args_is_help=command.__name__ in {"query", "explain", "remove", "rollback", "import_", "export"},

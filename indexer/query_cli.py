@@ -11,7 +11,7 @@ from encoder.images.labels.values import text_of
 from encoder.images.region import DEFAULT_MODE, Region, RegionMode
 from encoder.plural import plural
 from encoder.runtime.console import notice, result, standard_input
-from indexer.changes.cli import DEFAULT_INDEX, INDEX, AsJson, IndexPath
+from indexer.common_cli import DEFAULT_INDEX, INDEX, AllowUrl, AsJson, HowVerified, ImagesUnder, IndexPath, ModelPath
 from indexer.options import K, QueryOptions
 from indexer.query import KEY_PREFIX, ByExamples, parse_query
 from indexer.service.cli import read_token
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from indexer.index import Index
     from indexer.query import Answer, Asked
 
-HowVerified = Annotated[
-    Verify,
-    typer.Option(
-        "--verify", help="Which files are proven by their SHA-256 when first used: quick: up to 32 MiB; full: all."
-    ),
-]
 OfRegion = Annotated[
     str | None,
     typer.Option("--region", help="Only this part of the picture: x,y,width,height as shares of it (0.5,0,0.25,0.4)."),
@@ -36,21 +30,6 @@ OfRegion = Annotated[
 ByRegion = Annotated[
     RegionMode,
     typer.Option("--region-mode", help="See the region in its surroundings, or cut it out and encode it by itself."),
-]
-ModelPath = Annotated[Path | None, typer.Option("--model", help="Model file, instead of the index's own.")]
-ImagesUnder = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--images-under",
-        help="Folder that pictures of rows may be read from; repeatable.",
-        show_default="the shards of an index that you built",
-    ),
-]
-AllowUrl = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-url", help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False
-    ),
 ]
 LABEL_WIDTH = 80
 """Characters of a label that a line shows."""

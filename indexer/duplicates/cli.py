@@ -9,7 +9,7 @@ from encoder.errors import Reason
 from encoder.levels import Level
 from encoder.plural import plural
 from encoder.runtime.console import notice, progress, result
-from indexer.changes.cli import DEFAULT_INDEX, INDEX, AsJson, IndexPath
+from indexer.common_cli import DEFAULT_INDEX, INDEX, AllowUrl, AsJson, ImagesUnder, IndexPath
 
 SHOWN: Final = 10
 """Groups that the command shows."""
@@ -28,10 +28,8 @@ def duplicates(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="File of all groups: .jsonl or .parquet.")] = None,
     save_html: Annotated[Path | None, typer.Option(help="Page to look through and to mark what is dropped.")] = None,
-    images_under: Annotated[
-        list[str] | None,
-        typer.Option(help="Folder that pictures may be read from.", show_default="own index: its shards"),
-    ] = None,
+    images_under: ImagesUnder = None,
+    allow_url: AllowUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Find all near-duplicates of an index: groups of pictures whose codes differ in a few bits.
@@ -46,7 +44,7 @@ def duplicates(
 
     if out is not None:
         check_suffix(out)
-    opened = Snapshot(index, trust=Trust(images_under=images_under))
+    opened = Snapshot(index, trust=Trust(images_under=images_under, allow_url=allow_url or ()))
     opened.check_level(level)
     if radius is None:
         radius = opened.manifest.bits[level] // 32

@@ -8,9 +8,9 @@ import typer
 
 from encoder.errors import HashgrainError, Reason, why
 from encoder.runtime.console import notice
+from indexer.common_cli import DEFAULT_INDEX, AllowUrl, ImagesUnder, ModelPath
 from indexer.settings import Trust
 
-DEFAULT_INDEX = Path("index")
 REMEDIES = {
     "serve": {
         Reason.BAD_VALUE: "--token-file, --host 127.0.0.1, --port",
@@ -39,17 +39,8 @@ def serve(
             help="Name that the service is called by, behind a proxy for instance; repeatable.", show_default=False
         ),
     ] = None,
-    images_under: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder that pictures may be read from; repeatable.",
-            show_default="the shards of an index that you built",
-        ),
-    ] = None,
-    allow_url: Annotated[
-        list[str] | None,
-        typer.Option(help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False),
-    ] = None,
+    images_under: ImagesUnder = None,
+    allow_url: AllowUrl = None,
     writable: Annotated[
         Path | None,
         typer.Option(
@@ -57,7 +48,7 @@ def serve(
             show_default="clients change nothing",
         ),
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Model file, instead of the index's own.")] = None,
+    model: ModelPath = None,
     with_model: Annotated[
         bool,
         typer.Option("--with-model/--no-model", help="Whether pictures can be queries, else keys and codes alone."),
