@@ -78,7 +78,7 @@ def read_sidecar(name: str, data: bytes | None) -> tuple[Labels, list[str]]:
         text = _decoded(data)
         if not name.lower().endswith(".json"):
             return flatten(_one_value(name, text.strip()))
-        content = json.loads(text, parse_int=_integer)
+        content = _JSON.decode(text)
     except RecursionError:
         return {}, ["nested too deep"]
     except ValueError as err:
@@ -104,6 +104,9 @@ def _one_value(name: str, text: str) -> dict[str, object]:
 def _integer(digits: str) -> int | str:
     """Return a whole number; one of thousands of digits stays text, since it takes time that grows with their square."""
     return int(digits) if len(digits) <= 20 else digits
+
+
+_JSON: Final = json.JSONDecoder(parse_int=_integer)
 
 
 class FolderSidecars:
