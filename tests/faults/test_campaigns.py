@@ -182,11 +182,11 @@ def an_operation(folder, do):
 
 
 def test_a_folder_that_was_proven_is_not_proven_again(tmp_path):
-    operation, proven = an_operation(tmp_path, two_files_or_refusal), set[Tree]()
+    operation, proven = an_operation(tmp_path, two_files_or_refusal), dict[Tree, list[str]]()
     for _ in range(2):  # killed before the first step, so that nothing is there
         path = copy_of(operation, tmp_path)
         assert disturbed(operation, path, Fault(0), proven).how == "killed"
-    assert proven == {tree_of(copy_of(operation, tmp_path))}
+    assert proven == {tree_of(copy_of(operation, tmp_path)): []}
     assert list(path.iterdir()) == []  # the second time nothing was done once more
 
 
@@ -198,16 +198,16 @@ def two_files_or_refusal(folder):
 
 
 def test_what_an_operation_leaves_that_is_neither_before_nor_after_is_seen(tmp_path):
-    operation, proven = an_operation(tmp_path, two_files_or_refusal), set[Tree]()
+    operation, proven = an_operation(tmp_path, two_files_or_refusal), dict[Tree, list[str]]()
     with pytest.raises(AssertionError):
         disturbed(operation, copy_of(operation, tmp_path), Fault(6), proven)  # the first file is there, not the second
-    assert proven == set()
+    assert proven == {}
 
 
 def test_a_copy_shares_its_files_but_for_locks_and_a_change_of_either_is_seen(tmp_path):
     operation = an_operation(tmp_path, two_files)
-    for name in ("a", ".lock"):
-        (operation.start / name).write_text(name)
+    (operation.start / "a").write_text("one")
+    (operation.start / ".lock").write_text("")
     path = copy_of(operation, tmp_path)
     fresh = tree_of(path)
     assert [(path / name).stat().st_nlink for name in ("a", ".lock")] == [2, 1]
