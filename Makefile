@@ -98,6 +98,7 @@ faults: $(READY) ## a few faults of each kind: kills, failing calls, damaged fil
 	$(CAMPAIGN).histories --count 300
 	$(CAMPAIGN).points --kills 1 --errors 1
 	$(CAMPAIGN).calls --each 6
+	$(CAMPAIGN).starts --each 2
 	$(CAMPAIGN).kills --count 60
 	$(CAMPAIGN).limits --each 2
 	$(CAMPAIGN).readers --readers 2 --publishes 20
@@ -105,8 +106,9 @@ faults: $(READY) ## a few faults of each kind: kills, failing calls, damaged fil
 
 faults-long: $(READY) ## all of them: every step of every operation, 10,000 histories, 1,000 kills (hours; SEED=...)
 	$(CAMPAIGN).histories --count 10000 --seed $(or $(SEED),0)
-	$(CAMPAIGN).points --kills 0 --errors 0
-	$(CAMPAIGN).calls --each 0
+	$(CAMPAIGN).points --kills 0 --errors 0 --jobs $(or $(WORKERS),2)
+	$(CAMPAIGN).calls --each 0 --jobs $(or $(WORKERS),2)
+	$(CAMPAIGN).starts --each 30 --seed $(or $(SEED),0)
 	$(CAMPAIGN).kills --count 1000 --seed $(or $(SEED),0)
 	$(CAMPAIGN).limits --each 64 --seed $(or $(SEED),0)
 	$(CAMPAIGN).readers --readers 4 --publishes 200 --seed $(or $(SEED),0)
