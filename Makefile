@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-service bench-null-gpu gpu-check lint-containers clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-hostile bench-service bench-null-gpu gpu-check lint-containers clean
 
 ##@ Use
 
@@ -167,6 +167,10 @@ bench-null-gpu: $(READY) ## what the host does around a GPU that costs nothing (
 
 bench-service: $(READY) ## a service under load beside the engine in a process, 1 M rows: takes wrk and hey (apt install wrk hey; ARGS=...)
 	$(BIN)/python -m benchmarks.service.load $(ARGS)
+
+bench-hostile: $(READY) ## a service under hostile clients and drawn requests, beside an honest one; exits 1 if something is not kept (minutes; ARGS=...)
+	$(INSTALL) '.[service-check]'
+	$(BIN)/python -m benchmarks.service.hostile $(ARGS)
 
 gpu-check: $(READY) ## check all that uses a GPU on the one at hand: right, how fast, what is missing; nine minutes at most (docs/GPU.md)
 	$(BIN)/python -m benchmarks.gpu_check --out gpu-check $(ARGS)
