@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-hostile bench-service bench-null-gpu gpu-check lint-containers clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser test-ray docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-hostile bench-service bench-null-gpu gpu-check lint-containers clean
 
 ##@ Use
 
@@ -43,6 +43,10 @@ $(READY)-containers: $(READY)
 
 $(READY)-browser: $(READY)
 	$(INSTALL) '.[browser]'
+	@touch $@
+
+$(READY)-ray: $(READY)
+	$(INSTALL) '.[ray]'
 	@touch $@
 
 $(READY)-bench: $(READY)
@@ -121,6 +125,10 @@ test-browser: $(READY)-browser ## drive the service's page by Chromium (installe
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || { \
 	  echo "error: chromium is not installed; install it (apt install chromium)" >&2; exit 1; }
 	timeout $(or $(SECONDS),300) $(BIN)/python -m pytest -n 0 -m browser tests/browser
+
+# One process: each module of tests starts a cluster of its own.
+test-ray: $(READY)-ray ## the tests on clusters of Ray with several nodes, all on this machine, about 3 minutes
+	timeout $(or $(SECONDS),600) $(BIN)/python -m pytest -n 0 -m ray tests/ray
 
 lint-containers: $(READY)-containers ## check Dockerfile and compose files (hadolint; dclint, if there is a node)
 	$(BIN)/hadolint Dockerfile
