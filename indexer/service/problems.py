@@ -51,6 +51,7 @@ STATUS: Final[Mapping[Reason, int]] = MappingProxyType(
         Reason.SHARD_CLASH: 409,
         Reason.SHARD_DAMAGED: 404,
         Reason.SHARD_MISSING: 404,
+        Reason.SLICE_DOWN: 503,
         Reason.TOO_MANY_BAD: 422,
         Reason.TOO_NEW: 503,
         Reason.TRAINING_DIVERGED: 503,
@@ -101,7 +102,8 @@ def let_go(err: BaseException) -> None:
 def _problem(err: Exception) -> Response:
     if isinstance(err, HashgrainError):
         status = STATUS[err.reason]
-        retry = {"Retry-After": "1"} if status == HTTPStatus.TOO_MANY_REQUESTS else {}
+        again = status == HTTPStatus.TOO_MANY_REQUESTS or err.reason is Reason.SLICE_DOWN
+        retry = {"Retry-After": "1"} if again else {}
         return refusal(RefusedError(status, err.reason, without_paths(str(err)), retry))
     if isinstance(err, OverloadedError):
         detail = f"{err.lane}: as much is waiting as may; ask again in {err.retry_after} s"

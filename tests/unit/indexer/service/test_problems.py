@@ -28,7 +28,8 @@ def test_an_error_says_what_and_why_as_rfc_9457_has_it():
 def test_what_may_go_better_later_says_when():
     assert problem(OverloadedError("quick", 2)).headers["retry-after"] == "2"
     assert problem(OverloadedError("quick", 2)).status_code == 429
-    assert problem(HashgrainError(Reason.BUSY, "another writes")).headers["retry-after"] == "1"
+    for reason in (Reason.BUSY, Reason.SLICE_DOWN):
+        assert problem(HashgrainError(reason, "not now")).headers["retry-after"] == "1"
 
 
 def test_a_fault_of_ours_tells_nothing_of_itself(caplog):
