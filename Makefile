@@ -129,8 +129,10 @@ $(LITE)/lib: $(READY)
 test-milvus: $(if $(MILVUS_URI),$(READY),$(LITE)/lib) ## export to a Milvus server, MILVUS_URI=http://HOST:19530 (MILVUS_TOKEN=...), else to Milvus Lite
 	MILVUS_LITE='$(abspath $(LITE))/lib/milvus_lite' timeout $(or $(SECONDS),300) $(BIN)/python -m pytest -n 0 -m milvus tests/milvus
 
-lint-containers: $(READY)-containers ## check Dockerfile and compose files (hadolint; dclint, if there is a node)
+lint-containers: $(READY)-containers ## check Dockerfile, compose files and manifests (hadolint, yamllint, Kubernetes' schemas; dclint, if there is a node)
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/yamllint --strict deploy
+	$(BIN)/python -m pytest -n 0 -m containers tests/deploy
 	@command -v npx >/dev/null || { echo "lint-containers: there is no npx, compose files are not checked" >&2; exit 0; }; \
 	  npx --yes dclint@3 --max-warnings 3 compose.yaml compose.cuda.yaml
 
