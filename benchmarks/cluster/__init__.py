@@ -1,0 +1,1 @@
+"""Past one machine: what a search in slices costs, measured and foretold."""
