@@ -1,6 +1,7 @@
 """A service from start to end: the listener first, then the index and the model warm, then ready; on a signal all in reverse."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import resource
@@ -41,6 +42,10 @@ READ: Final = 4 << 20
 """Bytes that are read at once."""
 BACKLOG: Final = 1024
 """Connections that wait to be taken."""
+RETURNED: Final = 8 << 20
+"""Bytes of a block of memory that goes back to the system as soon as it is free: a body, pixels of a large picture."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Source: malloc.h of glibc."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -91,6 +96,7 @@ def serve(index: Index, settings: ServeSettings, *, with_model: bool = True) -> 
             unusable; `write-failed` for the folder of what is added.
     """
     sys.setswitchinterval(TURN)
+    _return_memory()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
     if settings.writable is not None:
         make_folder(settings.writable)
@@ -129,6 +135,13 @@ def configured(state: State) -> uvicorn.Config:
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.stop_within),
     )
+
+
+def _return_memory() -> None:
+    """Let large blocks go back to the system: glibc learns to keep those of a size that was freed before, up to 32 MiB each."""
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(M_MMAP_THRESHOLD, RETURNED)
+        mallopt(M_TRIM_THRESHOLD, 2 * RETURNED)  # what is smaller is kept at hand, as before
 
 
 def _raise_handles(connections: int) -> None:
