@@ -60,7 +60,7 @@ SETTLE = 3.0
 """Seconds after a case until its memory counts as kept."""
 EXEMPT = frozenset({"largest pictures allowed"})
 """What the service decodes by its own limits: the table shows what it costs, and `docs/SERVICE.md` says it."""
-DRAWN, CASES = "requests drawn by schemathesis", 400
+DRAWN, CASES = "requests drawn by schemathesis", 150
 """The kind that another program makes, and how many for each operation of the document."""
 MAY_BE_DRAWN = frozenset({"200", "201", "204", "304"})
 ANSWERS = re.compile(r'^hashgrain_requests_total\{endpoint="[^"]*",status="(\d+)"\} (\S+)$', re.M)

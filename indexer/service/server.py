@@ -24,6 +24,7 @@ from encoder.runtime.publish import make_folder
 from indexer.index import Index
 from indexer.query import ByKey
 from indexer.service.app import make_app
+from indexer.service.crowd import Crowd
 from indexer.service.encoding import QueryEncoder
 from indexer.service.holder import Holder, canary, random_rows
 from indexer.service.lanes import Lane
@@ -42,8 +43,12 @@ READ: Final = 4 << 20
 """Bytes that are read at once."""
 BACKLOG: Final = 1024
 """Connections that wait to be taken."""
+GIVE_BACK: Final = 32 << 20
+"""Bytes of bodies after which memory is given back: what lies between them, freed in pieces, would stay."""
 RETURNED: Final = 8 << 20
 """Bytes of a block of memory that goes back to the system as soon as it is free: a body, pixels of a large picture."""
+TICKS: Final = 10
+"""Of the server, ten of which pass per second."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Source: malloc.h of glibc."""
 _LOG: Final = logging.getLogger(__name__)
@@ -60,6 +65,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, state: State) -> None:
         super().__init__(config)
         self._state, self._leave_at = state, 0.0
+        self._crowd: Crowd = config.http.crowd  # type: ignore[union-attr]  # `configured` made it
         self.failure: Exception | None = None
         """Why the service could not be made ready."""
 
@@ -80,6 +86,9 @@ class Server(uvicorn.Server):
         """End listening some time after the signal."""
         if self._leave_at and time.monotonic() >= self._leave_at:
             self.should_exit = True
+        if counter % TICKS == 0 and self._crowd.released > GIVE_BACK:
+            self._crowd.released = 0
+            await asyncio.get_running_loop().run_in_executor(self._state.few, _give_back)
         return await super().on_tick(counter)
 
 
@@ -142,6 +151,12 @@ def _return_memory() -> None:
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(M_MMAP_THRESHOLD, RETURNED)
         mallopt(M_TRIM_THRESHOLD, 2 * RETURNED)  # what is smaller is kept at hand, as before
+
+
+def _give_back() -> None:
+    """Give the system all pages that hold nothing; some milliseconds."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def _raise_handles(connections: int) -> None:
