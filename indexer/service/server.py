@@ -132,6 +132,7 @@ def configured(state: State) -> uvicorn.Config:
     _raise_handles(settings.connections)
     return uvicorn.Config(
         make_app(state),
+        loop="asyncio",  # uvicorn takes another one where it happens to be installed, which no figure speaks for
         http=patient(settings),
         ws="none",
         lifespan="off",

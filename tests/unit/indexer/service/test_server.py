@@ -1,3 +1,4 @@
+import asyncio
 import shutil
 import signal
 import socket
@@ -97,3 +98,11 @@ def test_files_are_read_up_to_a_bound_the_smallest_first(index_folder, monkeypat
     monkeypatch.setattr(type(index.folder), "open", noted)
     read_files(index, sum(sizes[name] for name in ordered[:3]))
     assert sorted(opened) == sorted(ordered[:3])
+
+
+def test_the_event_loop_is_pythons_own_whatever_else_is_installed(state):
+    make_loop = configured(state).get_loop_factory()
+    assert make_loop is not None
+    loop = make_loop()
+    assert isinstance(loop, asyncio.SelectorEventLoop)
+    loop.close()
