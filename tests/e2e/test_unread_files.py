@@ -13,7 +13,7 @@ from encoder.model import model_file
 from encoder.model.builtin import BUILTIN
 from encoder.model.model_file import load_model
 from encoder.model.weights import load_backbone
-from encoder.runtime import publish
+from encoder.runtime import files, publish
 from encoder.stream.job import encode
 from encoder.stream.settings import EncodeSettings
 from indexer.build import build
@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_read_for_its_digest_is_named_with_what_the_system
     folder = shutil.copytree(encoded_folder, tmp_path / "copy")
     read(folder)
     shutil.rmtree(folder / "index", ignore_errors=True)
-    real = publish.open_regular
+    real = files.open_regular
 
     def fail(path, *arguments, **words):
         if path.name.startswith(name):
