@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from encoder.codes.file import SUFFIX, open_codes
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, why
 from encoder.images.duplicates import Seen, SeenCodes, seen_files
 from encoder.images.labels.table import Matched
 from encoder.images.readers.formats import reader_for
@@ -24,7 +24,7 @@ from encoder.model.spec import MODEL_NAME
 from encoder.runtime.cores import worker_count
 from encoder.runtime.durable import sync_folder
 from encoder.runtime.gpu_usage import watching
-from encoder.runtime.publish import exclusive, publish, sha256_of
+from encoder.runtime.publish import exclusive, publish, sha256_of, write_failed
 from encoder.runtime.telemetry import Telemetry
 from encoder.stream.batch import BatchDone
 from encoder.stream.coding import Coding
@@ -118,10 +118,13 @@ def encode(
 def _remove(earlier: Earlier, report: EncodeReport, out: Path, *, prune: bool) -> None:
     """Remove code files whose images other files hold now, or nobody; all that is to replace them is written."""
     stale = [*earlier.superseded, *(earlier.gone if prune else [])]
-    for path in stale:
-        path.unlink()
-    if stale:
-        sync_folder(out)
+    try:
+        for path in stale:
+            path.unlink()
+        if stale:
+            sync_folder(out)
+    except OSError as err:
+        raise write_failed(out, err) from err
     report.removed, report.gone = [path.name for path in stale], [] if prune else [path.name for path in earlier.gone]
 
 
@@ -191,8 +194,13 @@ def _follow(
 def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: bool) -> None:
     """Leave a copy of the model beside the code files; refuse to mix two models in one folder."""
     copy = out / MODEL_NAME
-    if copy.exists() and sha256_of(copy) == fingerprint:
-        return
+    try:
+        if copy.exists() and sha256_of(copy) == fingerprint:
+            return
+    except OSError as err:
+        raise HashgrainError(
+            Reason.MODEL_INVALID, f"model file {copy} could not be read ({why(err)}); choose another folder"
+        ) from err
     if copy.exists() and not overwrite:
         raise HashgrainError(
             Reason.MODEL_MISMATCH,
