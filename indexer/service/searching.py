@@ -15,13 +15,13 @@ from encoder.images.labels.values import as_json
 from encoder.levels import Level
 from indexer.answer import Found
 from indexer.index import Index
+from indexer.opened import Opened
 from indexer.options import K, QueryOptions
 from indexer.query import KEY_PREFIX, ByCode, ByExamples, ByKey, name_of
 from indexer.service.encoding import PictureCodes
 from indexer.service.metrics import Metrics
 from indexer.service.settings import ServeSettings
 from indexer.settings import Engine
-from indexer.snapshot import Snapshot
 from indexer.wire import SearchRequest, as_bytes
 
 QUICK_HITS: Final = 1000
@@ -199,8 +199,21 @@ class Searcher:
         began = time.perf_counter()
         queries: list[Any] = [task.query for task in tasks]
         each = (asked.levels or tuple(index.manifest.bits)) if asked.combine == EACH else (None,)
-        answers = [index.rows_batch(queries, **options_of(asked, level, self._settings)) for level in each]
-        found = time.perf_counter()
+        with index.snapshot.missed() as missing:
+            answers = [index.rows_batch(queries, **options_of(asked, level, self._settings)) for level in each]
+            found = time.perf_counter()
+            bodies = self._bodies(tasks, answers, began, found)
+        last = str(_last_level(index, asked)) if each == (None,) else EACH
+        self._metrics.stage("wait", last, *(task.ms["wait"] / 1e3 for task in tasks))
+        self._metrics.stage("search", last, found - began)
+        self._metrics.stage("hits", last, time.perf_counter() - found)
+        return [as_bytes(body | ({"partial": True, "missing": sorted(missing)} if missing else {})) for body in bodies]
+
+    def _bodies(
+        self, tasks: Sequence[Task], answers: Sequence[Sequence[Found]], began: float, found: float
+    ) -> list[dict[str, Any]]:
+        """Return what answers go out as, of tasks that were searched from `began` to `found`."""
+        index = tasks[0].index
         live = index.manifest.live
         names = _queries(index, tasks)
         bodies = []
@@ -218,11 +231,7 @@ class Searcher:
                 "ms": {name: round(value, 3) for name, value in ms.items()},
                 "batch": len(tasks),
             }
-            bodies.append(as_bytes(body))
-        last = str(_last_level(index, asked)) if each == (None,) else EACH
-        self._metrics.stage("wait", last, *(task.ms["wait"] / 1e3 for task in tasks))
-        self._metrics.stage("search", last, found - began)
-        self._metrics.stage("hits", last, time.perf_counter() - found)
+            bodies.append(body)
         return bodies
 
     def _answer(self, task: Task, found: Found) -> dict[str, Any]:
@@ -304,7 +313,7 @@ def _last_level(index: Index, asked: SearchRequest) -> Level:
     return asked.level or (has[0] if len(has) == 1 else Level.FUSED)
 
 
-def _hits(index: Snapshot, found: Found, places: npt.NDArray[np.int64], offset: int) -> list[dict[str, Any]]:
+def _hits(index: Opened, found: Found, places: npt.NDArray[np.int64], offset: int) -> list[dict[str, Any]]:
     """Return hits as they go out: what `Hit` has, without what it takes to read their pictures."""
     places, ranked = places[offset:], found.ranked
     by_level = {level: values[places].tolist() for level, values in ranked.distances.items()}
