@@ -1,0 +1,1 @@
+"""What the same commands take on a cluster."""
