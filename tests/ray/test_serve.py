@@ -25,6 +25,7 @@ from indexer.index import Index
 from indexer.query import Answer
 from indexer.service.ray_app import application
 from indexer.settings import BuildSettings
+from tests.support.clusters import add_node
 from tests.support.pictures import encoded
 from tests.support.services import Service, serving
 
@@ -223,7 +224,7 @@ def test_with_two_replicas_nothing_is_refused_when_processes_and_nodes_are_lost(
                 if kill % 2:
                     node = rng.choice(cluster.list_all_nodes()[1:])  # the first has the head
                     cluster.remove_node(node, allow_graceful=False)
-                    cluster.add_node(num_cpus=1, object_store_memory=78 << 20)
+                    add_node(cluster)
                 else:
                     of = holders(cluster)
                     os.kill(rng.choice(of[rng.choice(sorted(of))]), signal.SIGKILL)
