@@ -28,6 +28,7 @@ from indexer.changes.history import gc
 from indexer.changes.writer import writer
 from indexer.index import Index
 from indexer.settings import BuildSettings, CompactSettings, Dedupe, Engine, IndexKind, Retrain, SearchSettings
+from indexer.snapshot import Snapshot
 from indexer.storage.generation import next_generation
 from indexer.storage.level_writer import usual_nlist
 from indexer.storage.manifest import Manifest
@@ -128,8 +129,8 @@ def grow(folder: Path, rows: int) -> dict[str, object]:
 
 def measured(index: Path) -> dict[str, float | int | None]:
     """Return what the lists of a level find, and how even they are."""
-    opened = Index(index)
-    aged, record = measure_lists(opened.snapshot, Level.FINE), opened.manifest.segments[0].levels[Level.FINE]
+    opened = Snapshot(index)
+    aged, record = measure_lists(opened, Level.FINE), opened.manifest.segments[0].levels[Level.FINE]
     return {
         "lists": record.nlist,
         "probed": record.nprobe,

@@ -33,6 +33,7 @@ from indexer.calibrate import measure
 from indexer.cutoffs import radius_for
 from indexer.index import Index
 from indexer.settings import CalibrateSettings
+from indexer.snapshot import Snapshot
 from pipelines.evaluation.copies import CopyKind, copy_rng, make_copies
 
 LOST, REFUSED = 0.05, 0.95
@@ -189,7 +190,7 @@ def operating_points(base: Base, outside: Asked, held: Asked, right: Bools, copi
     for level in base.codes:
         half: Codes = binarize(outside.logits[level])[::2]
         for told, labels, elsewhere in (("label", {level: label}, None), ("chance", {}, None), ("outside", {}, half)):
-            measured = measure(base.index.snapshot, level, CalibrateSettings(labels=labels), elsewhere)
+            measured = measure(Snapshot(base.index.path), level, CalibrateSettings(labels=labels), elsewhere)
             for often in (0.001, 0.01, 0.05, 0.1, 1.0, 10.0):
                 found = radius_for(measured, often, base.index.manifest.live)
                 radius = -1 if found is None else found

@@ -14,11 +14,11 @@ from encoder.levels import Level
 from indexer.cutoffs import CutOff
 from indexer.feedback import Direction, direction, of_codes, of_logits, weigh
 from indexer.matches import Rows
+from indexer.opened import Opened
 from indexer.query import Answer, Asked, ByCode, ByExamples, ByImage, ByKey, Hit, name_of
 from indexer.search.combine import Ranked
 from indexer.search.rerank import rerank
 from indexer.settings import Combine, CombineSettings, LevelSettings, SearchSettings
-from indexer.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from encoder.model.image_encoder import ImageEncoder
@@ -71,7 +71,7 @@ class Found:
 
 
 def answer_queries(
-    index: Snapshot,
+    index: Opened,
     queries: Sequence[Asked],
     settings: LevelSettings | CombineSettings,
     encoder: "Callable[[], ImageEncoder]",
@@ -94,7 +94,7 @@ def answer_queries(
 
 
 def find_rows(
-    index: Snapshot,
+    index: Opened,
     queries: Sequence[Asked],
     settings: LevelSettings | CombineSettings,
     encoder: "Callable[[], ImageEncoder]",
@@ -150,7 +150,7 @@ def find_rows(
 
 
 def code_queries(
-    index: Snapshot,
+    index: Opened,
     queries: Sequence[Asked],
     levels: Sequence[Level],
     encoder: "Callable[[], ImageEncoder]",
@@ -205,7 +205,7 @@ def _encode(
                 coded.codes[level][part] = encoded.codes[level]
 
 
-def _learn(index: Snapshot, query: ByExamples, levels: Sequence[Level], coded: QueryCodes, at: int) -> _Examples:
+def _learn(index: Opened, query: ByExamples, levels: Sequence[Level], coded: QueryCodes, at: int) -> _Examples:
     """Return what a query's examples come to, and put its codes in the place of those of its start."""
     liked, rows = len(query.like), np.array([index.find(key) for key in query.keys], dtype=np.int64)
     directions = {}
@@ -254,7 +254,7 @@ def _logits_at(logits: object, level: Level, nbits: int) -> Logits:
 
 
 def _ranked(
-    index: Snapshot, queries: Sequence[Asked], settings: LevelSettings | CombineSettings, coded: QueryCodes
+    index: Opened, queries: Sequence[Asked], settings: LevelSettings | CombineSettings, coded: QueryCodes
 ) -> list[Ranked]:
     """Search for all queries: those by examples one by one, the others as one batch."""
     if coded.examples:
@@ -272,7 +272,7 @@ def _ranked(
 
 
 def _batch(
-    index: Snapshot, queries: Sequence[Asked], settings: LevelSettings | CombineSettings, coded: QueryCodes
+    index: Opened, queries: Sequence[Asked], settings: LevelSettings | CombineSettings, coded: QueryCodes
 ) -> list[Ranked]:
     """Search for queries that are codes, and order the matches of one level by logits if that is wanted."""
     if not queries:
@@ -293,7 +293,7 @@ def _batch(
     return ranked
 
 
-def _by_examples(index: Snapshot, settings: LevelSettings | CombineSettings, coded: QueryCodes) -> Ranked:
+def _by_examples(index: Opened, settings: LevelSettings | CombineSettings, coded: QueryCodes) -> Ranked:
     """Search for one query by examples, which are left out."""
     examples = coded.examples[0]
     levels = settings.levels if isinstance(settings, CombineSettings) else (settings.level,)
@@ -330,7 +330,7 @@ def _within(answer: Ranked, level: Level, cutoff: CutOff) -> Ranked:
 
 
 def _nearest(
-    index: Snapshot, level: Level, settings: LevelSettings | CombineSettings, coded: QueryCodes, at: int
+    index: Opened, level: Level, settings: LevelSettings | CombineSettings, coded: QueryCodes, at: int
 ) -> int | None:
     """Return the distance of the row nearest to a query, however far; None where no row is eligible."""
     without, search = _left_out(settings, coded, at), settings.search
@@ -355,7 +355,7 @@ def _check_logits(queries: Sequence[Asked], logits: Logits) -> None:
             )
 
 
-def _hits(index: Snapshot, query: str, level: Level, answer: Ranked) -> list[Hit]:
+def _hits(index: Opened, query: str, level: Level, answer: Ranked) -> list[Hit]:
     hits = []
     for at, row in enumerate(answer.rows.tolist()):
         distances = {other: int(values[at]) for other, values in answer.distances.items()}

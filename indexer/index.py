@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from encoder.images.limits import Limits
 from encoder.runtime.locks import ForkLock
 from encoder.runtime.publish import sha256_of
 from indexer.answer import Found, answer_queries, find_rows
+from indexer.opened import Opened
 from indexer.options import QueryOptions, plan
 from indexer.query import Answer, Asked, Query, as_query
 from indexer.settings import CombineSettings, LevelSettings, Trust
@@ -33,7 +34,7 @@ class Answering(Protocol[T]):
 
     def __call__(
         self,
-        index: Snapshot,
+        index: Opened,
         queries: Sequence[Asked],
         settings: LevelSettings | CombineSettings,
         encoder: "Callable[[], ImageEncoder]",
@@ -42,12 +43,13 @@ class Answering(Protocol[T]):
         """Answer them as one batch."""
 
 
-def _of_snapshot(method: Callable[Concatenate[Snapshot, P], R]) -> Callable[Concatenate["Index", P], R]:
-    """Return a method of the generation that is open when it is called."""
+def _of_opened(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate["Index", P], R]:
+    """Return a method of the generation that is open when it is called, which has its own way to do it."""
 
     @wraps(method)
     def call(index: "Index", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return method(index.snapshot, *args, **kwargs)
+        found: R = getattr(index.snapshot, method.__name__)(*args, **kwargs)
+        return found
 
     return call
 
@@ -81,15 +83,29 @@ class Index:
         trust: Trust = Trust(),
     ) -> None:
         self.path, self.trust, self._model, self._limits, self._notify = path, trust, model, limits, notify
-        self._opened = Snapshot(path, pointer=pointer, notify=notify, trust=trust, limits=limits)
+        self._opened: Opened = Snapshot(path, pointer=pointer, notify=notify, trust=trust, limits=limits)
         self._encoder: tuple[tuple[str, str], ImageEncoder] | None = None
         self._loading, self._refreshing = ForkLock(), ForkLock()
+
+    @classmethod
+    def of(cls, opened: Opened, model: Path | None = None) -> "Index":
+        """Return an index of a generation that is open already, whoever holds its rows.
+
+        Args:
+            opened: the generation.
+            model: as above.
+        """
+        index = object.__new__(cls)
+        index.path, index.trust, index._model, index._limits = opened.path, opened.trust, model, None
+        index._notify, index._opened, index._encoder = lambda _: None, opened, None
+        index._loading, index._refreshing = ForkLock(), ForkLock()
+        return index
 
     def __reduce__(self) -> tuple[object, ...]:
         return partial(Index, trust=self.trust), (self.path, self._model, self._limits, self._opened.pointer)
 
     @property
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> Opened:
         """The generation that is open; unlike this object it does not change when that is refreshed."""
         return self._opened
 
@@ -110,7 +126,9 @@ class Index:
 
     @property
     def segments(self) -> list[Segment]:
-        """Its segments, opened, in row order."""
+        """Its segments, opened, in row order; not of an index whose rows others hold."""
+        if not isinstance(self._opened, Snapshot):
+            raise TypeError(f"the segments of {self.path} are held by other processes")
         return self._opened.segments
 
     @property
@@ -138,22 +156,22 @@ class Index:
         """What a query image may be, and an image that is shown."""
         return self._limits or self._opened.manifest.limits
 
-    level = _of_snapshot(Snapshot.level)
-    live_rows = _of_snapshot(Snapshot.live_rows)
-    search = _of_snapshot(Snapshot.search)
-    combine = _of_snapshot(Snapshot.combine)
-    passing = _of_snapshot(Snapshot.passing)
-    cutoff = _of_snapshot(Snapshot.cutoff)
-    eligible = _of_snapshot(Snapshot.eligible)
-    histogram = _of_snapshot(Snapshot.histogram)
-    find = _of_snapshot(Snapshot.find)
-    codes = _of_snapshot(Snapshot.codes)
-    key = _of_snapshot(Snapshot.key)
-    labels = _of_snapshot(Snapshot.labels)
-    shard = _of_snapshot(Snapshot.shard)
-    describe = _of_snapshot(Snapshot.describe)
-    image = _of_snapshot(Snapshot.image)
-    image_reader = _of_snapshot(Snapshot.image_reader)
+    level = _of_opened(Snapshot.level)
+    live_rows = _of_opened(Opened.live_rows)
+    search = _of_opened(Opened.search)
+    combine = _of_opened(Opened.combine)
+    passing = _of_opened(Snapshot.passing)
+    contains = _of_opened(Opened.contains)
+    cutoff = _of_opened(Opened.cutoff)
+    eligible = _of_opened(Opened.eligible)
+    histogram = _of_opened(Opened.histogram)
+    find = _of_opened(Opened.find)
+    codes = _of_opened(Opened.codes)
+    key = _of_opened(Opened.key)
+    labels = _of_opened(Opened.labels)
+    shard = _of_opened(Opened.shard)
+    image = _of_opened(Opened.image)
+    image_reader = _of_opened(Opened.image_reader)
 
     @property
     def model_path(self) -> Path:
@@ -173,7 +191,7 @@ class Index:
         """
         return self._encoder_of(self._opened)
 
-    def _encoder_of(self, opened: Snapshot) -> "ImageEncoder":
+    def _encoder_of(self, opened: Opened) -> "ImageEncoder":
         """Return the model that made the codes of a generation."""
         made_by = (opened.manifest.fingerprint, opened.manifest.precision)
         with self._loading:
@@ -251,7 +269,7 @@ class Index:
         }
         return newer
 
-    def _model_path(self, opened: Snapshot) -> Path:
+    def _model_path(self, opened: Opened) -> Path:
         """Return the model file to code images with, proven to be the one that made the index's codes."""
         if self._model is None and opened.manifest.model is None:
             raise HashgrainError(

@@ -37,6 +37,15 @@ class Engine(StrEnum):
     """FAISS's flat search on a GPU, for the k nearest of all rows to many queries; what it cannot answer, the scan does."""
 
 
+class ServeEngine(StrEnum):
+    """Who holds an index that is served."""
+
+    LOCAL = "local"
+    """The process that answers."""
+    RAY = "ray"
+    """Processes of a Ray cluster, a slice each."""
+
+
 class Dedupe(StrEnum):
     """Whether rows with one code share an entry."""
 

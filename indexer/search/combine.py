@@ -1,9 +1,9 @@
 """Several levels searched as one: a cascade, a weighted sum of distances, or reciprocal rank fusion."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import lcm
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,8 @@ from indexer.engines.kit import Kind, Kit
 from indexer.engines.readiness import READINESS
 from indexer.engines.sums import LARGEST_SUM, WeightedLevel, search_sums
 from indexer.matches import Bounds, Distances, Matches, Rows, without
-from indexer.row_mask import RowSet
 from indexer.search.level_index import LevelIndex
+from indexer.search.planned import PlannedLevel
 from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
 
 RRF_CONSTANT: Final = 60
@@ -47,17 +47,20 @@ class Ranked:
     """Cascade: how many rows each level left over."""
 
 
+AnyLevel = TypeVar("AnyLevel", bound=PlannedLevel[Any])
+
+
 @dataclass(frozen=True, slots=True)
-class MultiLevelQuery:
+class MultiLevelQuery(Generic[AnyLevel]):
     """Queries at several levels, and what is wanted of them."""
 
-    indexes: Mapping[Level, LevelIndex]
+    indexes: Mapping[Level, AnyLevel]
     """The levels of the index."""
     codes: Mapping[Level, Codes]
     """uint8[nq, nbits / 8] for each level of the settings."""
     settings: CombineSettings
-    rows: RowSet | None
-    """Those that are eligible; None: all."""
+    rows: Any
+    """Those that are eligible, as the levels tell them; None: all."""
     exclude: Rows | None = None
     """int64[nq], a row that each query leaves out, -1 for none; None: none at all."""
 
@@ -87,16 +90,21 @@ class MultiLevelQuery:
         )
 
 
-def combine(query: MultiLevelQuery) -> list[Ranked]:
+def combine(query: MultiLevelQuery[LevelIndex]) -> list[Ranked]:
     """Answer queries at several levels, at most k rows each.
 
     Raises:
         HashgrainError: `bad-value` for weights too large to sum up exactly.
     """
-    return HOW[query.settings.how](query)
+    return _sum(query) if query.settings.how is Combine.SUM else combine_found(query)
 
 
-def _cascade(query: MultiLevelQuery) -> list[Ranked]:
+def combine_found(query: MultiLevelQuery[Any]) -> list[Ranked]:
+    """Answer as `combine` what is not a sum: from what each level finds, whoever compares its codes."""
+    return _cascade(query) if query.settings.how is Combine.CASCADE else _rrf(query)
+
+
+def _cascade(query: MultiLevelQuery[Any]) -> list[Ranked]:
     levels, radii = query.settings.levels, query.settings.radii
     steps = len(levels)
     budgets: list[int | None] = [*query.settings.budgets, query.k]
@@ -123,7 +131,7 @@ def _cascade(query: MultiLevelQuery) -> list[Ranked]:
     return answers
 
 
-def _sum(query: MultiLevelQuery) -> list[Ranked]:
+def _sum(query: MultiLevelQuery[LevelIndex]) -> list[Ranked]:
     levels, weights = query.settings.levels, query.weights
     bits = [query.indexes[level].nbits for level in levels]
     # a distance as a share of its bits, times the least common multiple of all bits, is a whole number: sums are exact
@@ -165,7 +173,7 @@ def nearest_sums(
     return matches
 
 
-def _rrf(query: MultiLevelQuery) -> list[Ranked]:
+def _rrf(query: MultiLevelQuery[Any]) -> list[Ranked]:
     each = replace(query.settings.search, k=max(RRF_LEAST, RRF_DEPTH * query.k))
     of_levels = [query.search(level, each) for level in query.settings.levels]
     answers = []
@@ -179,10 +187,3 @@ def _rrf(query: MultiLevelQuery) -> list[Ranked]:
         order = np.argsort(-scores, kind="stable")[: query.k]
         answers.append(query.ranked(at, rows[order], scores[order]))
     return answers
-
-
-HOW: Final[Mapping[Combine, Callable[[MultiLevelQuery], list[Ranked]]]] = {
-    Combine.CASCADE: _cascade,
-    Combine.SUM: _sum,
-    Combine.RRF: _rrf,
-}

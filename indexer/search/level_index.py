@@ -4,7 +4,6 @@ What is compared are entries, numbered over all segments: rows, or codes that ro
 are found for them here.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,10 +16,10 @@ from encoder.bits import Bits, Codes
 from encoder.errors import HashgrainError, Reason
 from indexer.engines.kit import Kind, Kit, padded_words
 from indexer.engines.readiness import READINESS
-from indexer.matches import Bounds, Matches, Rows, complete_ties, merge, mostly, nearest_eligible, out_of_range, without
+from indexer.matches import Bounds, Matches, Rows, complete_ties, merge, mostly, nearest_eligible, out_of_range
 from indexer.row_mask import RowSet, in_set, mask_of, row_set, size_of
+from indexer.search.planned import PlannedLevel
 from indexer.settings import Engine, SearchSettings
-from indexer.storage.manifest import LevelRecord
 from indexer.storage.segment import LevelPart
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class _Eligible:
     """The entries of each segment; found when FAISS is asked."""
 
 
-class LevelIndex:
+class LevelIndex(PlannedLevel[RowSet]):
     """One level of an index.
 
     Args:
@@ -68,8 +67,9 @@ class LevelIndex:
         *,
         live: Sequence[int] | None = None,
     ) -> None:
+        rows: list[int] = np.diff(first_rows).tolist()
+        super().__init__([part.record for part in parts], rows, rows if live is None else live)
         self.parts, self._first_rows, self._notify = parts, first_rows, notify
-        self._live: Sequence[int] = np.diff(first_rows).tolist() if live is None else live
         self._earlier_gpu: GpuLevel | None = None
         self._known: _Eligible | None = None
 
@@ -104,12 +104,6 @@ class LevelIndex:
         return joined([ivf.lists(first, (listed[0][0] if same else ivf).centroids) for ivf, first in listed])
 
     @cached_property
-    def _listed(self) -> list[tuple[LevelRecord, int]]:
-        """The record of each segment that has inverted lists, and its rows that have not been removed."""
-        pairs = zip(self.parts, self._live, strict=True)
-        return [(part.record, live) for part, live in pairs if part.record.ivf is not None]
-
-    @cached_property
     def _unlisted(self) -> "Extents | None":
         """Where the codes of the segments without inverted lists lie; None: there are no such segments."""
         from indexer.engines.scan.extents import flat_extents
@@ -128,16 +122,6 @@ class LevelIndex:
         return JoinedLists(parts, self._first_entries[:-1]) if together else None
 
     @property
-    def nbits(self) -> int:
-        """Bits of a code; every segment has the same."""
-        return self.parts[0].record.nbits
-
-    @property
-    def has_lists(self) -> bool:
-        """Whether any segment has inverted lists."""
-        return bool(self._listed)
-
-    @property
     def rows(self) -> list[int]:
         """Rows of each segment."""
         return np.diff(self._first_rows).tolist()
@@ -151,6 +135,14 @@ class LevelIndex:
             codes[mine] = self.parts[number].codes_at(rows[mine] - self._first_rows[number])
         return codes
 
+    def count(self, rows: RowSet) -> int:
+        """Return how many rows are eligible."""
+        return self._of(rows).count
+
+    def contains(self, rows: RowSet, some: Rows) -> Bits:
+        """Return bool[len(some)]: which of some rows are eligible."""
+        return in_set(rows, some)
+
     def weighted(self, factor: int) -> "WeightedLevel":
         """Return the level as a part of a sum in which each bit that differs adds `factor`."""
         from indexer.engines.sums import WeightedLevel
@@ -158,61 +150,10 @@ class LevelIndex:
         entries = [None if part.postings is None else part.postings.entries for part in self.parts]
         return WeightedLevel([part.flat.codes for part in self.parts], entries, factor)
 
-    def search(
-        self, queries: Codes, settings: SearchSettings, rows: RowSet | None, exclude: Rows | None = None
-    ) -> list[Matches]:
-        """Return the eligible rows nearest to each query.
-
-        Args:
-            queries: uint8[nq, nbits / 8].
-            settings: k, radius, engine and effort.
-            rows: those that are eligible; None: all.
-            exclude: int64[nq], a row that each query leaves out, -1 for none; None: none at all.
-        """
-        if settings.k is not None and settings.k > (there := max(1, self._first_rows[-1])):
-            settings = replace(settings, k=there)
-        nprobes = self._nprobes(settings, rows)
-        matches = self._excluding(queries, settings, rows, nprobes, exclude)
-        if nprobes is not None and settings.k is not None and settings.radius is None:
-            available = np.full(len(queries), self._first_rows[-1] if rows is None else self._of(rows).count)
-            if exclude is not None:
-                available -= (exclude >= 0) & (True if rows is None else in_set(rows, np.maximum(exclude, 0)))
-            wanted = np.minimum(available, settings.k).tolist()
-            if short := [at for at, one in enumerate(matches) if len(one.rows) < wanted[at]]:
-                # k rows need not lie in the lists near a query
-                others = None if exclude is None else exclude[short]
-                for at, whole in zip(short, self._excluding(queries[short], settings, rows, None, others), strict=True):
-                    matches[at] = whole
-        return matches
-
-    def _excluding(
-        self,
-        queries: Codes,
-        settings: SearchSettings,
-        rows: RowSet | None,
-        nprobes: Sequence[int] | None,
-        exclude: Rows | None,
-    ) -> list[Matches]:
-        """Probe for one more than is wanted, and leave out of each query's matches its row to exclude."""
-        if exclude is None:
-            return self.probe(queries, settings, rows, nprobes)
-        wider = settings if settings.k is None else replace(settings, k=settings.k + 1)
-        return [
-            without(one, row, settings.k)
-            for one, row in zip(self.probe(queries, wider, rows, nprobes), exclude.tolist(), strict=True)
-        ]
-
     def probe(
         self, queries: Codes, settings: SearchSettings, rows: RowSet | None, nprobes: Sequence[int] | None
     ) -> list[Matches]:
-        """Return the eligible rows nearest to each query that lie in the lists nearest to it, however few these are.
-
-        Args:
-            queries: uint8[nq, nbits / 8].
-            settings: k, radius and engine; effort is not used.
-            rows: those that are eligible; None: all.
-            nprobes: lists to probe in each segment that has any; None: compare every code.
-        """
+        """See `PlannedLevel.probe`."""
         entries = None if rows is None else self._of(rows).entries
         compare = self._compare(settings.engine, nprobes)
         matches = compare(queries, Bounds(settings.k, settings.radius, entries))
@@ -247,28 +188,6 @@ class LevelIndex:
     def kit(self, *, lists: bool) -> Kit:
         """Return the kernels that the scan needs for this level."""
         return Kit.of(Kind.LISTS if lists else Kind.FLAT, self.nbits // 8)
-
-    def _nprobes(self, settings: SearchSettings, rows: RowSet | None) -> list[int] | None:
-        """Return the lists to probe in each segment that has any; None: look at every entry, if that is all or costs less."""
-        known = [] if settings.exact else [_nprobe(record, settings) for record, _ in self._listed]
-        if not known or None in known:
-            return None
-        sizes = [record.nlist or 1 for record, _ in self._listed]
-        nprobes = [min(nprobe or 1, nlist) for nprobe, nlist in zip(known, sizes, strict=True)]
-        if rows is None:
-            return nprobes
-        eligible = self._of(rows).count
-        if eligible and settings.recall is not None:
-            # the nearest of a share of the rows lie as far out as 1 / share times as many of all rows, and so in as many more lists
-            more = max(1.0, sum(self._live) / eligible)
-            nprobes = [min(math.ceil(nprobe * more), nlist) for nprobe, nlist in zip(nprobes, sizes, strict=True)]
-        return None if eligible <= self._probed(nprobes) else nprobes
-
-    def _probed(self, nprobes: Sequence[int]) -> float:
-        """Return how many rows lie in so many lists of each segment that has any, without those removed."""
-        return sum(
-            live * nprobe / (record.nlist or 1) for nprobe, (record, live) in zip(nprobes, self._listed, strict=True)
-        )
 
     def _search_quickly(self, queries: Codes, bounds: Bounds, nprobes: Sequence[int] | None) -> list[Matches]:
         """Let the scan answer as soon as it is there, and FAISS until then: nobody waits for kernels."""
@@ -381,17 +300,3 @@ class LevelIndex:
             mask = in_set(rows, answer.rows)
             answer = Matches(answer.rows[mask], answer.distances[mask])
         return Matches(answer.rows[:k].copy(), answer.distances[:k].copy())  # not views that keep all of them
-
-
-def _nprobe(record: LevelRecord, settings: SearchSettings) -> int | None:
-    """Return the lists of a segment to probe; None: no number of lists is known to do."""
-    if settings.recall is None:
-        return settings.nprobe or record.nprobe
-    if record.tuned is None:
-        raise HashgrainError(
-            Reason.BAD_VALUE,
-            f"recall is {settings.recall}, but nothing is known of these lists; tune the index, or give nprobe or exact",
-        )
-    if settings.k is None or settings.k > record.tuned.k:
-        return None  # the farther neighbours lie in more lists than the k that were measured
-    return min((nprobe for nprobe, recall in record.tuned.recalls.items() if recall >= settings.recall), default=None)

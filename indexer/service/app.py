@@ -19,6 +19,7 @@ from starlette.responses import Response
 from encoder.enum_names import named
 from encoder.errors import HashgrainError, Reason
 from encoder.images.region import Region, RegionMode
+from indexer.opened import Opened
 from indexer.query import ByImage, ByKey, Query
 from indexer.service.encoding import Picture
 from indexer.service.explanations import explanation
@@ -34,7 +35,6 @@ from indexer.service.schema import document
 from indexer.service.search import gone, search, search_batch
 from indexer.service.state import State
 from indexer.service.thumbnails import SIDES
-from indexer.snapshot import Snapshot
 from indexer.wire import Changed, as_bytes
 
 Endpoint: TypeAlias = Callable[[State, Request], Awaitable[Response]]
@@ -202,7 +202,7 @@ async def thumbnail(state: State, request: Request) -> Response:
     return answer
 
 
-def _row(state: State, request: Request) -> tuple[Snapshot, int]:
+def _row(state: State, request: Request) -> tuple[Opened, int]:
     """Return a row, and the generation in which it is one.
 
     Raises:

@@ -1,20 +1,20 @@
 """Hits as JSON, those of a whole batch at once: keys, labels and shards come by columns, and no object is made per hit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from encoder.images.labels.values import Labels, as_json
+from encoder.images.labels.values import as_json
 from indexer.answer import Found
-from indexer.snapshot import Snapshot
+from indexer.opened import Detail, Opened
 from indexer.wire import as_text
 
 Places = npt.NDArray[np.int64]
 """int64[n], which of a query's rows go out."""
 
 
-def hits_of(index: Snapshot, found: Sequence[Found], places: Sequence[Places], offset: int) -> list[str]:
+def hits_of(index: Opened, found: Sequence[Found], places: Sequence[Places], offset: int) -> list[str]:
     """Return the hits of queries as a list of `WireHit` in JSON each: what `Hit` has, without what reads its picture.
 
     Args:
@@ -24,14 +24,14 @@ def hits_of(index: Snapshot, found: Sequence[Found], places: Sequence[Places], o
         offset: hits before the first one of each query.
     """
     rows = [one.ranked.rows[of] for one, of in zip(found, places, strict=True)]
-    said = index.describe(np.concatenate(rows))
-    texts = {shard: as_text(shard) for shard in set(said.shards)}
-    each = zip(said.keys, said.labels, map(texts.__getitem__, said.shards), strict=True)
-    return [_hits(one, of, offset, each) for one, of in zip(found, places, strict=True)]
+    said = index.details(np.concatenate(rows).tolist())
+    texts = {shard: as_text(shard) for shard in {one.shard for one in said}}
+    each = iter(said)
+    return [_hits(one, of, offset, each, texts) for one, of in zip(found, places, strict=True)]
 
 
-def _hits(found: Found, places: Places, offset: int, each: Iterator[tuple[str, Labels, str]]) -> str:
-    """Return the hits of one query, whose keys, labels and shards come next."""
+def _hits(found: Found, places: Places, offset: int, each: Iterator[Detail], texts: Mapping[str, str]) -> str:
+    """Return the hits of one query, whose details come next; `texts` has each shard in JSON."""
     ranked = found.ranked
     by_level = {level: values[places].tolist() for level, values in ranked.distances.items()}
     rows, distances = ranked.rows[places].tolist(), by_level[found.level]
@@ -43,8 +43,8 @@ def _hits(found: Found, places: Places, offset: int, each: Iterator[tuple[str, L
         more = [f'{text},"distances":{as_text(one)}' for text, one in zip(more, several, strict=True)]
     hits = [
         f'{{"key":{as_text(key)},"row":{row},"rank":{rank},"distance":{distance},'
-        f'"labels":{as_text(as_json(labels)) if labels else "{}"},"shard":{shard}{rest}}}'
-        for rank, (row, distance, rest, (key, labels, shard)) in enumerate(
+        f'"labels":{as_text(as_json(labels)) if labels else "{}"},"shard":{texts[shard]}{rest}}}'
+        for rank, (row, distance, rest, (key, shard, labels)) in enumerate(
             zip(rows, distances, more, each, strict=False),
             offset + 1,  # `each` goes on with the next query
         )

@@ -12,7 +12,6 @@ import numpy as np
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime.files import read_regular
 from indexer.index import Index
-from indexer.row_mask import in_set
 from indexer.settings import Engine, SearchSettings
 from indexer.storage.current import POINTER, POINTER_BYTES
 
@@ -133,11 +132,9 @@ def canary(index: Index) -> None:
 
 def random_rows(index: Index, count: int, rng: np.random.Generator) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """Return int64[up to count], different rows that have not been removed, in no order."""
-    live = index.passing(None)
     rows = rng.integers(0, index.ntotal, 4 * count) if index.ntotal else np.empty(0, np.int64)
-    if live is not None:
-        rows = rows[in_set(live, rows)]
+    rows = rows[index.contains(None, rows)]
     if len(np.unique(rows)) < count:  # few rows, or few of them left
-        rows = rng.permutation(index.live_rows()[: 1 << 20])
+        rows = rng.permutation(index.live_rows(1 << 20))
     _, first = np.unique(rows, return_index=True)
     return rows[np.sort(first)][:count]

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -11,6 +12,9 @@ SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 
 FRESH: Final = 0.5
 """Seconds for which a text is good enough: it takes milliseconds to make."""
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+Gauges: TypeAlias = Mapping[str, tuple[str, Callable[[], float]]]
+"""Numbers that are asked for when somebody looks: what they are, and how to get them, by name."""
+NO_GAUGES: Final[Gauges] = MappingProxyType({})
 
 
 class Metrics:
@@ -69,8 +73,8 @@ class Metrics:
         """Count a change of generation, or one that was refused."""
         self._swaps.labels(outcome).inc()
 
-    def watch(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-        """Add numbers that are asked for when somebody looks: what they are, and how to get them, by name."""
+    def watch(self, gauges: Gauges) -> None:
+        """Add numbers."""
         for name, (what, read) in gauges.items():
             Gauge(name, what, registry=self.registry).set_function(read)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.signature import HEAD_BYTES, image_format
-from indexer.snapshot import Snapshot
+from indexer.opened import Opened
 
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     "JPEG": "image/jpeg",
@@ -35,7 +35,7 @@ class Picture:
     media_type: str
 
 
-def original(snapshot: Snapshot, row: int) -> Picture:
+def original(snapshot: Opened, row: int) -> Picture:
     """Read the picture of a row.
 
     Raises:
@@ -54,7 +54,7 @@ def original(snapshot: Snapshot, row: int) -> Picture:
     return Picture(data, MEDIA_TYPES[kind])
 
 
-def check_row(snapshot: Snapshot, row: int) -> None:
+def check_row(snapshot: Opened, row: int) -> None:
     """Raise `key-unknown` for a row that is not there, or was removed."""
     if not snapshot.is_live(row):
         raise HashgrainError(

@@ -219,11 +219,12 @@ class Searcher:
         began = time.perf_counter()
         queries: list[Any] = [task.query for task in tasks]
         each = (asked.levels or tuple(index.manifest.bits)) if asked.combine == EACH else (None,)
-        answers = [index.rows_batch(queries, **options_of(asked, level, self._settings)) for level in each]
-        found = time.perf_counter()
-        of_levels = [self._answers(tasks, of_level) for of_level in answers]
-        live = index.manifest.live
-        names = _queries(index, tasks)
+        with index.snapshot.missed() as missing:
+            answers = [index.rows_batch(queries, **options_of(asked, level, self._settings)) for level in each]
+            found = time.perf_counter()
+            of_levels = [self._answers(tasks, of_level) for of_level in answers]
+            names = _queries(index, tasks)
+        live, partial = index.manifest.live, {"partial": True, "missing": sorted(missing)} if missing else {}
         bodies = []
         for task, query, *of_task in zip(tasks, names, *of_levels, strict=True):
             task.ms["search"] = 1e3 * (found - began)
@@ -236,7 +237,7 @@ class Searcher:
                 "query": query,
                 "ms": {name: round(value, 3) for name, value in ms.items()},
                 "batch": len(tasks),
-            }
+            } | partial
             bodies.append(_with("answers", f"[{','.join(of_task)}]", body).encode("ascii"))
         last = str(_last_level(index, asked)) if each == (None,) else EACH
         self._metrics.stage("wait", last, *(task.ms["wait"] / 1e3 for task in tasks))

@@ -28,7 +28,7 @@ from indexer.service.crowd import Crowd
 from indexer.service.encoding import QueryEncoder
 from indexer.service.holder import Holder, canary, random_rows
 from indexer.service.lanes import Lane
-from indexer.service.metrics import Metrics, open_files, resident_bytes
+from indexer.service.metrics import NO_GAUGES, Gauges, Metrics, open_files, resident_bytes
 from indexer.service.protocol import patient, sweep
 from indexer.service.settings import ServeSettings
 from indexer.service.state import Lanes, State
@@ -91,13 +91,14 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(index: Index, settings: ServeSettings, *, with_model: bool = True) -> None:
+def serve(index: Index, settings: ServeSettings, *, with_model: bool = True, gauges: Gauges = NO_GAUGES) -> None:
     """Serve an index until a signal ends it.
 
     Args:
         index: opened.
         settings: how.
         with_model: whether pictures can be queries.
+        gauges: more numbers for `/metrics`, as `Metrics.watch` takes them.
 
     Raises:
         HashgrainError: `bad-value` where the address cannot be listened at; what makes the index or its model
@@ -110,6 +111,7 @@ def serve(index: Index, settings: ServeSettings, *, with_model: bool = True) -> 
         make_folder(settings.writable)
     listener = listen(settings.host, settings.port)
     state = make_state(index, settings, with_model=with_model)
+    state.metrics.watch(gauges)
     server = Server(configured(state), state)
     stop = threading.Event()
     beginning = threading.Thread(

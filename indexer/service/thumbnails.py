@@ -13,8 +13,8 @@ from PIL import Image
 from encoder.errors import HashgrainError, Reason
 from encoder.images.decoding.decode import RejectedImage, decode
 from encoder.images.limits import Limits
+from indexer.opened import Opened
 from indexer.service.pictures import check_row
-from indexer.snapshot import Snapshot
 from indexer.storage.pictures import Place
 
 SIDES: Final = (96, 192, 384, 1024)
@@ -52,7 +52,7 @@ class Thumbnails:
         self._under_way: dict[Key, Future[bytes]] = {}
         self._lock = threading.Lock()
 
-    def get(self, snapshot: Snapshot, row: int, side: int) -> bytes:
+    def get(self, snapshot: Opened, row: int, side: int) -> bytes:
         """Return a JPEG of a row's picture that fits into a square of `side` pixels; small pictures are not enlarged.
 
         Who asks for what another thread is making waits for it.
@@ -74,7 +74,7 @@ class Thumbnails:
             mine = self._under_way.setdefault(key, Future())
         return others.result() if others is not None else self._make(key, mine, snapshot, row)
 
-    def _make(self, key: Key, mine: "Future[bytes]", snapshot: Snapshot, row: int) -> bytes:
+    def _make(self, key: Key, mine: "Future[bytes]", snapshot: Opened, row: int) -> bytes:
         try:
             data = _thumbnail(snapshot.image(row), key[1], self.limits)
         except BaseException as err:

@@ -18,9 +18,9 @@ HOLD_SECONDS: Final = 24 * 3600.0
 """Seconds that a slice may take for a new generation, which it may have to copy; a process that is gone is noticed earlier."""
 TURN: Final = 0.25
 """Seconds between two looks at whether a process that is waited for is still there."""
-LOOK_EVERY: Final = 2.0
+LOOK_EVERY: Final = 5.0
 """Seconds between two looks at which processes there are."""
-LOOK_SOON: Final = 0.2
+LOOK_SOON: Final = 0.5
 """The same while a slice has none."""
 _LOG: Final = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
     addresses: Sequence[Address]
     whole: bool = True
-    """There is no other."""
+    """Nothing else holds it."""
 
 
 @dataclass(eq=False, slots=True)

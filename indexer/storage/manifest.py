@@ -180,15 +180,15 @@ class Manifest:
     def expected_files(self) -> list[str]:
         """Return the paths of the files that a generation with this manifest has to have, in it."""
         names = [] if self.model is None else [self.model]
-        for segment in self.segments:
-            of_version_2 = (
-                f"{segment.name}/{own_files(segment.labels[:1])[0]}" in self.files if segment.labels else False
-            )
-            labels = own_files(segment.labels) if of_version_2 else packed_files(segment.labels)
-            of_levels = [name for record in segment.levels.values() for name in record.files()]
-            names += [f"{segment.name}/{name}" for name in (*COLUMNS, *labels, *of_levels)]
-            names += [] if segment.live is None else [segment.live]
-        return names
+        return names + [name for segment in self.segments for name in self.files_of(segment)]
+
+    def files_of(self, segment: SegmentRecord) -> list[str]:
+        """Return the paths of the files of a segment, in the generation."""
+        of_version_2 = f"{segment.name}/{own_files(segment.labels[:1])[0]}" in self.files if segment.labels else False
+        labels = own_files(segment.labels) if of_version_2 else packed_files(segment.labels)
+        of_levels = [name for record in segment.levels.values() for name in record.files()]
+        names = [f"{segment.name}/{name}" for name in (*COLUMNS, *labels, *of_levels)]
+        return names if segment.live is None else [*names, segment.live]
 
 
 def parse_manifest(content: dict[str, Any]) -> Manifest:

@@ -74,9 +74,10 @@ def serving(index: Path, *arguments: object, ready: bool = True) -> Iterator[Ser
     )
     assert process.stderr is not None
     try:
-        line = process.stderr.readline()
-        found = re.search(r"http://[^:]+:(\d+)/", line)
-        assert found, line + process.stderr.read()
+        lines = list[str]()
+        while not (found := re.search(r"http://[^:]+:(\d+)/", lines[-1] if lines else "")):
+            lines.append(process.stderr.readline())
+            assert lines[-1], "".join(lines)
         service = Service(process, int(found[1]))
         deadline = time.monotonic() + SECONDS
         while ready and service.ask("GET", "/readyz")[0] != 200:

@@ -8,7 +8,7 @@ import pytest
 import indexer
 from encoder.errors import HashgrainError, Reason
 from indexer.changes.writer import writer
-from indexer.service.server import Server, configured, listen, make_state, read_files, url_of, warm_up
+from indexer.service.server import Server, configured, listen, make_state, url_of, warm_up
 from indexer.service.settings import ServeSettings
 
 
@@ -83,21 +83,6 @@ def test_a_generation_whose_rows_are_not_found_does_not_serve(state, index_folde
 
 def _fail(index):
     raise HashgrainError(Reason.INDEX_DAMAGED, f"rows of {index.path} are not found")
-
-
-def test_files_are_read_up_to_a_bound_the_smallest_first(index_folder, monkeypatch):
-    index, opened = indexer.open(index_folder), []
-    sizes = {name: size for name, (size, _) in index.manifest.files.items()}
-    ordered = sorted(sizes, key=sizes.__getitem__)
-    real = type(index.folder).open
-
-    def noted(path, *arguments, **options):
-        opened.append(str(path.relative_to(index.folder)))
-        return real(path, *arguments, **options)
-
-    monkeypatch.setattr(type(index.folder), "open", noted)
-    read_files(index, sum(sizes[name] for name in ordered[:3]))
-    assert sorted(opened) == sorted(ordered[:3])
 
 
 def test_the_event_loop_is_pythons_own_whatever_else_is_installed(state):

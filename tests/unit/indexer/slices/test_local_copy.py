@@ -51,7 +51,12 @@ def test_segments_that_an_earlier_generation_brought_are_linked(index, tmp_path,
     copy, copied = tmp_path / "copy", list[str]()
     bring(str(index), read_pointer(str(index)), copy, range(2))
     real = local_copy._copy
-    monkeypatch.setattr(local_copy, "_copy", lambda source, *rest: (copied.append(source), real(source, *rest)))
+
+    def counted(source, *rest):
+        copied.append(source)
+        real(source, *rest)
+
+    monkeypatch.setattr(local_copy, "_copy", counted)
     with indexer.writer(index, compact=False) as writer:
         writer.add([tmp_path / "codes" / "c.h5"])
     manifest = bring(str(index), read_pointer(str(index)), copy, range(3))
@@ -103,7 +108,12 @@ def test_old_generations_go_and_those_in_use_stay(index, tmp_path):
 
 def test_several_that_bring_at_a_time_copy_once(index, tmp_path, monkeypatch):
     copied, real = list[str](), local_copy._copy
-    monkeypatch.setattr(local_copy, "_copy", lambda source, *rest: (copied.append(source), real(source, *rest)))
+
+    def counted(source, *rest):
+        copied.append(source)
+        real(source, *rest)
+
+    monkeypatch.setattr(local_copy, "_copy", counted)
     pointer = read_pointer(str(index))
     threads = [
         threading.Thread(target=bring, args=(str(index), pointer, tmp_path / "copy", range(2))) for _ in range(3)
