@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-service bench-null-gpu gpu-check lint-containers clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser test-milvus test-ray docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-hostile bench-service bench-null-gpu gpu-check lint-containers clean
 
 ##@ Use
 
@@ -43,6 +43,10 @@ $(READY)-containers: $(READY)
 
 $(READY)-browser: $(READY)
 	$(INSTALL) '.[browser]'
+	@touch $@
+
+$(READY)-ray: $(READY)
+	$(INSTALL) '.[ray]'
 	@touch $@
 
 $(READY)-bench: $(READY)
@@ -122,8 +126,23 @@ test-browser: $(READY)-browser ## drive the service's page by Chromium (installe
 	  echo "error: chromium is not installed; install it (apt install chromium)" >&2; exit 1; }
 	timeout $(or $(SECONDS),300) $(BIN)/python -m pytest -n 0 -m browser tests/browser
 
-lint-containers: $(READY)-containers ## check Dockerfile and compose files (hadolint; dclint, if there is a node)
+# One process: each module of tests starts a cluster of its own.
+test-ray: $(READY)-ray ## the tests on clusters of Ray with several nodes, all on this machine, about 3 minutes
+	timeout $(or $(SECONDS),600) $(BIN)/python -m pytest -n 0 -m ray tests/ray
+
+# Milvus Lite is kept out of $(VENV): version 3 knows no binary vectors, and its FAISS would overwrite ours. Of 2.5 only the server is run.
+LITE := $(VENV)-milvus-lite
+
+$(LITE)/lib: $(READY)
+	$(if $(UV),uv pip install --quiet --no-deps --target $@,$(BIN)/python -m pip install --quiet --no-deps --target $@) 'milvus-lite>=2.5,<3'
+
+test-milvus: $(if $(MILVUS_URI),$(READY),$(LITE)/lib) ## export to a Milvus server, MILVUS_URI=http://HOST:19530 (MILVUS_TOKEN=...), else to Milvus Lite
+	MILVUS_LITE='$(abspath $(LITE))/lib/milvus_lite' timeout $(or $(SECONDS),300) $(BIN)/python -m pytest -n 0 -m milvus tests/milvus
+
+lint-containers: $(READY)-containers ## check Dockerfile, compose files and manifests (hadolint, yamllint, Kubernetes' schemas; dclint, if there is a node)
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/yamllint --strict deploy
+	$(BIN)/python -m pytest -n 0 -m containers tests/deploy
 	@command -v npx >/dev/null || { echo "lint-containers: there is no npx, compose files are not checked" >&2; exit 0; }; \
 	  npx --yes dclint@3 --max-warnings 3 compose.yaml compose.cuda.yaml
 
@@ -136,7 +155,7 @@ page-picture: test-browser ## take docs/page.png, the README's picture, from a s
 	$(BIN)/python docs/page_picture.py build/screenshots/page.png docs/page.png
 
 clean: ## remove what the targets made (not codes/ and index/)
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LITE) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 ##@ Measure
 
@@ -167,6 +186,10 @@ bench-null-gpu: $(READY) ## what the host does around a GPU that costs nothing (
 
 bench-service: $(READY) ## a service under load beside the engine in a process, 1 M rows: takes wrk and hey (apt install wrk hey; ARGS=...)
 	$(BIN)/python -m benchmarks.service.load $(ARGS)
+
+bench-hostile: $(READY) ## a service under hostile clients and drawn requests, beside an honest one; exits 1 if something is not kept (minutes; ARGS=...)
+	$(INSTALL) '.[service-check]'
+	$(BIN)/python -m benchmarks.service.hostile $(ARGS)
 
 gpu-check: $(READY) ## check all that uses a GPU on the one at hand: right, how fast, what is missing; nine minutes at most (docs/GPU.md)
 	$(BIN)/python -m benchmarks.gpu_check --out gpu-check $(ARGS)

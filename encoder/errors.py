@@ -47,6 +47,8 @@ class Reason(StrEnum):
     """No index where one was expected."""
     INDEX_DAMAGED = "index-damaged"
     """An index file's bytes are not what its builder wrote."""
+    SLICE_DOWN = "slice-down"
+    """A part of an index that another process holds cannot be asked now."""
     TOO_NEW = "too-new"
     """A file is of a format version that this program does not know yet."""
     LEVEL_UNKNOWN = "level-unknown"
@@ -121,6 +123,22 @@ def no_more(what: str, err: OSError | MemoryError) -> str:
     """Return the line of a process that gets no more memory or handles: nothing was changed."""
     reason = "the memory is used up" if isinstance(err, MemoryError) else why(err)
     return f"{what} ({reason}); end other work, or raise the system's limit"
+
+
+def not_installed(what: str, package: str, extra: str, err: ImportError) -> HashgrainError:
+    """Return the error of work that takes a package of an extra.
+
+    Args:
+        what: the work.
+        package: its name as it is installed.
+        extra: of this project, which has it.
+        err: why it could not be imported.
+    """
+    return HashgrainError(
+        Reason.BAD_VALUE,
+        f"{what} takes the package {package}, which is not installed ({err}); pip install 'hashgrain[{extra}]', or in "
+        f"hashgrain's folder pip install '.[{extra}]'",
+    )
 
 
 def shown(value: object) -> str:

@@ -275,6 +275,8 @@ class CodeFile:
 
     def rejects(self) -> list[RejectRow]:
         """Return the images without a code."""
+        if not self.header.rejects:
+            return []
         with self._guarded("its rejects cannot be read"):
             columns = (self._text(f"rejects/{name}", self.header.rejects) for name in ("key", "reason", "detail"))
             return [RejectRow(key, Reject(reason), detail) for key, reason, detail in zip(*columns, strict=True)]
@@ -323,10 +325,10 @@ class CodeFile:
 
     def _found(self, name: str, kind: type) -> Any:
         """Return what stands in this file itself under a name: no part of the name is a link to elsewhere."""
-        path = ""
+        links, path = self._file.id.links, ""
         for part in name.split("/"):
             path = f"{path}/{part}"
-            if not isinstance(self._file.get(path, getlink=True), h5py.HardLink):
+            if not links.exists(path.encode()) or links.get_info(path.encode()).type != h5py.h5l.TYPE_HARD:
                 raise _damaged(self.path, f"it has no {path[1:]} of its own")
         found = self._file[path]
         if not isinstance(found, kind):
@@ -336,7 +338,8 @@ class CodeFile:
     def _dataset(self, name: str, dtype: type, shape: tuple[int, ...]) -> h5py.Dataset:
         """Return a dataset that is what the format says: in this file, plain, of this type and shape, all its bytes there."""
         dataset = self._found(name, h5py.Dataset)
-        if dataset.external or dataset.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
+        plan = dataset.id.get_create_plist()
+        if plan.get_external_count() or plan.get_layout() != h5py.h5d.CONTIGUOUS:
             raise _damaged(self.path, f"{name} is not a contiguous dataset of this file")
         if dataset.dtype != dtype or dataset.shape != shape:
             raise _damaged(

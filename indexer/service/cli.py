@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import Reason
 from encoder.runtime.console import notice
-from indexer.common_cli import DEFAULT_INDEX, AllowUrl, ImagesUnder, ModelPath
+from indexer.common_cli import DEFAULT_INDEX, AllowUrl, ImagesUnder, ModelPath, read_token
 from indexer.settings import Trust
 
 REMEDIES = {
@@ -75,17 +75,3 @@ def serve(
         images_under = [*(images_under or ()), writable]
     opened = Index(index, model, notify=notice, trust=Trust(images_under=images_under, allow_url=allow_url or ()))
     run_serve(opened, settings, with_model=with_model)
-
-
-def read_token(path: Path) -> str:
-    """Return the token in a file.
-
-    Raises:
-        HashgrainError: `bad-value`.
-    """
-    try:
-        return path.read_text().strip()
-    except (OSError, ValueError) as err:
-        raise HashgrainError(
-            Reason.BAD_VALUE, f"token file {path} could not be read ({why(err)}); give a file of one line"
-        ) from err

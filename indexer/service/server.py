@@ -1,6 +1,7 @@
 """A service from start to end: the listener first, then the index and the model warm, then ready; on a signal all in reverse."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import resource
@@ -23,6 +24,7 @@ from encoder.runtime.publish import make_folder
 from indexer.index import Index
 from indexer.query import ByKey
 from indexer.service.app import make_app
+from indexer.service.crowd import Crowd
 from indexer.service.encoding import QueryEncoder
 from indexer.service.holder import Holder, canary, random_rows
 from indexer.service.lanes import Lane
@@ -34,13 +36,20 @@ from indexer.service.static import Page
 from indexer.service.thumbnails import Thumbnails
 from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
 from indexer.storage.current import number_of
+from indexer.storage.warm import read_files
 
 TURN: Final = 0.0005
 """Seconds that a thread may keep the interpreter while others wait; with the 5 ms that Python itself has, answers wait as long."""
-READ: Final = 4 << 20
-"""Bytes that are read at once."""
 BACKLOG: Final = 1024
 """Connections that wait to be taken."""
+GIVE_BACK: Final = 32 << 20
+"""Bytes of bodies after which memory is given back: what lies between them, freed in pieces, would stay."""
+RETURNED: Final = 8 << 20
+"""Bytes of a block of memory that goes back to the system as soon as it is free: a body, pixels of a large picture."""
+TICKS: Final = 10
+"""Of the server, ten of which pass per second."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Source: malloc.h of glibc."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -55,6 +64,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, state: State) -> None:
         super().__init__(config)
         self._state, self._leave_at = state, 0.0
+        self._crowd: Crowd = config.http.crowd  # type: ignore[union-attr]  # `configured` made it
         self.failure: Exception | None = None
         """Why the service could not be made ready."""
 
@@ -75,6 +85,9 @@ class Server(uvicorn.Server):
         """End listening some time after the signal."""
         if self._leave_at and time.monotonic() >= self._leave_at:
             self.should_exit = True
+        if counter % TICKS == 0 and self._crowd.released > GIVE_BACK:
+            self._crowd.released = 0
+            await asyncio.get_running_loop().run_in_executor(self._state.few, _give_back)
         return await super().on_tick(counter)
 
 
@@ -91,6 +104,7 @@ def serve(index: Index, settings: ServeSettings, *, with_model: bool = True) -> 
             unusable; `write-failed` for the folder of what is added.
     """
     sys.setswitchinterval(TURN)
+    _return_memory()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
     if settings.writable is not None:
         make_folder(settings.writable)
@@ -118,6 +132,7 @@ def configured(state: State) -> uvicorn.Config:
     _raise_handles(settings.connections)
     return uvicorn.Config(
         make_app(state),
+        loop="asyncio",  # uvicorn takes another one where it happens to be installed, which no figure speaks for
         http=patient(settings),
         ws="none",
         lifespan="off",
@@ -129,6 +144,19 @@ def configured(state: State) -> uvicorn.Config:
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.stop_within),
     )
+
+
+def _return_memory() -> None:
+    """Let large blocks go back to the system: glibc learns to keep those of a size that was freed before, up to 32 MiB each."""
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(M_MMAP_THRESHOLD, RETURNED)
+        mallopt(M_TRIM_THRESHOLD, 2 * RETURNED)  # what is smaller is kept at hand, as before
+
+
+def _give_back() -> None:
+    """Give the system all pages that hold nothing; some milliseconds."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def _raise_handles(connections: int) -> None:
@@ -193,7 +221,7 @@ def warm_up(state: State) -> None:
 
 def warm_searches(index: Index, most_bytes: int) -> None:
     """Read the files of an index once, up to so many bytes, and load the kernels of each kind of search."""
-    read_files(index, most_bytes)
+    read_files(index.folder, index.manifest.files, most_bytes)
     bits, left = index.manifest.bits, most_bytes
     rows = random_rows(index, 1, np.random.default_rng(0))
     if not len(rows):
@@ -207,17 +235,6 @@ def warm_searches(index: Index, most_bytes: int) -> None:
         settings = CombineSettings(Combine.SUM, tuple(first), SearchSettings(k=10, engine=Engine.SCAN))
         index.combine(first, settings)
     index.query(ByKey(index.key(int(rows[0]))), level=next(iter(bits)), k=10, engine=Engine.SCAN)
-
-
-def read_files(index: Index, most_bytes: int) -> None:
-    """Bring files into memory, the smallest first, as long as they fit: a search would wait for the disk at each of its pages."""
-    buffer, left = bytearray(READ), most_bytes
-    for name, (size, _) in sorted(index.manifest.files.items(), key=lambda each: each[1][0]):
-        if (left := left - size) < 0:
-            return
-        with (index.folder / name).open("rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
 
 
 def _begin(state: State, server: Server, stop: threading.Event, url: str) -> None:

@@ -46,6 +46,15 @@ class Matched:
         self.without += others.without
         self.first_without = self.first_without or others.first_without
 
+    def since(self, before: "Matched") -> "Matched":
+        """Return those that came after `before`, which is an earlier state of this one."""
+        return Matched(
+            self.found - before.found,
+            self.ambiguous - before.ambiguous,
+            self.without - before.without,
+            self.first_without,
+        )
+
 
 @dataclass(slots=True)
 class LabelTable:
