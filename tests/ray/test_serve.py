@@ -228,7 +228,7 @@ def test_with_two_replicas_nothing_is_refused_when_processes_and_nodes_are_lost(
                 else:
                     of = holders(cluster)
                     os.kill(rng.choice(of[rng.choice(sorted(of))]), signal.SIGKILL)
-                wait_until(lambda: {len(pids) for pids in holders(cluster).values()} == {2} and is_whole(service), 120)
+                wait_until(lambda: {len(pids) for pids in holders(cluster).values()} == {2} and is_whole(service), 300)
         finally:
             stop.set()
             for thread in threads:
