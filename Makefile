@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser test-milvus docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-service bench-null-gpu gpu-check lint-containers clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser test-ray test-milvus docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-hostile bench-service bench-null-gpu gpu-check lint-containers clean
 
 ##@ Use
 
@@ -43,6 +43,10 @@ $(READY)-containers: $(READY)
 
 $(READY)-browser: $(READY)
 	$(INSTALL) '.[browser]'
+	@touch $@
+
+$(READY)-ray: $(READY)
+	$(INSTALL) '.[ray]'
 	@touch $@
 
 $(READY)-bench: $(READY)
@@ -98,6 +102,7 @@ faults: $(READY) ## a few faults of each kind: kills, failing calls, damaged fil
 	$(CAMPAIGN).histories --count 300
 	$(CAMPAIGN).points --kills 1 --errors 1
 	$(CAMPAIGN).calls --each 6
+	$(CAMPAIGN).starts --each 2
 	$(CAMPAIGN).kills --count 60
 	$(CAMPAIGN).limits --each 2
 	$(CAMPAIGN).readers --readers 2 --publishes 20
@@ -105,8 +110,9 @@ faults: $(READY) ## a few faults of each kind: kills, failing calls, damaged fil
 
 faults-long: $(READY) ## all of them: every step of every operation, 10,000 histories, 1,000 kills (hours; SEED=...)
 	$(CAMPAIGN).histories --count 10000 --seed $(or $(SEED),0)
-	$(CAMPAIGN).points --kills 0 --errors 0
-	$(CAMPAIGN).calls --each 0
+	$(CAMPAIGN).points --kills 0 --errors 0 --jobs $(or $(WORKERS),2)
+	$(CAMPAIGN).calls --each 0 --jobs $(or $(WORKERS),2)
+	$(CAMPAIGN).starts --each 30 --seed $(or $(SEED),0)
 	$(CAMPAIGN).kills --count 1000 --seed $(or $(SEED),0)
 	$(CAMPAIGN).limits --each 64 --seed $(or $(SEED),0)
 	$(CAMPAIGN).readers --readers 4 --publishes 200 --seed $(or $(SEED),0)
@@ -119,6 +125,10 @@ test-browser: $(READY)-browser ## drive the service's page by Chromium (installe
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || { \
 	  echo "error: chromium is not installed; install it (apt install chromium)" >&2; exit 1; }
 	timeout $(or $(SECONDS),300) $(BIN)/python -m pytest -n 0 -m browser tests/browser
+
+# One process: each module of tests starts a cluster of its own.
+test-ray: $(READY)-ray ## the tests on clusters of Ray with several nodes, all on this machine, about 3 minutes
+	timeout $(or $(SECONDS),600) $(BIN)/python -m pytest -n 0 -m ray tests/ray
 
 # Milvus Lite is kept out of $(VENV): version 3 knows no binary vectors, and its FAISS would overwrite ours. Of 2.5 only the server is run.
 LITE := $(VENV)-milvus-lite
@@ -176,6 +186,10 @@ bench-null-gpu: $(READY) ## what the host does around a GPU that costs nothing (
 
 bench-service: $(READY) ## a service under load beside the engine in a process, 1 M rows: takes wrk and hey (apt install wrk hey; ARGS=...)
 	$(BIN)/python -m benchmarks.service.load $(ARGS)
+
+bench-hostile: $(READY) ## a service under hostile clients and drawn requests, beside an honest one; exits 1 if something is not kept (minutes; ARGS=...)
+	$(INSTALL) '.[service-check]'
+	$(BIN)/python -m benchmarks.service.hostile $(ARGS)
 
 gpu-check: $(READY) ## check all that uses a GPU on the one at hand: right, how fast, what is missing; nine minutes at most (docs/GPU.md)
 	$(BIN)/python -m benchmarks.gpu_check --out gpu-check $(ARGS)

@@ -47,6 +47,8 @@ class Reason(StrEnum):
     """No index where one was expected."""
     INDEX_DAMAGED = "index-damaged"
     """An index file's bytes are not what its builder wrote."""
+    SLICE_DOWN = "slice-down"
+    """A part of an index that another process holds cannot be asked now."""
     TOO_NEW = "too-new"
     """A file is of a format version that this program does not know yet."""
     LEVEL_UNKNOWN = "level-unknown"

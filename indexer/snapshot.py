@@ -27,7 +27,7 @@ from indexer.search.combine import MultiLevelQuery, Ranked, combine
 from indexer.search.histogram import Counts, histogram
 from indexer.search.level_index import LevelIndex
 from indexer.settings import CombineSettings, SearchSettings, Trust
-from indexer.storage.current import POINTER, POINTER_BYTES, check_sizes, read_current
+from indexer.storage.current import POINTER, POINTER_BYTES, check_sizes, read_current, read_pointer
 from indexer.storage.digests import Digests
 from indexer.storage.manifest import Manifest
 from indexer.storage.pictures import Pictures, Place, manifest_digest
@@ -372,10 +372,11 @@ def _filter(segments: Sequence[Segment], where: str) -> RowSet:
 def _current(path: Path, stack: ExitStack) -> tuple[Path, Manifest, bytes]:
     """Read the current generation and its pointer, in use until the stack ends; again while new ones take its place."""
     for left in reversed(range(ATTEMPTS)):
-        pointer = _bytes_of(path / POINTER)
+        pointer = b""
         with ExitStack() as held:
             try:
-                folder, manifest = read_current(path, pointer or None)
+                pointer = read_pointer(path)
+                folder, manifest = read_current(path, pointer)
                 held.enter_context(in_use(folder))
                 check_sizes(folder, manifest.files)
             except HashgrainError:

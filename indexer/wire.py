@@ -141,6 +141,10 @@ class SearchResponse:
     """Time by stage: receive, decode, encode, wait, search, hits, total."""
     batch: int
     """Queries that were searched together with this one, itself included."""
+    partial: bool = False
+    """A part of the index could not be asked: there may be nearer rows than these."""
+    missing: tuple[int, ...] = ()
+    """Numbers of the slices that could not."""
 
 
 @dataclass(frozen=True, slots=True)

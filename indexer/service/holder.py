@@ -76,6 +76,8 @@ class Holder:
                     return False
                 self._verify(newer)
             except (HashgrainError, OSError, ArithmeticError, LookupError, ValueError) as err:
+                if isinstance(err, HashgrainError) and err.reason is Reason.SLICE_DOWN:
+                    return False  # nothing is wrong with the generation: it is tried again
                 self._refused = pointer
                 _LOG.warning("a new generation is not served, %s goes on: %s", current.generation, err)
                 self._changed("refused")

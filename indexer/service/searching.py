@@ -19,6 +19,7 @@ from indexer.options import K, QueryOptions
 from indexer.query import KEY_PREFIX, ByCode, ByExamples, ByKey, name_of
 from indexer.service.encoding import PictureCodes
 from indexer.service.metrics import Metrics
+from indexer.service.parse import answers_of
 from indexer.service.settings import ServeSettings
 from indexer.settings import Engine
 from indexer.snapshot import Snapshot
@@ -26,6 +27,8 @@ from indexer.wire import SearchRequest, as_bytes
 
 QUICK_HITS: Final = 1000
 """Hits of a query up to which it is done with others of its kind in the quick lane."""
+MOST_TOGETHER: Final = 32_000
+"""Hits of queries of one request that are looked up together."""
 EACH: Final = "each"
 OPTIONS: Final = (
     "level",
@@ -131,7 +134,7 @@ def _own(asked: SearchRequest) -> str | None:
 
 def options_of(asked: SearchRequest, level: Level | None, settings: ServeSettings) -> QueryOptions:
     """Return the options of `Index.query` for a request, at one level or at several that are combined."""
-    k = asked.k if asked.k is not None else K if asked.radius is None else settings.most_hits - asked.offset
+    k = asked.k if asked.k is not None else K if asked.radius is None else most_within(asked, settings)
     options: QueryOptions = {
         "k": k + asked.offset + (_own(asked) is not None),
         "radius": asked.radius,
@@ -150,6 +153,11 @@ def options_of(asked: SearchRequest, level: Level | None, settings: ServeSetting
     else:
         options |= {"level": level or asked.level, "rerank": asked.rerank}
     return options
+
+
+def most_within(asked: SearchRequest, settings: ServeSettings) -> int:
+    """Return how many hits an answer has at most that is asked for by a radius alone."""
+    return max(1, settings.most_hits // answers_of(asked) - asked.offset)
 
 
 class Searcher:
@@ -182,11 +190,24 @@ class Searcher:
         """Answer queries that came in one request; one that cannot be answered fails all of them."""
         answers = list[bytes | Exception]()
         for tasks in batches:
-            outcomes = self.run(tasks)
+            outcomes = self._few(tasks)
             failed = next((one for one in outcomes if isinstance(one, Exception)), None)
             bodies = [one for one in outcomes if isinstance(one, bytes)]
             answers.append(failed or b'{"responses":[' + b",".join(bodies) + b"]}")
         return answers
+
+    def _few(self, tasks: Sequence[Task]) -> list[bytes | Exception]:
+        """Answer queries of one request, so many at a time that their hits are not many; stop where they come to too much."""
+        asked = tasks[0].request
+        hits = answers_of(asked) * ((options_of(asked, None, self._settings)["k"] or 1) + 1)
+        together = max(1, MOST_TOGETHER // hits)
+        outcomes, size = list[bytes | Exception](), 0
+        for start in range(0, len(tasks), together):
+            outcomes += (these := self.run(tasks[start : start + together]))
+            size += sum(len(one) for one in these if isinstance(one, bytes))
+            if size > self._settings.most_answer:
+                return [_too_much(len(tasks), self._settings.most_answer)]
+        return outcomes
 
     def _together(self, tasks: Sequence[Task]) -> list[bytes | Exception]:
         try:
@@ -247,6 +268,13 @@ class Searcher:
         if asked.histogram and (code := _code_of(task, found.level)) is not None:
             body["histogram"] = task.index.snapshot.histogram(found.level, code, asked.where).tolist()
         return body
+
+
+def _too_much(queries: int, most: int) -> HashgrainError:
+    return HashgrainError(
+        Reason.BAD_VALUE,
+        f"{queries} queries have answers of over {most:,} bytes together; ask for fewer hits, or less at a time",
+    )
 
 
 def _code_of(task: Task, level: Level) -> Codes | None:

@@ -34,11 +34,10 @@ from indexer.service.static import Page
 from indexer.service.thumbnails import Thumbnails
 from indexer.settings import Combine, CombineSettings, Engine, SearchSettings
 from indexer.storage.current import number_of
+from indexer.storage.warm import read_files
 
 TURN: Final = 0.0005
 """Seconds that a thread may keep the interpreter while others wait; with the 5 ms that Python itself has, answers wait as long."""
-READ: Final = 4 << 20
-"""Bytes that are read at once."""
 BACKLOG: Final = 1024
 """Connections that wait to be taken."""
 _LOG: Final = logging.getLogger(__name__)
@@ -193,7 +192,7 @@ def warm_up(state: State) -> None:
 
 def warm_searches(index: Index, most_bytes: int) -> None:
     """Read the files of an index once, up to so many bytes, and load the kernels of each kind of search."""
-    read_files(index, most_bytes)
+    read_files(index.folder, index.manifest.files, most_bytes)
     bits, left = index.manifest.bits, most_bytes
     rows = random_rows(index, 1, np.random.default_rng(0))
     if not len(rows):
@@ -207,17 +206,6 @@ def warm_searches(index: Index, most_bytes: int) -> None:
         settings = CombineSettings(Combine.SUM, tuple(first), SearchSettings(k=10, engine=Engine.SCAN))
         index.combine(first, settings)
     index.query(ByKey(index.key(int(rows[0]))), level=next(iter(bits)), k=10, engine=Engine.SCAN)
-
-
-def read_files(index: Index, most_bytes: int) -> None:
-    """Bring files into memory, the smallest first, as long as they fit: a search would wait for the disk at each of its pages."""
-    buffer, left = bytearray(READ), most_bytes
-    for name, (size, _) in sorted(index.manifest.files.items(), key=lambda each: each[1][0]):
-        if (left := left - size) < 0:
-            return
-        with (index.folder / name).open("rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
 
 
 def _begin(state: State, server: Server, stop: threading.Event, url: str) -> None:

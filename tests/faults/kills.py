@@ -68,6 +68,17 @@ def killed_encoding(operation: Operation, path: Path, fault: Fault) -> Ending:
     return ending
 
 
+class EncodingTrials:
+    """Tries faults on an encoding, one after another; as `points.Trials`."""
+
+    def __init__(self, operation: Operation, home: Path, number: int) -> None:
+        self._operation, self._home, self._number = operation, home, number
+
+    def __call__(self, fault: Fault) -> Ending:
+        """Try one; as `killed_encoding`."""
+        return killed_encoding(self._operation, copy_of(self._operation, self._home, self._number), fault)
+
+
 def campaign(home: Path, count: int, seed: int, seconds: float) -> tuple[Counter[str], list[dict[str, object]]]:
     """Kill so many times, or as often as there is time for; return what was counted, and what went wrong."""
     end, rng = time.monotonic() + seconds, random.Random(seed)

@@ -73,6 +73,20 @@ def test_a_generation_that_fails_its_trial_stays_out_and_is_not_tried_again(fold
     assert len(tried) == 2
 
 
+def test_a_generation_that_a_slice_does_not_have_yet_is_tried_again(folder):
+    down = [HashgrainError(Reason.SLICE_DOWN, "slice 1 does not answer")]
+    told = list[str]()
+
+    def verify(_):
+        if down:
+            raise down.pop()
+
+    holder = Holder(indexer.open(folder), verify, changed=told.append)
+    add(folder)
+    assert [holder.swap_if_newer() for _ in range(3)] == [False, True, False]
+    assert told == ["swap"]
+
+
 def test_a_generation_that_cannot_be_opened_stays_out(folder):
     holder = Holder(indexer.open(folder), canary)
     first = holder.current
