@@ -112,6 +112,15 @@ def test_every_pod_runs_without_rights_and_with_bounds(name):
         assert container["image"] == "hashgrain:ray"
 
 
+def test_the_head_has_the_ports_that_kuberay_knows_by_name():
+    """It makes services of them; where some are named, others are not added by themselves."""
+    named = {"gcs-server": 6379, "dashboard": 8265}
+    [cluster], [service] = (documents(ROOT / f"deploy/{name}.yaml") for name in ("raycluster", "rayservice"))
+    for spec, expected in ((cluster["spec"], named), (service["spec"]["rayClusterConfig"], named | {"serve": 8360})):
+        [container] = spec["headGroupSpec"]["template"]["spec"]["containers"]
+        assert {port["name"]: port["containerPort"] for port in container["ports"]} == expected
+
+
 def test_the_image_is_the_one_that_a_comment_builds_and_has_ray():
     assert "docker build -t hashgrain:ray --build-arg EXTRAS=ray ." in (ROOT / "deploy/raycluster.yaml").read_text()
     dockerfile = (ROOT / "Dockerfile").read_text()
