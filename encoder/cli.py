@@ -24,8 +24,8 @@ from encoder.runtime.console import (
     run,
     show_version,
 )
-from encoder.runtime.files import exists
-from encoder.stream.settings import SkipDuplicates
+from encoder.runtime.files import exists, is_url
+from encoder.stream.settings import EncodeEngine, SkipDuplicates
 from encoder.training.cli import train
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def fit(
 @app.command(no_args_is_help=True)
 def encode(
     shards: Shards,
-    out: Annotated[Path, typer.Option(help="Folder of the code files, one per shard.")] = Path("codes"),
+    out: Annotated[str, typer.Option(help="Folder or URL of the code files, one per shard.")] = "codes",
     model: Annotated[
         Path | None,
         typer.Option(
@@ -214,6 +214,16 @@ def encode(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove the code files of shards that are no longer there.")
     ] = False,
+    engine: Annotated[
+        EncodeEngine, typer.Option(help="Who codes: this machine, or the machines of a Ray cluster (docs/CLUSTER.md).")
+    ] = EncodeEngine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the cluster (HOST:6379, auto, ray://HOST:10001).",
+            show_default="RAY_ADDRESS, else a cluster of this machine",
+        ),
+    ] = None,
 ) -> None:
     """Encode shards: one code file each, what is done already is kept. The network options are for a model yet to fit.
 
@@ -229,6 +239,10 @@ def encode(
     from encoder.stream.job import encode as run_encode
     from encoder.stream.settings import EncodeSettings, MaxBad
 
+    if address and engine is not EncodeEngine.RAY:
+        raise typer.BadParameter(
+            f"{address}: --address is that of a cluster; give --engine ray, too", param_hint="--address"
+        )
     if key and labels is None:
         raise typer.BadParameter(f"{key}: --key names a column of a table; give --labels, too", param_hint="--key")
     settings = EncodeSettings(
@@ -247,14 +261,18 @@ def encode(
         near_radius=near_radius,
         prune=prune,
         profile=profile,
+        engine=engine,
+        address=address,
     )
     found = expand(shards, files_per_shard)
     if model is None:
-        model = out / MODEL_NAME
+        if is_url(out):
+            raise HashgrainError(Reason.BAD_VALUE, f"{out} is a URL, where no model is looked for; name one (--model)")
+        model = Path(out) / MODEL_NAME
         if not exists(model):
             named = weights or "DEFAULT"
             notice(f"no model given and none in {out}: fitting one ({hash_kind} on {backbone}, weights {named})")
-            make_folder(out)
+            make_folder(Path(out))
             fit_settings = FitSettings(
                 BackboneSpec(backbone), weights=named, kind=hash_kind, bits=parse_bits(bits), image_size=image_size
             )
@@ -337,7 +355,7 @@ def _named(names: "Sequence[str]", most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _print_report(report: "EncodeReport", out: Path) -> None:
+def _print_report(report: "EncodeReport", out: str) -> None:
     result(
         f"{plural(report.seen, 'image')} seen = {plural(report.rows, 'row')} + {plural(report.rejects.total(), 'reject')}, "
         f"in {plural(report.shards, 'shard')} ({report.skipped:,} already done); code files in {out}"

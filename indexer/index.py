@@ -151,6 +151,7 @@ class Index:
     key = _of_snapshot(Snapshot.key)
     labels = _of_snapshot(Snapshot.labels)
     shard = _of_snapshot(Snapshot.shard)
+    describe = _of_snapshot(Snapshot.describe)
     image = _of_snapshot(Snapshot.image)
     image_reader = _of_snapshot(Snapshot.image_reader)
 

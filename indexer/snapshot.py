@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,15 @@ ATTEMPTS = 10
 """Generations in a row that may each be gone before they are opened."""
 FILTERS = 16
 """Filters whose rows are remembered: the next page of an answer, or the next query of a session, asks with the same one."""
+
+
+class Described(NamedTuple):
+    """Rows as a person knows them, in columns."""
+
+    keys: list[str]
+    labels: list[Labels]
+    shards: list[str]
+    """Paths of the shards that their images are in."""
 
 
 class Snapshot:
@@ -314,6 +324,19 @@ class Snapshot:
         """Return the labels of a row."""
         segment, row = self._local(row)
         return segment.table.labels(row)
+
+    def describe(self, rows: Rows) -> Described:
+        """Return what a person wants to know of int64[n] rows, column by column: of many, in less time than one by one."""
+        columns = tuple(np.empty(len(rows), np.object_) for _ in Described._fields)
+        owners = np.searchsorted(self._bases, rows, side="right") - 1
+        for number in np.unique(owners).tolist():
+            segment, mine = self.segments[number], owners == number
+            local = rows[mine] - self._bases[number]
+            table, spans = segment.table, map(segment.span, local.tolist())
+            parts = (list(table.keys.take(local)), table.label_store.of_rows(local), [span.path for span in spans])
+            for column, part in zip(columns, parts, strict=True):
+                column[mine] = part
+        return Described(*(column.tolist() for column in columns))
 
     def shard(self, row: int) -> str:
         """Return the path of the shard that a row's image is in."""

@@ -1,1 +1,1 @@
-"""Past one machine: what a search in slices costs, measured and foretold."""
+"""Past one machine: what encoding on a cluster and a search in slices cost beside one machine, measured and foretold."""

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import cache
 
 from PIL import Image
 
@@ -14,6 +15,7 @@ HUGE = 60_000
 """A side of which two make a picture of 3.6 billion pixels."""
 
 
+@cache
 def zeros(size: int) -> bytes:
     """Return so many zeros, deflated."""
     packer, block = zlib.compressobj(9), bytes(1 << 20)

@@ -174,29 +174,36 @@ def _user_block(path: Path, version: int = VERSION) -> bytes:
 def _check_seal(path: Path) -> None:
     """Prove that a file is whole and ours before anything parses it."""
     try:
-        with open_regular(path) as file:
-            block = file.read(USER_BLOCK)
+        fault = _fault_of_seal(path)
     except (OSError, ValueError) as err:
         if isinstance(err, OSError) and err.errno in NO_MORE:
             raise HashgrainError(Reason.NO_RESOURCES, no_more(f"code file {path} could not be read", err)) from err
         raise HashgrainError(
             Reason.CODES_MISSING, f"code file {path} could not be read ({why(err)}); give one that can be read"
         ) from err
+    if fault is not None:
+        raise fault
+
+
+def _fault_of_seal(path: Path) -> HashgrainError | None:
+    with open_regular(path) as file:
+        block = file.read(USER_BLOCK)
     magic, _, version = block.partition(b"\n")[0].decode("ascii", errors="replace").partition(" ")
     if magic != MAGIC:
-        raise HashgrainError(
+        return HashgrainError(
             Reason.CODES_MISSING,
             f"{path} is not a code file (it does not begin with {MAGIC!r}); give files or folders that encoding has written",
         )
     if version.isdecimal() and int(version) > VERSION:
-        raise HashgrainError(
+        return HashgrainError(
             Reason.TOO_NEW,
             f"code file {path} has format version {version}, this program reads {VERSION}; upgrade hashgrain",
         )
-    if not version.isdecimal() or block != _user_block(path, int(version)):
-        raise _damaged(
-            path, f"its {path.stat().st_size:,} bytes are not the ones that were written (size or SHA-256 differ)"
-        )
+    if version.isdecimal() and block == _user_block(path, int(version)):
+        return None
+    return _damaged(
+        path, f"its {path.stat().st_size:,} bytes are not the ones that were written (size or SHA-256 differ)"
+    )
 
 
 def _damaged(path: Path, fault: str) -> HashgrainError:
@@ -268,6 +275,8 @@ class CodeFile:
 
     def rejects(self) -> list[RejectRow]:
         """Return the images without a code."""
+        if not self.header.rejects:
+            return []
         with self._guarded("its rejects cannot be read"):
             columns = (self._text(f"rejects/{name}", self.header.rejects) for name in ("key", "reason", "detail"))
             return [RejectRow(key, Reject(reason), detail) for key, reason, detail in zip(*columns, strict=True)]
@@ -316,10 +325,10 @@ class CodeFile:
 
     def _found(self, name: str, kind: type) -> Any:
         """Return what stands in this file itself under a name: no part of the name is a link to elsewhere."""
-        path = ""
+        links, path = self._file.id.links, ""
         for part in name.split("/"):
             path = f"{path}/{part}"
-            if not isinstance(self._file.get(path, getlink=True), h5py.HardLink):
+            if not links.exists(path.encode()) or links.get_info(path.encode()).type != h5py.h5l.TYPE_HARD:
                 raise _damaged(self.path, f"it has no {path[1:]} of its own")
         found = self._file[path]
         if not isinstance(found, kind):
@@ -329,7 +338,8 @@ class CodeFile:
     def _dataset(self, name: str, dtype: type, shape: tuple[int, ...]) -> h5py.Dataset:
         """Return a dataset that is what the format says: in this file, plain, of this type and shape, all its bytes there."""
         dataset = self._found(name, h5py.Dataset)
-        if dataset.external or dataset.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
+        plan = dataset.id.get_create_plist()
+        if plan.get_external_count() or plan.get_layout() != h5py.h5d.CONTIGUOUS:
             raise _damaged(self.path, f"{name} is not a contiguous dataset of this file")
         if dataset.dtype != dtype or dataset.shape != shape:
             raise _damaged(

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -26,6 +26,10 @@ AHEAD = 8 << 20
 """Bytes read ahead where a file at a URL is read from front to back: few requests, little memory."""
 _URL = re.compile(r"([A-Za-z][\w+.:-]*)://")
 _WEB = frozenset({"http", "https"})
+_OBJECT_STORES = frozenset(
+    {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "ocilake", "oss", "tos", "hf"}
+)
+"""Schemes of stores in which a file is there when all of it has come, and not before."""
 _PAGE = 64 << 20
 """Bytes of an answer that is no part of a file, at most."""
 _VERSIONS = ("etag", "generation", "blobid", "sha", "lastmodified", "modified", "modify", "mtime", "updated", "created")
@@ -244,6 +248,57 @@ def forget(url: str) -> None:
         system.invalidate_cache()
 
 
+def fetch(url: str, path: Path) -> None:
+    """Bring all of a file at a URL here.
+
+    Raises:
+        HashgrainError: `shard-missing` if it cannot be read.
+    """
+    system, inside = _file_system(url)
+    with _told("read", url):
+        system.get_file(inside, str(path))
+
+
+def put_file(path: Path, url: str, partial: str) -> None:
+    """Send a file of this machine to a URL, where it takes the place of one that is there.
+
+    An object store shows a file when all of it has come. Elsewhere it is sent under another name and then renamed, which is as
+    atomic as the rename of that file system.
+
+    Args:
+        path: of the file.
+        url: where it is to be.
+        partial: what its name has at its end until it is whole.
+
+    Raises:
+        HashgrainError: `write-failed`.
+    """
+    system, inside = _file_system(url)
+    with _told("write", url, Reason.WRITE_FAILED):
+        if _scheme(url) in _OBJECT_STORES:
+            system.put_file(str(path), inside)
+            return
+        system.makedirs(inside.rpartition("/")[0], exist_ok=True)
+        try:
+            system.put_file(str(path), inside + partial)
+            system.mv(inside + partial, inside)
+        except BaseException:
+            with suppress(Exception):  # it may not have come so far; whoever comes first is told
+                system.rm_file(inside + partial)
+            raise
+
+
+def remove_url(url: str) -> None:
+    """Remove a file at a URL.
+
+    Raises:
+        HashgrainError: `write-failed`.
+    """
+    system, inside = _file_system(url)
+    with _told("remove", url, Reason.WRITE_FAILED):
+        system.rm_file(inside)
+
+
 class _RemoteFile(io.RawIOBase):
     """A file at a URL. Whatever its driver raises is told in one line, and so is an end before its size."""
 
@@ -344,7 +399,7 @@ def _is_gone(err: FileNotFoundError) -> bool:
 
 
 @contextmanager
-def _told(doing: str, url: str) -> Iterator[None]:
+def _told(doing: str, url: str, reason: Reason = Reason.SHARD_MISSING) -> Iterator[None]:
     """Make whatever a driver raises one line: each raises what the libraries below it do."""
     try:
         yield
@@ -352,6 +407,6 @@ def _told(doing: str, url: str) -> Iterator[None]:
         cause = err.__cause__ or err  # http says "not found" of every failure, and only its cause says which
         why = "there is no such file" if isinstance(cause, FileNotFoundError) else f"{type(cause).__name__}: {cause}"
         raise HashgrainError(
-            Reason.SHARD_MISSING,
+            reason,
             f"cannot {doing} {url}: {why}; check the URL, the access to it and the connection, and run the same command again",
         ) from err

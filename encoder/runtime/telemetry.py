@@ -79,6 +79,13 @@ class Telemetry:
             self.seconds.update(seconds)
             self.intervals.extend(intervals)
 
+    def take(self) -> tuple[Counter[Stage], list[Interval]]:
+        """Return what was counted, for another process, and count anew."""
+        with self._lock:
+            taken = self.seconds, self.intervals
+            self.seconds, self.intervals = Counter(), []
+        return taken
+
     def save_trace(self, path: Path) -> None:
         """Write the intervals as JSON in the trace event format, which chrome://tracing and ui.perfetto.dev show.
 

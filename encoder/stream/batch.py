@@ -34,6 +34,23 @@ class BatchDone:
     ways: Counter[Way] = field(default_factory=Counter)
     """Images that were decoded for a GPU, by the way they went."""
 
+    def __add__(self, other: "BatchDone") -> "BatchDone":
+        ways = Counter(self.ways)
+        ways.update(other.ways)
+        return BatchDone(
+            self.images + other.images,
+            self.bad + other.bad,
+            self.bytes + other.bytes,
+            self.passed + other.passed,
+            self.taken + other.taken,
+            ways,
+        )
+
+    def __neg__(self) -> "BatchDone":
+        """Return what takes a batch back, where its shard is coded once more."""
+        ways = Counter({way: -count for way, count in self.ways.items()})
+        return BatchDone(-self.images, -self.bad, -self.bytes, -self.passed, -self.taken, ways)
+
 
 @dataclass(eq=False, slots=True)
 class Job:

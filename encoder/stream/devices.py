@@ -8,7 +8,7 @@ import ctypes
 import signal
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -17,11 +17,12 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final, cast
 
+from encoder.codes.store import store_at, written_in
 from encoder.errors import HashgrainError, Reason
 from encoder.images.labels.table import Matched
 from encoder.images.shards import Shard
 from encoder.model.image_encoder import ImageEncoder
-from encoder.model.model_file import load_model
+from encoder.model.model_file import Model, load_model
 from encoder.runtime.telemetry import Interval, Stage, Telemetry
 from encoder.stream.batch import BatchDone
 from encoder.stream.coding import Coding
@@ -39,13 +40,16 @@ class Work:
     """What the processes of a run have in common."""
 
     model: Path
-    out: Path
+    out: str
+    """Folder or URL of the code files."""
     settings: EncodeSettings
-    donors: tuple[Path, ...]
-    """Code files whose codes may be taken over."""
+    donors: tuple[str, ...]
+    """Shards whose codes may be taken over from their code files."""
     compile: bool = False
     """Whether each process has so many images to come that compiling the network is worth its minute."""
     trace: bool = False
+    aside: bool = False
+    """Whether code files are written on each process's own disk and put to `out` when they are whole, also where it is a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +148,46 @@ def _serve(connection: Connection, work: Work) -> None:
 
     settings, telemetry = work.settings, Telemetry(trace=work.trace)
     try:
-        model = load_model(work.model)
-        bits = bits_of(model.config, settings)
-        encoder = ImageEncoder(model, settings.device, settings.precision)
         table = labels_table(settings)
-        coding = Coding(encoder, tuple(bits), settings, telemetry, KnownCodes(work.donors, bits))
-        pipeline = pipeline_for(coding, compile=work.compile, notify=notify)
-        for done in code_shards(coding, pipeline, shards(), work.out, Contents(table=table)):
+        for done in coded_by(work, load_model(work.model), shards(), telemetry, Contents(table=table), notify):
             connection.send(done)
     except HashgrainError as err:
         connection.send(_Failed(err.reason, str(err)))
     else:
         connection.send(_Told(telemetry.seconds, telemetry.intervals, table.matched if table else Matched()))
+
+
+def coded_by(
+    work: Work,
+    model: Model,
+    shards: Iterable[Shard],
+    telemetry: Telemetry,
+    contents: Contents,
+    notify: Callable[[str], None],
+) -> Generator[BatchDone | ShardDone]:
+    """Put a model on the one device of `work` and return what codes shards there, as `shard.code_shards` does.
+
+    Args:
+        work: what is to be done.
+        model: that of `work`, loaded.
+        shards: what to code.
+        telemetry: where the time goes is written down here.
+        contents: of earlier images; those of this run are added.
+        notify: called with a line for a person.
+    """
+    settings, store = work.settings, store_at(work.out)
+    bits = bits_of(model.config, settings)
+    encoder = ImageEncoder(model, settings.device, settings.precision)
+    with store.local(work.donors) as donors:
+        known = KnownCodes(donors, bits)
+    coding = Coding(encoder, tuple(bits), settings, telemetry, known)
+    pipeline = pipeline_for(coding, compile=work.compile, notify=notify)
+
+    def coded() -> Generator[BatchDone | ShardDone]:
+        with written_in(store, aside=work.aside) as (folder, elsewhere):
+            yield from code_shards(coding, pipeline, shards, folder, contents, elsewhere)
+
+    return coded()
 
 
 def _end_with_parent() -> None:

@@ -1,15 +1,17 @@
 """Shards in, code files out: the encoder's main job, on one device or several."""
 
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from encoder.codes.file import SUFFIX, open_codes
+from encoder.codes.file import SUFFIX
+from encoder.codes.store import CodeStore, store_at
 from encoder.errors import HashgrainError, Reason
 from encoder.images.duplicates import Seen, SeenCodes, seen_files
 from encoder.images.labels.table import Matched
@@ -18,29 +20,26 @@ from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.model.device import resolve_device, resolve_devices, resolve_precision
 from encoder.model.gpu_forward import COMPILE_FROM_BYTES
-from encoder.model.image_encoder import ImageEncoder
 from encoder.model.model_file import load_model
 from encoder.model.spec import MODEL_NAME
 from encoder.runtime.cores import worker_count
-from encoder.runtime.durable import sync_folder
 from encoder.runtime.gpu_usage import watching
-from encoder.runtime.publish import exclusive, publish, sha256_of
 from encoder.runtime.telemetry import Telemetry
 from encoder.stream.batch import BatchDone
-from encoder.stream.coding import Coding
-from encoder.stream.devices import Notice, Work, code_on
+from encoder.stream.devices import Notice, Work, code_on, coded_by
 from encoder.stream.earlier import Earlier, Wanted, image_names, look_back
-from encoder.stream.known import KnownCodes
-from encoder.stream.pipeline import pipeline_for
 from encoder.stream.report import EncodeProgress, EncodeReport
-from encoder.stream.settings import EncodeSettings, MaxBad, SkipDuplicates
-from encoder.stream.shard import Contents, ShardDone, bits_of, code_shards, labels_table
+from encoder.stream.settings import EncodeEngine, EncodeSettings, MaxBad, SkipDuplicates
+from encoder.stream.shard import Contents, ShardDone, bits_of, labels_table
+
+if TYPE_CHECKING:
+    from encoder.stream.ray_engine import Cluster
 
 
 def encode(
     shards: Sequence[Shard],
     model_path: Path,
-    out: Path,
+    out: Path | str,
     settings: EncodeSettings,
     progress: Callable[[EncodeProgress], None] = lambda _: None,
     notify: Callable[[str], None] = lambda _: None,
@@ -50,7 +49,7 @@ def encode(
     Args:
         shards: what to encode, from `encoder.images.expand.expand`.
         model_path: model file; a copy is left in `out`.
-        out: folder of the code files.
+        out: folder or URL of the code files; with `EncodeEngine.RAY` a folder that all machines share.
         settings: how.
         progress: called after each batch.
         notify: called with a line for a person before something takes long.
@@ -63,49 +62,60 @@ def encode(
             `write-failed`, `bad-value` for a device that is not there, `level-unknown` for a level that the model has
             not, `exists` where a code file has levels that are not asked for, `process-died`.
     """
-    with exclusive(out):
+    store = store_at(out)
+    with ExitStack() as stack:
+        stack.enter_context(store.held())
         model = load_model(model_path)
         bits = bits_of(model.config, settings)
-        _install_model(model_path, out, model.fingerprint, overwrite=settings.overwrite)
+        _install_model(model_path, store, model.fingerprint, overwrite=settings.overwrite)
         table = labels_table(settings)
-        contents = replace(_contents(bits, settings), table=table)
-        devices = resolve_devices(settings.device)
-        precision = resolve_precision(settings.precision, resolve_device(devices[0]))
+        cluster = stack.enter_context(_cluster(settings)) if settings.engine is EncodeEngine.RAY else None
+        devices = [] if cluster else resolve_devices(settings.device)
+        contents = replace(_contents(bits, settings, alone=len(devices) == 1), table=table)
+        precision = (
+            cluster.precision() if cluster else resolve_precision(settings.precision, resolve_device(devices[0]))
+        )
         rules = settings.rules(table.digest if table else "")
-        earlier = look_back(shards, Wanted(out, model.fingerprint, bits, settings, rules, precision))
-        before = image_names([*earlier.replaced, *earlier.superseded])
+        earlier = look_back(shards, Wanted(store, model.fingerprint, bits, settings, rules, precision))
+        before = image_names(store, [*earlier.replaced, *earlier.superseded])
         report, todo = EncodeReport(telemetry=Telemetry(trace=settings.profile is not None)), list[Shard]()
         for shard in shards:
             if done := earlier.kept.get(shard.name):
                 report.skipped += 1
                 report.add(*done)
-                _remember(contents, out / f"{shard.name}{SUFFIX}", shard.name)
+                _remember(contents, store, shard.name)
             else:
                 todo.append(shard)
-        settings = replace(settings, workers=settings.workers or max(1, worker_count() // len(devices)))
+        report.devices = cluster.devices if cluster else len(devices)
         nbytes = sum(reader_for(shard).nbytes() for shard in todo)
-        is_worth_compiling = nbytes >= len(devices) * COMPILE_FROM_BYTES
-        if len(devices) == 1:
-            encoder = ImageEncoder(model, devices[0], settings.precision)
-            coding = Coding(encoder, tuple(bits), settings, report.telemetry, KnownCodes(earlier.donors, bits))
-            pipeline = pipeline_for(coding, compile=is_worth_compiling, notify=notify)
-            coded: Generator[BatchDone | ShardDone | Notice] = code_shards(coding, pipeline, todo, out, contents)
-        else:
-            matched = table.matched if table else Matched()
-            work = Work(model_path, out, settings, tuple(earlier.donors), is_worth_compiling)
+        matched = table.matched if table else Matched()
+        workers = settings.workers or max(1, worker_count() // max(1, len(devices)))
+        report.threads = cluster.threads if cluster else len(devices) * workers
+        own = replace(settings, precision=precision) if cluster else replace(settings, workers=workers)
+        work = Work(
+            model_path,
+            str(store),
+            own,
+            tuple(earlier.donors),
+            nbytes >= report.devices * COMPILE_FROM_BYTES,
+            aside=cluster is not None,
+        )
+        coded: Generator[BatchDone | ShardDone | Notice]
+        if cluster:
+            coded = cluster.code(todo, work, model.fingerprint, report.telemetry, matched)
+        elif len(devices) > 1:
             coded = code_on(devices, todo, work, report.telemetry, matched)
-        report.devices, report.threads = len(devices), len(devices) * (settings.workers or 1)
+        else:
+            work = replace(work, settings=replace(own, device=devices[0]))
+            coded = coded_by(work, model, todo, report.telemetry, contents, notify)
         started = time.monotonic()
         with closing(coded), watching(devices) as utilisation:
             start = EncodeProgress(0, len(todo), 0, report.bad, 0, nbytes)
             _follow(coded, report, start, settings.max_bad, progress, notify)
         report.seconds, report.gpu = time.monotonic() - started, utilisation.mean
-        # what a superseded file held may be in one that a run made which was ended before it came to this place
         names = [shard.name for shard in todo] + list(earlier.kept if earlier.superseded else ())
-        for path in (out / f"{name}{SUFFIX}" for name in names if len(before)):
-            before = np.setdiff1d(before, image_names([path]), assume_unique=True)
-        report.dropped = len(before)
-        _remove(earlier, report, out, prune=settings.prune)
+        report.dropped = _dropped(store, before, names)
+        _remove(earlier, report, store, prune=settings.prune)
         if settings.profile:
             report.telemetry.save_trace(settings.profile)
     if table and todo:
@@ -115,25 +125,40 @@ def encode(
     return report
 
 
-def _remove(earlier: Earlier, report: EncodeReport, out: Path, *, prune: bool) -> None:
+def _dropped(store: CodeStore, before: npt.NDArray[np.uint64], names: Iterable[str]) -> int:
+    """Return how many of the images that had codes before have none in these files.
+
+    What a superseded file held may be in one that a run made which was ended before it came to this place.
+    """
+    for name in names if len(before) else ():
+        before = np.setdiff1d(before, image_names(store, [name]), assume_unique=True)
+    return len(before)
+
+
+def _remove(earlier: Earlier, report: EncodeReport, store: CodeStore, *, prune: bool) -> None:
     """Remove code files whose images other files hold now, or nobody; all that is to replace them is written."""
     stale = [*earlier.superseded, *(earlier.gone if prune else [])]
-    for path in stale:
-        path.unlink()
-    if stale:
-        sync_folder(out)
-    report.removed, report.gone = [path.name for path in stale], [] if prune else [path.name for path in earlier.gone]
+    store.remove(stale)
+    report.removed = [f"{name}{SUFFIX}" for name in stale]
+    report.gone = [] if prune else [f"{name}{SUFFIX}" for name in earlier.gone]
 
 
-def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
+def _cluster(settings: EncodeSettings) -> "AbstractContextManager[Cluster]":
+    """Join a cluster; what it takes is loaded only then."""
+    from encoder.stream.ray_engine import joined
+
+    return joined(settings)
+
+
+def _contents(bits: Mapping[Level, int], settings: EncodeSettings, *, alone: bool) -> Contents:
     """Return room for what is to be compared."""
     if settings.skip is SkipDuplicates.NONE:
         return Contents()
-    if len(resolve_devices(settings.device)) > 1:
+    if not alone:
         raise HashgrainError(
             Reason.BAD_VALUE,
             f"skipping {settings.skip} duplicates compares all images of a run, and processes of several devices do not see each "
-            "other's; give one device",
+            "other's; give one device, of this machine",
         )
     if settings.skip is SkipDuplicates.EXACT:
         return Contents(seen_files())
@@ -149,10 +174,10 @@ def _contents(bits: Mapping[Level, int], settings: EncodeSettings) -> Contents:
     return Contents(seen_files(), Seen(SeenCodes(bits[Level.FINE], settings.near_radius)))
 
 
-def _remember(contents: Contents, path: Path, shard_name: str) -> None:
+def _remember(contents: Contents, store: CodeStore, shard_name: str) -> None:
     """Take in the contents of a code file that is kept."""
     if contents.files or contents.codes:
-        with open_codes(path, proven=True) as file:
+        with store.opened(shard_name, proven=True) as file:
             if contents.files and (digests := file.digests()) is not None:
                 contents.files.add_all(list(digests), shard_name)
             if contents.codes:
@@ -188,15 +213,14 @@ def _follow(
         progress(EncodeProgress(done, start.shards_total, report.encoded, bad, passed, start.bytes_total))
 
 
-def _install_model(model_path: Path, out: Path, fingerprint: str, *, overwrite: bool) -> None:
+def _install_model(model_path: Path, store: CodeStore, fingerprint: str, *, overwrite: bool) -> None:
     """Leave a copy of the model beside the code files; refuse to mix two models in one folder."""
-    copy = out / MODEL_NAME
-    if copy.exists() and sha256_of(copy) == fingerprint:
+    there = store.sha256(MODEL_NAME)
+    if there == fingerprint:
         return
-    if copy.exists() and not overwrite:
+    if there and not overwrite:
         raise HashgrainError(
             Reason.MODEL_MISMATCH,
-            f"{out} holds codes of another model than {model_path}; choose another folder, or overwrite them",
+            f"{store} holds codes of another model than {model_path}; choose another folder, or overwrite them",
         )
-    with publish(copy) as partial:
-        shutil.copyfile(model_path, partial)
+    store.put(model_path, MODEL_NAME)

@@ -25,6 +25,15 @@ class SkipDuplicates(StrEnum):
     """These, and those whose fine code is within a radius of an earlier one's."""
 
 
+class EncodeEngine(StrEnum):
+    """Who hands shards to devices."""
+
+    LOCAL = "local"
+    """This process, to devices of this machine."""
+    RAY = "ray"
+    """Ray, to those of a cluster."""
+
+
 @dataclass(frozen=True, slots=True)
 class MaxBad:
     """How many rejects a run may have: a count, or a share of the images seen."""
@@ -95,6 +104,10 @@ class EncodeSettings:
     """Remove the code files of shards that are no longer there, also of those that were not named."""
     profile: Path | None = None
     """Where a trace of the run is written."""
+
+    engine: EncodeEngine = EncodeEngine.LOCAL
+    address: str | None = None
+    """Of the cluster, as `encoder.runtime.cluster.connected` takes it."""
 
     def __post_init__(self) -> None:
         take_names(self)

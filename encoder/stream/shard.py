@@ -15,12 +15,13 @@ import numpy as np
 from encoder.codes.file import SUFFIX, CodeFileWriter
 from encoder.codes.header import CodeHeader, ShardRecord
 from encoder.codes.rules import Rules
+from encoder.codes.store import CodeStore, FolderStore
 from encoder.errors import HashgrainError, Reason, Reject
 from encoder.images.duplicates import AS_ONE_IN, Seen, digest_of
 from encoder.images.labels.table import LabelTable
 from encoder.images.readers.formats import reader_for
 from encoder.images.samples import LateLabels, Sample, batches
-from encoder.images.shards import Shard, relative_to
+from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.spec import ModelConfig
@@ -53,7 +54,12 @@ class Contents:
 
 
 def code_shards(
-    coding: Coding, pipeline: Pipeline, shards: Iterable[Shard], out: Path, contents: Contents
+    coding: Coding,
+    pipeline: Pipeline,
+    shards: Iterable[Shard],
+    out: Path,
+    contents: Contents,
+    store: CodeStore | None = None,
 ) -> Generator[BatchDone | ShardDone]:
     """Write a code file for each shard and yield what is done, in order.
 
@@ -61,7 +67,8 @@ def code_shards(
         coding: by what and how.
         pipeline: the way of its device, which is entered and left here.
         shards: what to code; the next one is drawn while the last is still at work.
-        out: folder of the code files.
+        out: folder that the code files are written in.
+        store: where they are put then; None: they stay there.
         contents: of earlier images; those of this run are added.
 
     Raises:
@@ -70,6 +77,7 @@ def code_shards(
     encoder, settings, telemetry = coding.encoder, coding.settings, coding.telemetry
     bits = {level: encoder.model.config.bits[level] for level in coding.levels}
     rules = settings.rules(contents.table.digest if contents.table else "")
+    beside = store or FolderStore(out)
     with pipeline:
         read = telemetry.each(Stage.READ, _batches(shards, settings, pipeline, contents.files))
         for job, of_shard in groupby(pipeline.coded(read), key=lambda batch: batch.job):
@@ -83,7 +91,11 @@ def code_shards(
                     yield batch.done()
                 with telemetry.span(Stage.WRITE):
                     writer.bad_labels.extend(job.reader.bad_labels)
-                    header = writer.finish(out / f"{job.shard.name}{SUFFIX}", _header(job, encoder, out, rules))
+                    written = out / f"{job.shard.name}{SUFFIX}"
+                    header = writer.finish(written, _header(job, encoder, beside, rules))
+                    if store:
+                        store.put(written)
+                        written.unlink()
                 rows.clear()
                 yield ShardDone(header, writer.reasons)
 
@@ -176,7 +188,7 @@ def _write(writer: CodeFileWriter, batch: Batch, rows: HashMap, table: LabelTabl
             row += 1
 
 
-def _header(job: Job, encoder: ImageEncoder, out: Path, rules: Rules) -> CodeHeader:
+def _header(job: Job, encoder: ImageEncoder, store: CodeStore, rules: Rules) -> CodeHeader:
     """Describe a shard that has been read; the writer fills counts and levels in."""
     shard, reader = job.shard, job.reader
     return CodeHeader(
@@ -192,7 +204,7 @@ def _header(job: Job, encoder: ImageEncoder, out: Path, rules: Rules) -> CodeHea
             stamp=job.stamp,
             damage=reader.damage,
             key_prefix=job.key_prefix,
-            relative=relative_to(out, shard.path),
+            relative=store.relative(shard.path),
         ),
         seen=0,
         rows=0,

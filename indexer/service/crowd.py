@@ -48,6 +48,7 @@ class Hold:
         if self in self._crowd.holds:
             del self._crowd.holds[self]
             self._crowd.held -= self.bytes
+            self._crowd.released += self.bytes
 
 
 class Crowd:
@@ -61,6 +62,8 @@ class Crowd:
         self._settings = settings
         self.held = 0
         """Bytes of bodies that are being received or answered."""
+        self.released = 0
+        """Bytes of bodies that were let go of since somebody gave memory back to the system."""
         self.holds: dict[Hold, None] = {}
         """In the order in which they began."""
 

@@ -220,6 +220,7 @@ class Lane(Generic[T, R]):
                 if wanted := self._wanted(jobs):
                     self._do(wanted)
             finally:
+                jobs, wanted = [], []  # while nothing else comes, the last picture would stay
                 with self._condition:
                     self._busy -= 1
 

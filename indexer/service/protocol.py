@@ -229,7 +229,7 @@ class PatientHttp(HttpToolsProtocol):
             return
         self._ended = True
         if (cycle := self._current) is not None and not cycle.response_complete:
-            cycle.disconnected = True
+            cycle.disconnected, cycle.body = True, bytearray()
             cycle.message_event.set()  # whoever reads the body is told that the client is gone
             if cycle.response_started:
                 self.transport.abort()

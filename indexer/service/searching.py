@@ -7,7 +7,6 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
@@ -18,12 +17,12 @@ from indexer.index import Index
 from indexer.options import K, QueryOptions
 from indexer.query import KEY_PREFIX, ByCode, ByExamples, ByKey, name_of
 from indexer.service.encoding import PictureCodes
+from indexer.service.hits import Places, hits_of
 from indexer.service.metrics import Metrics
 from indexer.service.parse import answers_of
 from indexer.service.settings import ServeSettings
 from indexer.settings import Engine
-from indexer.snapshot import Snapshot
-from indexer.wire import SearchRequest, as_bytes
+from indexer.wire import SearchRequest, as_text
 
 QUICK_HITS: Final = 1000
 """Hits of a query up to which it is done with others of its kind in the quick lane."""
@@ -222,52 +221,65 @@ class Searcher:
         each = (asked.levels or tuple(index.manifest.bits)) if asked.combine == EACH else (None,)
         answers = [index.rows_batch(queries, **options_of(asked, level, self._settings)) for level in each]
         found = time.perf_counter()
+        of_levels = [self._answers(tasks, of_level) for of_level in answers]
         live = index.manifest.live
         names = _queries(index, tasks)
         bodies = []
-        for at, (task, query) in enumerate(zip(tasks, names, strict=True)):
+        for task, query, *of_task in zip(tasks, names, *of_levels, strict=True):
             task.ms["search"] = 1e3 * (found - began)
             task.ms["wait"] = 1e3 * (began - task.since)
-            of_levels = [self._answer(task, one[at]) for one in answers]
             now = time.perf_counter()
             ms = task.ms | {"hits": 1e3 * (now - found), "total": 1e3 * (now - task.began)}
             body = {
                 "generation": index.generation,
                 "rows": live,
                 "query": query,
-                "answers": of_levels,
                 "ms": {name: round(value, 3) for name, value in ms.items()},
                 "batch": len(tasks),
             }
-            bodies.append(as_bytes(body))
+            bodies.append(_with("answers", f"[{','.join(of_task)}]", body).encode("ascii"))
         last = str(_last_level(index, asked)) if each == (None,) else EACH
         self._metrics.stage("wait", last, *(task.ms["wait"] / 1e3 for task in tasks))
         self._metrics.stage("search", last, found - began)
         self._metrics.stage("hits", last, time.perf_counter() - found)
         return bodies
 
-    def _answer(self, task: Task, found: Found) -> dict[str, Any]:
-        """Return the answer at one level, or at several that were combined, as it goes out."""
+    def _answers(self, tasks: Sequence[Task], found: Sequence[Found]) -> list[str]:
+        """Return the answers at one level, or at several that were combined, as they go out."""
+        places = [self._places(task, one) for task, one in zip(tasks, found, strict=True)]
+        hits = hits_of(tasks[0].index.snapshot, found, places, tasks[0].request.offset)
+        return [
+            _with("hits", of_task, _answer(task, one)) for task, one, of_task in zip(tasks, found, hits, strict=True)
+        ]
+
+    def _places(self, task: Task, found: Found) -> Places:
+        """Return which of the rows that were found go out."""
         asked, rows = task.request, found.ranked.rows
         places = np.arange(len(rows))
         if (own := _own(asked)) is not None:
             most = options_of(asked, found.level, self._settings)["k"]
             places = places[rows != task.index.find(own)][: (most or 1) - 1]
-        body: dict[str, Any] = {
-            "level": found.level,
-            "searched": found.searched,
-            "hits": _hits(task.index.snapshot, found, places, asked.offset),
-            "eligible": found.eligible,
-        }
-        if found.ranked.survivors:
-            body["survivors"] = found.ranked.survivors
-        if found.cutoff is not None:
-            within = found.nearest is not None and found.nearest <= found.cutoff.radius
-            body |= {"cutoff": asdict(found.cutoff), "nothing_similar": not len(rows) and not within}
-            body |= {} if found.nearest is None else {"nearest": found.nearest}
-        if asked.histogram and (code := _code_of(task, found.level)) is not None:
-            body["histogram"] = task.index.snapshot.histogram(found.level, code, asked.where).tolist()
-        return body
+        return places[asked.offset :]
+
+
+def _answer(task: Task, found: Found) -> dict[str, Any]:
+    """Return what an answer has beside its hits."""
+    asked = task.request
+    body: dict[str, Any] = {"level": found.level, "searched": found.searched, "eligible": found.eligible}
+    if found.ranked.survivors:
+        body["survivors"] = found.ranked.survivors
+    if found.cutoff is not None:
+        within = found.nearest is not None and found.nearest <= found.cutoff.radius
+        body |= {"cutoff": asdict(found.cutoff), "nothing_similar": not len(found.ranked.rows) and not within}
+        body |= {} if found.nearest is None else {"nearest": found.nearest}
+    if asked.histogram and (code := _code_of(task, found.level)) is not None:
+        body["histogram"] = task.index.snapshot.histogram(found.level, code, asked.where).tolist()
+    return body
+
+
+def _with(name: str, text: str, body: dict[str, Any]) -> str:
+    """Return an object in JSON that has one more field, which is JSON already."""
+    return f'{{"{name}":{text},{as_text(body)[1:]}'
 
 
 def _too_much(queries: int, most: int) -> HashgrainError:
@@ -330,26 +342,3 @@ def _last_level(index: Index, asked: SearchRequest) -> Level:
         return asked.levels[-1]
     has = tuple(index.manifest.bits)
     return asked.level or (has[0] if len(has) == 1 else Level.FUSED)
-
-
-def _hits(index: Snapshot, found: Found, places: npt.NDArray[np.int64], offset: int) -> list[dict[str, Any]]:
-    """Return hits as they go out: what `Hit` has, without what it takes to read their pictures."""
-    places, ranked = places[offset:], found.ranked
-    by_level = {level: values[places].tolist() for level, values in ranked.distances.items()}
-    distances = by_level[found.level]
-    hits = list[dict[str, Any]]()
-    for at, row in enumerate(ranked.rows[places].tolist()):
-        hit = {
-            "key": index.key(row),
-            "row": row,
-            "rank": offset + at + 1,
-            "distance": distances[at],
-            "labels": as_json(index.labels(row)),
-            "shard": index.shard(row),
-        }
-        if ranked.scores is not None:
-            hit["score"] = float(ranked.scores[places[at]])
-        if len(by_level) > 1:
-            hit["distances"] = {level: values[at] for level, values in by_level.items()}
-        hits.append(hit)
-    return hits

@@ -66,7 +66,7 @@ class ServeSettings:
     keep_alive: float = 20.0
     connections: int = 1024
     """Beyond them the one whose client keeps us waiting for longest is closed."""
-    held_bytes: int = 40 << 20
+    held_bytes: int = 34 << 20
     """Of the bodies of all requests that are being received or answered; the oldest unfinished one is given up beyond it."""
     unsent_bytes: int = 16 << 20
     """Of the answers that clients have not taken; who takes nothing for longest is given up beyond it."""

@@ -8,7 +8,11 @@ from pathlib import Path
 import jsonschema
 import kubernetes_validate
 import pytest
+import typer.main
 import yaml
+
+from encoder.cli import app as encoder_app
+from indexer.cli import app as indexer_app
 
 pytestmark = pytest.mark.containers
 ROOT = Path(__file__).parents[2]
@@ -126,3 +130,14 @@ def test_the_image_is_the_one_that_a_comment_builds_and_has_ray():
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^ARG EXTRAS=$", dockerfile, re.MULTILINE)
     assert 'pip install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"' in dockerfile
+
+
+@pytest.mark.parametrize("name", ["encode"])
+def test_the_command_of_a_job_is_one_that_the_program_has(name):
+    [job] = documents(ROOT / f"deploy/{name}.yaml")
+    program, command, *given = job["spec"]["entrypoint"].split()
+    commands = typer.main.get_command({"encoder": encoder_app, "indexer": indexer_app}[program]).commands  # type: ignore[attr-defined]
+    options = {option for parameter in commands[command].params for option in parameter.opts}
+    assert {word for word in given if word.startswith("--")} <= options
+    [cluster] = documents(ROOT / "deploy/raycluster.yaml")
+    assert job["spec"]["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}

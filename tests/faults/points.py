@@ -69,7 +69,7 @@ def disturbed(operation: Operation, path: Path, fault: Fault, proven: dict[Tree,
         again = attempt(lambda: act(("remove", operation.after[:1], None), index))
         assert again.how == "done", f"{note}; then: {again.said}"
         assert state(index) == operation.after[1:], note
-    assert not list(index.glob(f"*{PARTIAL}")), note
+    assert not list(path.rglob(f"*{PARTIAL}")), note
     if (index / "CURRENT").exists():
         known = {*stood, *(change.generation for change in read_current(index)[1].history)}
         assert set(names_of(index)) <= known, f"{note}: one of {names_of(index)} never was the current one"

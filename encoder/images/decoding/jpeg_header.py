@@ -209,8 +209,12 @@ def _scan_end(data: bytes | memoryview, at: int) -> int:
     for start in range(at, len(data) - 1, _SCAN_BLOCK):
         block = np.frombuffer(data, np.uint8, min(_SCAN_BLOCK + 1, len(data) - start), start)
         found = (block[:-1] == 0xFF).view(np.uint8)
-        markers: bytes = np.minimum(found, block[1:], out=found).tobytes()  # a zero behind it makes it a sample
-        place = markers.find(1)
+        np.minimum(found, block[1:], out=found)  # a zero behind it makes it a sample
+        first = int(found.view(np.bool_).argmax())
+        if found[first] and data[start + first + 1] == 0xD9:  # as in most photos, for which nothing is copied
+            return start + first + 2
+        markers: bytes = found.tobytes()
+        place = markers.find(1, first)
         while place >= 0:
             marker = data[start + place + 1]
             if marker == 0xD9:
