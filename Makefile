@@ -131,13 +131,13 @@ test-ray: $(READY)-ray ## the tests on clusters of Ray with several nodes, all o
 	timeout $(or $(SECONDS),600) $(BIN)/python -m pytest -n 0 -m ray tests/ray
 
 # Milvus Lite is kept out of $(VENV): version 3 knows no binary vectors, and its FAISS would overwrite ours. Of 2.5 only the server is run.
-LITE := $(VENV)-milvus-lite
+LITE := build/milvus-lite
 
-$(LITE)/lib: $(READY)
+$(LITE): $(READY)
 	$(if $(UV),uv pip install --quiet --no-deps --target $@,$(BIN)/python -m pip install --quiet --no-deps --target $@) 'milvus-lite>=2.5,<3'
 
-test-milvus: $(if $(MILVUS_URI),$(READY),$(LITE)/lib) ## export to a Milvus server, MILVUS_URI=http://HOST:19530 (MILVUS_TOKEN=...), else to Milvus Lite
-	MILVUS_LITE='$(abspath $(LITE))/lib/milvus_lite' timeout $(or $(SECONDS),300) $(BIN)/python -m pytest -n 0 -m milvus tests/milvus
+test-milvus: $(if $(MILVUS_URI),$(READY),$(LITE)) ## export to a Milvus server, MILVUS_URI=http://HOST:19530 (MILVUS_TOKEN=...), else to Milvus Lite
+	MILVUS_LITE='$(abspath $(LITE))/milvus_lite' timeout $(or $(SECONDS),300) $(BIN)/python -m pytest -n 0 -m milvus tests/milvus
 
 lint-containers: $(READY)-containers ## check Dockerfile, compose files and manifests (hadolint, yamllint, Kubernetes' schemas; dclint, if there is a node)
 	$(BIN)/hadolint Dockerfile

@@ -1,8 +1,11 @@
 """The rows of an index as every export hands them out: without those removed, in their order, a block at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, NamedTuple
+
+import numpy as np
 
 from encoder.bits import Codes
 from encoder.codes.label_columns import LabelColumn
@@ -12,7 +15,7 @@ from encoder.plural import plural
 from indexer.matches import Rows
 from indexer.settings import Trust, Verify
 from indexer.snapshot import Snapshot
-from indexer.storage.row_source import segment_parts
+from indexer.storage.row_source import SegmentHashes, SegmentRows, segment_parts
 from indexer.storage.row_writer import settle_labels
 
 BLOCK_ROWS: Final = 1 << 16
@@ -49,15 +52,16 @@ class ExportRows:
         self.generation, self.pointer = opened.generation, opened.pointer
         self.bits = {level: opened.manifest.bits[level] for level in chosen}
         self.count = opened.manifest.live
-        starts = [0]
-        for segment in opened.segments:
-            starts.append(starts[-1] + segment.record.rows)
-        self._parts = [
-            (start, part)
+        starts = accumulate((segment.record.rows for segment in opened.segments), initial=0)
+        self._segments = [
+            (start, segment)
             for start, segment in zip(starts, opened.segments, strict=False)
-            for part in segment_parts(segment, segment.live, BLOCK_ROWS)
+            if segment.record.rows > segment.record.removed
         ]
-        self.fields, _ = settle_labels([part for _, part in self._parts])
+        none = np.empty(0, np.int64)
+        self.fields, _ = settle_labels(
+            [SegmentRows(segment, none, SegmentHashes(segment)) for _, segment in self._segments]
+        )
         self._opened = opened  # holds the generation while its files are read
 
     def blocks(self, progress: Callable[[float, str], None] = lambda *_: None) -> Iterator[Block]:
@@ -67,9 +71,10 @@ class ExportRows:
             progress: called with a share done and a few words, after each block.
         """
         names, rows = {field.name for field in self.fields}, 0
-        for done, (start, part) in enumerate(self._parts, 1):
-            codes = {level: part.codes(level, 0, part.rows) for level in self.bits}
-            labels = {name: part.label(name) for name in part.label_fields() if name in names}
-            yield Block(start + part.numbers, part.keys(), codes, labels)
-            rows += part.rows
-            progress(done / len(self._parts), plural(rows, "row"))
+        for start, segment in self._segments:
+            for part in segment_parts(segment, segment.live, BLOCK_ROWS):
+                codes = {level: part.codes(level, 0, part.rows) for level in self.bits}
+                labels = {name: part.label(name) for name in part.label_fields() if name in names}
+                yield Block(start + part.numbers, part.keys(), codes, labels)
+                rows += part.rows
+                progress(rows / self.count, plural(rows, "row"))

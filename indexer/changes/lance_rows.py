@@ -150,7 +150,8 @@ def _read_back(lance: Any, folder: Path, bits: dict[Level, int]) -> str:
     digest = _Digest(bits)
     try:
         columns = [KEY, *map(column_of, bits)]
-        for batch in lance.dataset(str(folder)).to_batches(columns=columns, batch_size=BLOCK_ROWS):
+        opened = lance.dataset(str(folder))
+        for batch in opened.to_batches(columns=columns, batch_size=BLOCK_ROWS, batch_readahead=2, fragment_readahead=1):
             codes = [
                 batch.column(column_of(level)).flatten().to_numpy().reshape(-1, nbits // 8)
                 for level, nbits in bits.items()

@@ -37,3 +37,8 @@ def test_compose_files_name_the_image_that_their_first_lines_build(name):
     assert "latest" not in text
     for image in re.findall(r"image: (\S+)", text):
         assert f"docker build -t {image} ." in text
+
+
+def test_the_runbook_names_every_manifest_and_none_else():
+    named = set(re.findall(r"deploy/([\w-]+\.yaml)", (ROOT / "docs/SCALE.md").read_text()))
+    assert named == {path.name for path in (ROOT / "deploy").glob("*.yaml")}

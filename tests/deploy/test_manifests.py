@@ -8,7 +8,11 @@ from pathlib import Path
 import jsonschema
 import kubernetes_validate
 import pytest
+import typer.main
 import yaml
+
+from encoder.cli import app as encoder_app
+from indexer.cli import app as indexer_app
 
 pytestmark = pytest.mark.containers
 ROOT = Path(__file__).parents[2]
@@ -112,8 +116,28 @@ def test_every_pod_runs_without_rights_and_with_bounds(name):
         assert container["image"] == "hashgrain:ray"
 
 
+def test_the_head_has_the_ports_that_kuberay_knows_by_name():
+    """It makes services of them; where some are named, others are not added by themselves."""
+    named = {"gcs-server": 6379, "dashboard": 8265}
+    [cluster], [service] = (documents(ROOT / f"deploy/{name}.yaml") for name in ("raycluster", "rayservice"))
+    for spec, expected in ((cluster["spec"], named), (service["spec"]["rayClusterConfig"], named | {"serve": 8360})):
+        [container] = spec["headGroupSpec"]["template"]["spec"]["containers"]
+        assert {port["name"]: port["containerPort"] for port in container["ports"]} == expected
+
+
 def test_the_image_is_the_one_that_a_comment_builds_and_has_ray():
     assert "docker build -t hashgrain:ray --build-arg EXTRAS=ray ." in (ROOT / "deploy/raycluster.yaml").read_text()
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^ARG EXTRAS=$", dockerfile, re.MULTILINE)
     assert 'pip install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"' in dockerfile
+
+
+@pytest.mark.parametrize("name", ["encode"])
+def test_the_command_of_a_job_is_one_that_the_program_has(name):
+    [job] = documents(ROOT / f"deploy/{name}.yaml")
+    program, command, *given = job["spec"]["entrypoint"].split()
+    commands = typer.main.get_command({"encoder": encoder_app, "indexer": indexer_app}[program]).commands  # type: ignore[attr-defined]
+    options = {option for parameter in commands[command].params for option in parameter.opts}
+    assert {word for word in given if word.startswith("--")} <= options
+    [cluster] = documents(ROOT / "deploy/raycluster.yaml")
+    assert job["spec"]["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}

@@ -1,17 +1,20 @@
 import sys
+from pathlib import Path
 
 import lance
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from indexer.build import build
 from indexer.changes import export_rows, lance_rows
+from indexer.changes.imports import ImportRequest, import_codes
 from indexer.changes.lance_rows import export_to_lance
 from indexer.changes.writer import writer
 from indexer.index import Index
-from indexer.settings import BuildSettings, Dedupe, SearchSettings
+from indexer.settings import BitOrder, BuildSettings, Dedupe, SearchSettings
 
 LABELS = [
     {
@@ -136,3 +139,26 @@ def test_a_package_that_is_not_installed_is_one_line(tmp_path, index, monkeypatc
     monkeypatch.setitem(sys.modules, "lance", None)
     with pytest.raises(HashgrainError, match=r"pylance, which is not installed .*; pip install 'hashgrain\[lance\]'"):
         export_to_lance(index, tmp_path / "out")
+
+
+def test_a_dataset_comes_back_through_files_of_parquet(tmp_path, index):
+    export_to_lance(index, tmp_path / "out.lance")
+    table, columns = lance.dataset(str(tmp_path / "out.lance")).to_table(), ["codes_fine", "codes_mid"]
+    codes, labels = tmp_path / "codes.parquet", tmp_path / "labels.parquet"
+    parquet.write_table(table.select(columns), codes)
+    parquet.write_table(table.drop_columns(["row", *columns]), labels)
+    levels = {level: Path(f"{codes}#codes_{level}") for level in (Level.FINE, Level.MID)}
+    import_codes(tmp_path / "again", ImportRequest(levels, BitOrder.LITTLE, labels=labels, key_column="key"))
+    opened, again = Index(index), Index(tmp_path / "again")
+    live = opened.snapshot.live_rows()
+    assert [again.key(row) for row in range(77)] == [opened.key(row) for row in live.tolist()]
+    for level in (Level.FINE, Level.MID):
+        assert np.array_equal(again.codes(level, np.arange(77)), opened.codes(level, live))
+    assert again.labels(0) == {
+        "a_b": "1",
+        "a_b_0": 1 / 7,
+        "codes_fine_0": "ä",
+        "key_0": "of-1",
+        "odd": True,
+        "tags": ("a", "t1"),
+    }
