@@ -238,7 +238,8 @@ def _write_segments(
     progress: Callable[[float, str], None],
 ) -> list[SegmentRecord]:
     """Write the rows as one segment, or as several that share their centroids where one would have too many rows."""
-    groups = list(_cut(sources, settings.segment_rows))
+    rows = sum(source.rows for source in sources)
+    groups = list(_cut(sources, min(settings.segment_rows, max(1, -(-rows // settings.slices)))))
     shared = _train(sources, settings) if len(groups) > 1 else None
     records: list[SegmentRecord] = []
     for group in groups:

@@ -96,6 +96,9 @@ def build(
     allow_damaged: Annotated[
         bool, typer.Option("--allow-damaged", help="Take what was readable of damaged shards.")
     ] = False,
+    slices: Annotated[
+        int, typer.Option(min=1, help="Segments of equal size, for `serve --engine ray --slices` to hand out.")
+    ] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index that is there.")] = False,
 ) -> None:
     """Build an index from code files, one FAISS binary index per level.
@@ -113,6 +116,7 @@ def build(
         dedupe=dedupe,
         on_duplicate=on_duplicate,
         allow_damaged=allow_damaged,
+        slices=slices,
         overwrite=overwrite,
     )
     with progress("building") as advance, code_files_at(codes or [str(DEFAULT_CODES)], MODEL_NAME) as files:

@@ -141,10 +141,13 @@ class BuildSettings:
     seed: int = 0
     segment_rows: int = SEGMENT_ROWS
     """Rows of a segment at most; more become several."""
+    slices: int = 1
+    """Segments of equal size at least, as far as there are rows: what a cluster serves in so many slices needs as many."""
 
     def __post_init__(self) -> None:
         take_names(self)
-        object.__setattr__(self, "segment_rows", whole("segment_rows", self.segment_rows, 1))
+        for name in ("segment_rows", "slices"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
         if self.nlist is not None and self.nlist < 1:
             raise _bad("nlist", self.nlist, "a whole number from 1 on")
         if self.nlist is not None and self.kind is IndexKind.FLAT:

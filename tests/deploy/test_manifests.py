@@ -3,6 +3,7 @@
 import json
 import re
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 
 import jsonschema
@@ -132,7 +133,7 @@ def test_the_image_is_the_one_that_a_comment_builds_and_has_ray():
     assert 'pip install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"' in dockerfile
 
 
-@pytest.mark.parametrize("name", ["encode"])
+@pytest.mark.parametrize("name", ["encode", "build"])
 def test_the_command_of_a_job_is_one_that_the_program_has(name):
     [job] = documents(ROOT / f"deploy/{name}.yaml")
     program, command, *given = job["spec"]["entrypoint"].split()
@@ -141,3 +142,21 @@ def test_the_command_of_a_job_is_one_that_the_program_has(name):
     assert {word for word in given if word.startswith("--")} <= options
     [cluster] = documents(ROOT / "deploy/raycluster.yaml")
     assert job["spec"]["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}
+
+
+def test_the_application_takes_the_arguments_that_it_is_given():
+    [service] = documents(ROOT / "deploy/rayservice.yaml")
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    [application] = config["applications"]
+    module, _, name = application["import_path"].partition(":")
+    loaded = import_module(module)
+    assert callable(getattr(loaded, name))
+    assert loaded.AppSettings.parse(application["args"]).slices == application["args"]["slices"]
+    port = config["http_options"]["port"]
+    workers = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    for group in workers:
+        [container] = group["template"]["spec"]["containers"]
+        assert [each["containerPort"] for each in container["ports"]] == [port]
+        assert container["readinessProbe"]["httpGet"]["port"] == port
+    [policy] = documents(ROOT / "deploy/network.yaml")
+    assert {"ports": [{"protocol": "TCP", "port": port}]} in policy["spec"]["ingress"]

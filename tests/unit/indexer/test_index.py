@@ -528,11 +528,11 @@ def test_a_refresh_goes_to_the_newest_generation_and_keeps_open_what_is_the_same
     assert (index.refresh(), index.generation, before.generation) == (False, "gen-000001", "gen-000001")
     with indexer.writer(path) as writer:
         writer.add([later])
-    old, parts = index.snapshot, index.snapshot.segments[0].levels
+    old, parts = index.snapshot, index.segments[0].levels
     assert len(index.query(ByKey("a-3"), level="fine", k=60)) == 50
     assert (index.refresh(), index.refresh(), index.generation) == (True, False, "gen-000002")
     assert (old.generation, index.snapshot is old) == ("gen-000001", False)
-    taken = index.snapshot.segments[0].levels
+    taken = index.segments[0].levels
     assert taken[Level.FINE].flat is parts[Level.FINE].flat
     assert taken[Level.FINE].ivf is parts[Level.FINE].ivf
     assert "flat" not in taken[Level.MID].__dict__  # was not open
@@ -561,10 +561,10 @@ def test_lists_that_were_made_anew_are_opened_anew_and_the_codes_are_not(growing
     path, _ = growing
     index = indexer.open(path)
     index.query(ByKey("a-3"), level="fine", k=5)
-    parts = index.snapshot.segments[0].levels
+    parts = index.segments[0].levels
     tune(path, TuneSettings(0.9, k=5, levels=(Level.FINE,), nlists=(2,), sample=20), {})
     assert index.refresh()
-    taken = index.snapshot.segments[0].levels
+    taken = index.segments[0].levels
     assert taken[Level.FINE].flat is parts[Level.FINE].flat
     if taken[Level.FINE].record.ivf != parts[Level.FINE].record.ivf:
         assert taken[Level.FINE].ivf is not parts[Level.FINE].ivf

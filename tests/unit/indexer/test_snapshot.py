@@ -556,7 +556,7 @@ def test_a_pointer_that_could_not_be_read_for_a_moment_is_read_again_and_is_what
             raise OSError(5, "Input/output error")
         return real(path, *arguments, **words)
 
-    for module in ("indexer.snapshot", "indexer.storage.current"):
+    for module in ("indexer.opened", "indexer.storage.current"):
         monkeypatch.setattr(f"{module}.read_regular", fail_at_first)
     if times == 1:
         opened = Index(folder)

@@ -57,6 +57,12 @@ def test_rows_in_several_segments_are_those_of_one(files, tmp_path, kind, dedupe
             assert len(centroids) == 1
 
 
+@pytest.mark.parametrize(("slices", "rows"), [(1, [83]), (4, [21, 21, 21, 20]), (83, [1] * 83), (100, [1] * 83)])
+def test_slices_are_segments_of_equal_size(files, tmp_path, slices, rows):
+    build(files, tmp_path / "index", BuildSettings(slices=slices))
+    assert [segment.record.rows for segment in Index(tmp_path / "index").segments] == rows
+
+
 def test_the_places_and_shards_of_chosen_rows_stay_with_them(files, tmp_path, write_codes):
     later = write_codes(
         "e",
