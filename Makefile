@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser test-milvus test-ray docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-hostile bench-service bench-null-gpu gpu-check lint-containers clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser test-milvus test-ray docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-hostile bench-service bench-null-gpu bench-cluster gpu-check lint-containers clean
 
 ##@ Use
 
@@ -183,6 +183,10 @@ bench-search: $(READY)-bench ## every search over the same codes, 1 M and 10 M, 
 bench-null-gpu: OUT = null-gpu
 bench-null-gpu: $(READY) ## what the host does around a GPU that costs nothing (draws 7 GB of photos into OUT=null-gpu; ARGS=--holds: who keeps the lock)
 	$(BIN)/python -m benchmarks.encode.null_gpu $(OUT) --images 20000 $(ARGS)
+
+bench-cluster: $(READY)-ray ## encoding on a cluster of this machine alone beside the same machine without Ray: MODEL=... SHARDS='...'; and 10,000 shards that are done
+	$(BIN)/python -m benchmarks.cluster.encode '$(MODEL)' $(SHARDS)
+	$(BIN)/python -m benchmarks.cluster.resume
 
 bench-service: $(READY) ## a service under load beside the engine in a process, 1 M rows: takes wrk and hey (apt install wrk hey; ARGS=...)
 	$(BIN)/python -m benchmarks.service.load $(ARGS)

@@ -330,10 +330,10 @@ class CodeFile:
             path = f"{path}/{part}"
             if not links.exists(path.encode()) or links.get_info(path.encode()).type != h5py.h5l.TYPE_HARD:
                 raise _damaged(self.path, f"it has no {path[1:]} of its own")
-        found = self._file[path]
-        if not isinstance(found, kind):
-            raise _damaged(self.path, f"{name} is a {type(found).__name__}, expected a {kind.__name__}")
-        return found
+        below = h5py.h5o.open(self._file.id, path.encode())  # by the lower layer, in a third of the time
+        if not isinstance(below, h5py.h5d.DatasetID if kind is h5py.Dataset else h5py.h5g.GroupID):
+            raise _damaged(self.path, f"{name} is not a {kind.__name__}")
+        return kind(below)
 
     def _dataset(self, name: str, dtype: type, shape: tuple[int, ...]) -> h5py.Dataset:
         """Return a dataset that is what the format says: in this file, plain, of this type and shape, all its bytes there."""
@@ -341,11 +341,11 @@ class CodeFile:
         plan = dataset.id.get_create_plist()
         if plan.get_external_count() or plan.get_layout() != h5py.h5d.CONTIGUOUS:
             raise _damaged(self.path, f"{name} is not a contiguous dataset of this file")
-        if dataset.dtype != dtype or dataset.shape != shape:
+        if dataset.id.dtype != dtype or dataset.id.shape != shape:
             raise _damaged(
-                self.path, f"{name} is {dataset.dtype}{dataset.shape}, its header says {np.dtype(dtype)}{shape}"
+                self.path, f"{name} is {dataset.id.dtype}{dataset.id.shape}, its header says {np.dtype(dtype)}{shape}"
             )
-        size, at = math.prod(shape) * dataset.dtype.itemsize, dataset.id.get_offset()
+        size, at = math.prod(shape) * np.dtype(dtype).itemsize, dataset.id.get_offset()
         if size and (at is None or at + size > self._size):  # memory is asked for what the file says: it must have it
             raise _damaged(self.path, f"{name} of {size:,} bytes is not in its {self._size:,}")
         return dataset

@@ -1,6 +1,8 @@
 """Many machines: the Ray cluster that a run joins, or the one that it starts here. The owner of Ray's import and of its options."""
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +68,7 @@ def connected(address: str | None = None) -> Iterator[Any]:
         return
     own = not (address or os.environ.get("RAY_ADDRESS"))
     options: dict[str, Any] = {"num_cpus": worker_count(), "object_store_memory": OBJECT_STORE} if own else {}
+    at_end = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             "local" if own else address,
@@ -81,6 +84,8 @@ def connected(address: str | None = None) -> Iterator[Any]:
             f"no Ray cluster {where}: {type(err).__name__}: {err}; give the address of one that runs, of the same versions "
             "of Ray and Python as here",
         ) from err
+    if at_end is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, at_end)  # Ray has put one of its own there
     try:
         yield ray
     finally:

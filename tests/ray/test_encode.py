@@ -136,7 +136,7 @@ def gone_within(seconds):
     return not coders()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_driver_that_ends_takes_its_actors_along(cluster, shards, local, model_path, tmp_path, number):
     command = [sys.executable, "-m", "encoder", "encode", shards[0].path.rpartition("/")[0], "--model", str(model_path)]
     command += ["--out", str(tmp_path / "codes"), "--batch", "8", "--engine", "ray", "--address", cluster.address]
@@ -146,8 +146,8 @@ def test_a_driver_that_ends_takes_its_actors_along(cluster, shards, local, model
         time.sleep(0.05)
     run.send_signal(number)
     _, err = run.communicate(timeout=60)
-    assert run.returncode == (130 if number == signal.SIGINT else -number), err
-    if number == signal.SIGINT:
+    assert run.returncode == (-number if number == signal.SIGKILL else 128 + number), err
+    if number != signal.SIGKILL:
         assert err.splitlines()[-1] == "stopped: what is finished stays; run the same command again to go on"
     assert gone_within(30)
     before = contents(tmp_path / "codes")
