@@ -4,6 +4,8 @@ ARG BASE=python:3.12-slim
 FROM ${BASE}
 
 ARG TORCH_INDEX=
+# of pyproject.toml, with commas between: `ray` for the nodes of a cluster (deploy/)
+ARG EXTRAS=
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY encoder encoder
@@ -11,7 +13,7 @@ COPY indexer indexer
 COPY pipelines pipelines
 # hadolint ignore=DL3013
 RUN if [ -n "${TORCH_INDEX}" ]; then pip install --no-cache-dir --index-url "${TORCH_INDEX}" torch torchvision; fi \
-    && pip install --no-cache-dir .
+    && pip install --no-cache-dir ".${EXTRAS:+[${EXTRAS}]}"
 
 # the scan is compiled once, here: the file system is read-only where it runs
 ENV NUMBA_CACHE_DIR=/opt/kernels XDG_STATE_HOME=/tmp/state

@@ -14,7 +14,7 @@ INDEX  ?= index
 DEMO   ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser test-ray docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-service bench-null-gpu gpu-check lint-containers clean
+.PHONY: help setup demo serve encode living evaluate check lint format test test-fast test-slow faults faults-long test-gpu test-browser test-milvus test-ray docs page-picture builtin-model bench-methods bench-ablation bench-training bench-grocery bench-encode bench-search bench-hostile bench-service bench-null-gpu gpu-check lint-containers clean
 
 ##@ Use
 
@@ -102,6 +102,7 @@ faults: $(READY) ## a few faults of each kind: kills, failing calls, damaged fil
 	$(CAMPAIGN).histories --count 300
 	$(CAMPAIGN).points --kills 1 --errors 1
 	$(CAMPAIGN).calls --each 6
+	$(CAMPAIGN).starts --each 2
 	$(CAMPAIGN).kills --count 60
 	$(CAMPAIGN).limits --each 2
 	$(CAMPAIGN).readers --readers 2 --publishes 20
@@ -109,8 +110,9 @@ faults: $(READY) ## a few faults of each kind: kills, failing calls, damaged fil
 
 faults-long: $(READY) ## all of them: every step of every operation, 10,000 histories, 1,000 kills (hours; SEED=...)
 	$(CAMPAIGN).histories --count 10000 --seed $(or $(SEED),0)
-	$(CAMPAIGN).points --kills 0 --errors 0
-	$(CAMPAIGN).calls --each 0
+	$(CAMPAIGN).points --kills 0 --errors 0 --jobs $(or $(WORKERS),2)
+	$(CAMPAIGN).calls --each 0 --jobs $(or $(WORKERS),2)
+	$(CAMPAIGN).starts --each 30 --seed $(or $(SEED),0)
 	$(CAMPAIGN).kills --count 1000 --seed $(or $(SEED),0)
 	$(CAMPAIGN).limits --each 64 --seed $(or $(SEED),0)
 	$(CAMPAIGN).readers --readers 4 --publishes 200 --seed $(or $(SEED),0)
@@ -128,8 +130,19 @@ test-browser: $(READY)-browser ## drive the service's page by Chromium (installe
 test-ray: $(READY)-ray ## the tests on clusters of Ray with several nodes, all on this machine, about 3 minutes
 	timeout $(or $(SECONDS),600) $(BIN)/python -m pytest -n 0 -m ray tests/ray
 
-lint-containers: $(READY)-containers ## check Dockerfile and compose files (hadolint; dclint, if there is a node)
+# Milvus Lite is kept out of $(VENV): version 3 knows no binary vectors, and its FAISS would overwrite ours. Of 2.5 only the server is run.
+LITE := $(VENV)-milvus-lite
+
+$(LITE)/lib: $(READY)
+	$(if $(UV),uv pip install --quiet --no-deps --target $@,$(BIN)/python -m pip install --quiet --no-deps --target $@) 'milvus-lite>=2.5,<3'
+
+test-milvus: $(if $(MILVUS_URI),$(READY),$(LITE)/lib) ## export to a Milvus server, MILVUS_URI=http://HOST:19530 (MILVUS_TOKEN=...), else to Milvus Lite
+	MILVUS_LITE='$(abspath $(LITE))/lib/milvus_lite' timeout $(or $(SECONDS),300) $(BIN)/python -m pytest -n 0 -m milvus tests/milvus
+
+lint-containers: $(READY)-containers ## check Dockerfile, compose files and manifests (hadolint, yamllint, Kubernetes' schemas; dclint, if there is a node)
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/yamllint --strict deploy
+	$(BIN)/python -m pytest -n 0 -m containers tests/deploy
 	@command -v npx >/dev/null || { echo "lint-containers: there is no npx, compose files are not checked" >&2; exit 0; }; \
 	  npx --yes dclint@3 --max-warnings 3 compose.yaml compose.cuda.yaml
 
@@ -142,7 +155,7 @@ page-picture: test-browser ## take docs/page.png, the README's picture, from a s
 	$(BIN)/python docs/page_picture.py build/screenshots/page.png docs/page.png
 
 clean: ## remove what the targets made (not codes/ and index/)
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LITE) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 ##@ Measure
 
@@ -173,6 +186,10 @@ bench-null-gpu: $(READY) ## what the host does around a GPU that costs nothing (
 
 bench-service: $(READY) ## a service under load beside the engine in a process, 1 M rows: takes wrk and hey (apt install wrk hey; ARGS=...)
 	$(BIN)/python -m benchmarks.service.load $(ARGS)
+
+bench-hostile: $(READY) ## a service under hostile clients and drawn requests, beside an honest one; exits 1 if something is not kept (minutes; ARGS=...)
+	$(INSTALL) '.[service-check]'
+	$(BIN)/python -m benchmarks.service.hostile $(ARGS)
 
 gpu-check: $(READY) ## check all that uses a GPU on the one at hand: right, how fast, what is missing; nine minutes at most (docs/GPU.md)
 	$(BIN)/python -m benchmarks.gpu_check --out gpu-check $(ARGS)

@@ -1,10 +1,11 @@
-"""Many small files of mixed formats, as a folder, a zip, a Parquet file and a tar: images/s, and whether memory stays flat.
+"""Many small files of mixed formats, as a folder, a zip, a Parquet file and tars: images/s, and whether memory stays flat.
 
-usage: python -m benchmarks.containers FOLDER [--images 100000] [--rounds 3] [--only folder,zip]
+usage: python -m benchmarks.containers FOLDER [--images 100000] [--rounds 3] [--only folder,zip,tars]
 
-FOLDER is filled with the four forms of the same images (JPEG, PNG, WebP and GIF of 32 to 96 pixels, no two files the same, 256
+FOLDER is filled with the forms of the same images (JPEG, PNG, WebP and GIF of 32 to 96 pixels, no two files the same, 256
 per sub-folder, a sidecar for one in eight) and kept for the next time. Each measurement is one process that encodes one form with a
-network of next to no work, so that reading and decoding are most of it, in turns; the rate is that of images from shard to code file,
+network of next to no work, so that reading and decoding are most of it, in turns. "tars" are shards of 10,000 images, as many as a
+folder's parts have; "tar" is one file, which is ended and made durable once. The rate is that of images from shard to code file,
 the start of the process not counted. Memory is resident memory; "slope" is the line through it after the first fifth of the images.
 """
 
@@ -17,7 +18,8 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,8 @@ FORMATS = ("JPEG", "JPEG", "PNG", "WEBP", "GIF")
 PICTURES = 1300
 PER_FOLDER = 256
 ROWS = 1000
+PER_TAR = 10_000
+"""Images of a shard, as many as `encode` makes a part of in a folder."""
 
 
 def files(images: int) -> Iterator[tuple[str, bytes]]:
@@ -69,8 +73,20 @@ def write_zip(path: Path, images: int) -> None:
 
 
 def write_tar(path: Path, images: int) -> None:
+    _pack(path, files(images))
+
+
+def write_tars(folder: Path, images: int) -> None:
+    folder.mkdir(parents=True)
+    entries, number = files(images), 0
+    while part := list(islice(entries, PER_TAR * 9 // 8)):  # a sidecar for one in eight
+        _pack(folder / f"{number:05d}.tar", part)
+        number += 1
+
+
+def _pack(path: Path, entries: Iterable[tuple[str, bytes]]) -> None:
     with tarfile.open(path, "w") as archive:
-        for name, data in files(images):
+        for name, data in entries:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
@@ -99,6 +115,7 @@ FORMS = {
     "zip": (write_zip, "all.zip"),
     "parquet": (write_parquet, "all.parquet"),
     "tar": (write_tar, "all.tar"),
+    "tars": (write_tars, "tars"),
 }
 
 
@@ -144,14 +161,14 @@ def main() -> None:
         for form, shard in shards.items():
             results[form].append(measured(shard, model))
     print(f"{arguments.images:,} images, {arguments.rounds} rounds in turns, medians\n")
-    print("| form | images/s | of the tar's | resident, MB, at a fifth and at the end | slope, MB per 100,000 images |")
+    print("| form | images/s | of the tars' | resident, MB, at a fifth and at the end | slope, MB per 100,000 images |")
     print("|---|---|---|---|---|")
     rates = {
         form: statistics.median(each["images"] / each["seconds"] for each in runs) for form, runs in results.items()
     }
     for form, runs in results.items():
         first, last, slope = (statistics.median(each[name] for each in runs) for name in ("first", "last", "slope"))
-        share = f"{rates[form] / rates['tar']:.2f}" if "tar" in rates else ""
+        share = f"{rates[form] / rates['tars']:.2f}" if "tars" in rates else ""
         print(f"| {form} | {rates[form]:,.0f} | {share} | {first:,.0f}, {last:,.0f} | {slope:+.1f} |")
         if any(each["rejects"] or each["images"] != arguments.images for each in runs):
             raise SystemExit(f"{form}: not every image was coded")

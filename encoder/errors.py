@@ -125,6 +125,22 @@ def no_more(what: str, err: OSError | MemoryError) -> str:
     return f"{what} ({reason}); end other work, or raise the system's limit"
 
 
+def not_installed(what: str, package: str, extra: str, err: ImportError) -> HashgrainError:
+    """Return the error of work that takes a package of an extra.
+
+    Args:
+        what: the work.
+        package: its name as it is installed.
+        extra: of this project, which has it.
+        err: why it could not be imported.
+    """
+    return HashgrainError(
+        Reason.BAD_VALUE,
+        f"{what} takes the package {package}, which is not installed ({err}); pip install 'hashgrain[{extra}]', or in "
+        f"hashgrain's folder pip install '.[{extra}]'",
+    )
+
+
 def shown(value: object) -> str:
     """Return an argument as a message shows it: an array by type and shape (`uint8[3, 64]`), all else in short."""
     if hasattr(value, "dtype") and hasattr(value, "shape"):

@@ -12,7 +12,7 @@ from encoder.bits import Bits, Codes
 from encoder.codes.file import open_codes
 from encoder.codes.gone import missing_shards
 from encoder.codes.header import CodeHeader
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, why
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from encoder.model.spec import MODEL_NAME
@@ -305,4 +305,10 @@ def limits_of(headers: Iterable[CodeHeader]) -> Limits:
 def _model_beside(codes: Path, fingerprint: str) -> Path | None:
     """Return the model that stands beside the codes, if it is the one that made them."""
     model = codes / MODEL_NAME
-    return model if model.is_file() and sha256_of(model) == fingerprint else None
+    try:
+        return model if model.is_file() and sha256_of(model) == fingerprint else None
+    except OSError as err:
+        raise HashgrainError(
+            Reason.MODEL_INVALID,
+            f"model file {model} could not be read ({why(err)}); give codes beside one that can be",
+        ) from err

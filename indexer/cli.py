@@ -82,7 +82,9 @@ def main_help(
 
 @app.command()
 def build(
-    codes: Annotated[list[Path] | None, typer.Argument(help="Code files or folders.", show_default="codes")] = None,
+    codes: Annotated[
+        list[str] | None, typer.Argument(help="Code files, or folders or URLs of them.", show_default="codes")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the index.")] = DEFAULT_INDEX,
     kind: Annotated[IndexKind, typer.Option(help="auto: flat below a million rows, else ivf.")] = IndexKind.AUTO,
     levels: Annotated[str | None, typer.Option(help="Levels to build (fine,fused).", show_default="all")] = None,
@@ -100,7 +102,8 @@ def build(
 
     Example: indexer build codes --out index --kind ivf
     """
-    from encoder.codes.file import list_code_files
+    from encoder.codes.store import code_files_at
+    from encoder.model.spec import MODEL_NAME
     from indexer.build import build as run_build
 
     settings = BuildSettings(
@@ -112,10 +115,8 @@ def build(
         allow_damaged=allow_damaged,
         overwrite=overwrite,
     )
-    with progress("building") as advance:
-        report = run_build(
-            list_code_files(codes or [DEFAULT_CODES]), out, settings, lambda share, what: advance(share, 1.0, what)
-        )
+    with progress("building") as advance, code_files_at(codes or [str(DEFAULT_CODES)], MODEL_NAME) as files:
+        report = run_build(files, out, settings, lambda share, what: advance(share, 1.0, what))
     result(f"built {out} ({report.generation}): {plural(report.rows, 'row')}, {report.bytes / 1e6:,.1f} MB")
     _print_levels(report.levels)
     if report.duplicates:

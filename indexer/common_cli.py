@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from encoder.errors import Reason
+from encoder.errors import HashgrainError, Reason, why
 from indexer.settings import Verify
 
 DEFAULT_CODES, DEFAULT_INDEX = Path("codes"), Path("index")
@@ -39,3 +39,17 @@ AllowUrl = Annotated[
         "--allow-url", help="Scheme of URLs (https) that pictures may be read from; repeatable.", show_default=False
     ),
 ]
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file.
+
+    Raises:
+        HashgrainError: `bad-value`.
+    """
+    try:
+        return path.read_text().strip()
+    except (OSError, ValueError) as err:
+        raise HashgrainError(
+            Reason.BAD_VALUE, f"token file {path} could not be read ({why(err)}); give a file of one line"
+        ) from err

@@ -170,6 +170,7 @@ class Index:
     key = _of_opened(Opened.key)
     labels = _of_opened(Opened.labels)
     shard = _of_opened(Opened.shard)
+    describe = _of_opened(Opened.describe)
     image = _of_opened(Opened.image)
     image_reader = _of_opened(Opened.image_reader)
 

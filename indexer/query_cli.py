@@ -11,10 +11,19 @@ from encoder.images.labels.values import text_of
 from encoder.images.region import DEFAULT_MODE, Region, RegionMode
 from encoder.plural import plural
 from encoder.runtime.console import notice, result, standard_input
-from indexer.common_cli import DEFAULT_INDEX, INDEX, AllowUrl, AsJson, HowVerified, ImagesUnder, IndexPath, ModelPath
+from indexer.common_cli import (
+    DEFAULT_INDEX,
+    INDEX,
+    AllowUrl,
+    AsJson,
+    HowVerified,
+    ImagesUnder,
+    IndexPath,
+    ModelPath,
+    read_token,
+)
 from indexer.options import K, QueryOptions
 from indexer.query import KEY_PREFIX, ByExamples, parse_query
-from indexer.service.cli import read_token
 from indexer.settings import Combine, Engine, Trust, Verify
 
 if TYPE_CHECKING:

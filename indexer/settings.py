@@ -105,6 +105,17 @@ class ExportForm(StrEnum):
     """rows.parquet, with everything."""
 
 
+class ExportTo(StrEnum):
+    """Where an export goes."""
+
+    FILES = "files"
+    """A folder of files, in one of their forms."""
+    LANCE = "lance"
+    """A Lance dataset."""
+    MILVUS = "milvus"
+    """A collection of a Milvus server."""
+
+
 _MOST_FALSE = 1e15
 """Beyond any number of rows."""
 SEGMENT_ROWS = 1 << 24

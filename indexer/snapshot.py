@@ -19,14 +19,14 @@ from encoder.runtime.publish import in_use
 from indexer.filters.expression import label_fields
 from indexer.filters.parser import parse
 from indexer.matches import Bounds, Matches, Rows
-from indexer.opened import NOWHERE, Detail, Opened, pointer_of
+from indexer.opened import NOWHERE, Described, Detail, Opened, pointer_of
 from indexer.row_mask import RowSet, in_set, mask_of, row_set, set_of, size_of, without_rows
 from indexer.search.bit_weights import WeightedCode, nearest_by_bits
 from indexer.search.combine import MultiLevelQuery, Ranked, combine
 from indexer.search.histogram import Counts, histogram
 from indexer.search.level_index import LevelIndex
 from indexer.settings import CombineSettings, SearchSettings, Trust
-from indexer.storage.current import check_sizes, read_current
+from indexer.storage.current import check_sizes, read_current, read_pointer
 from indexer.storage.digests import Digests
 from indexer.storage.manifest import Manifest, SegmentRecord
 from indexer.storage.pictures import Place
@@ -203,7 +203,8 @@ class Snapshot(Opened):
 
     def details(self, rows: Sequence[int]) -> list[Detail]:
         """See `Opened.details`."""
-        return [Detail(self.key(row), self.shard(row), self.labels(row)) for row in rows]
+        said = self.describe(np.asarray(rows, np.int64))
+        return [Detail(*one) for one in zip(said.keys, said.shards, said.labels, strict=True)]
 
     def key(self, row: int) -> str:
         """Return the key of a row."""
@@ -214,6 +215,19 @@ class Snapshot(Opened):
         """Return the labels of a row."""
         segment, row = self._local(row)
         return segment.table.labels(row)
+
+    def describe(self, rows: Rows) -> Described:
+        """See `Opened.describe`."""
+        columns = tuple(np.empty(len(rows), np.object_) for _ in Described._fields)
+        owners = np.searchsorted(self._bases, rows, side="right") - 1
+        for number in np.unique(owners).tolist():
+            segment, mine = self.segments[number], owners == number
+            local = rows[mine] - self._bases[number]
+            table, spans = segment.table, map(segment.span, local.tolist())
+            parts = (list(table.keys.take(local)), table.label_store.of_rows(local), [span.path for span in spans])
+            for column, part in zip(columns, parts, strict=True):
+                column[mine] = part
+        return Described(*(column.tolist() for column in columns))
 
     def shard(self, row: int) -> str:
         """Return the path of the shard that a row's image is in."""
@@ -264,10 +278,11 @@ def open_current(path: Path, stack: ExitStack, segments: range | None = None) ->
         HashgrainError: `index-missing`, `index-damaged`.
     """
     for left in reversed(range(ATTEMPTS)):  # new generations may take its place meanwhile
-        pointer = pointer_of(path)
+        pointer = b""
         with ExitStack() as held:
             try:
-                folder, manifest = read_current(path, pointer or None)
+                pointer = read_pointer(path)
+                folder, manifest = read_current(path, pointer)
                 held.enter_context(in_use(folder))
                 check_sizes(folder, _files(manifest, segments))
             except HashgrainError:

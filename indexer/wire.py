@@ -7,12 +7,13 @@ neither numpy nor a web framework for it. Names on the wire are those of the fie
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from encoder.images.region import RegionMode
 from encoder.levels import Level
 from indexer.settings import Combine
 
+_JSON: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=True, separators=(",", ":"))
 JsonLabels: TypeAlias = Mapping[str, Any]
 """Labels as JSON has them: text, numbers, booleans."""
 
@@ -258,10 +259,15 @@ class Problem:
     reason: str
 
 
-def as_bytes(value: object) -> bytes:
+def as_text(value: object) -> str:
     """Return plain data as JSON; no control, bidirectional or other odd character is raw in it.
 
     Raises:
         ValueError: a number that is not finite.
     """
-    return json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":")).encode("ascii")
+    return _JSON.encode(value)
+
+
+def as_bytes(value: object) -> bytes:
+    """Return plain data as JSON, as `as_text`."""
+    return as_text(value).encode("ascii")

@@ -1,1 +1,1 @@
-"""What the same commands take on a cluster."""
+"""Past one machine: what encoding on a cluster and a search in slices cost beside one machine, measured and foretold."""

@@ -174,29 +174,36 @@ def _user_block(path: Path, version: int = VERSION) -> bytes:
 def _check_seal(path: Path) -> None:
     """Prove that a file is whole and ours before anything parses it."""
     try:
-        with open_regular(path) as file:
-            block = file.read(USER_BLOCK)
+        fault = _fault_of_seal(path)
     except (OSError, ValueError) as err:
         if isinstance(err, OSError) and err.errno in NO_MORE:
             raise HashgrainError(Reason.NO_RESOURCES, no_more(f"code file {path} could not be read", err)) from err
         raise HashgrainError(
             Reason.CODES_MISSING, f"code file {path} could not be read ({why(err)}); give one that can be read"
         ) from err
+    if fault is not None:
+        raise fault
+
+
+def _fault_of_seal(path: Path) -> HashgrainError | None:
+    with open_regular(path) as file:
+        block = file.read(USER_BLOCK)
     magic, _, version = block.partition(b"\n")[0].decode("ascii", errors="replace").partition(" ")
     if magic != MAGIC:
-        raise HashgrainError(
+        return HashgrainError(
             Reason.CODES_MISSING,
             f"{path} is not a code file (it does not begin with {MAGIC!r}); give files or folders that encoding has written",
         )
     if version.isdecimal() and int(version) > VERSION:
-        raise HashgrainError(
+        return HashgrainError(
             Reason.TOO_NEW,
             f"code file {path} has format version {version}, this program reads {VERSION}; upgrade hashgrain",
         )
-    if not version.isdecimal() or block != _user_block(path, int(version)):
-        raise _damaged(
-            path, f"its {path.stat().st_size:,} bytes are not the ones that were written (size or SHA-256 differ)"
-        )
+    if version.isdecimal() and block == _user_block(path, int(version)):
+        return None
+    return _damaged(
+        path, f"its {path.stat().st_size:,} bytes are not the ones that were written (size or SHA-256 differ)"
+    )
 
 
 def _damaged(path: Path, fault: str) -> HashgrainError:

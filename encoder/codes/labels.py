@@ -20,6 +20,8 @@ from encoder.runtime.interpreter import let_go
 
 MEMORY = 128 << 20
 """Bytes of labels that are brought into columns at a time, about; those of more fields take another pass."""
+OF_A_LINE = 64
+"""Rows that are written and read by one call."""
 OF_A_VALUE = 64
 """Bytes that a value takes in memory beside its text, about."""
 
@@ -59,6 +61,7 @@ class LabelSpool:
 
     def __init__(self, folder: Path) -> None:
         self._lines = Spool(folder)
+        self._waiting: list[tuple[int, Labels]] = []
         self._fields: dict[str, _Field] = {}
 
     def add(self, row: int, key: str, labels: Labels) -> list[str]:
@@ -76,7 +79,7 @@ class LabelSpool:
                     beyond.append(name)
                     continue
                 field = self._fields[name] = _Field(kind, key)
-            elif (joined := field.kind.joined(kind)) is not field.kind:
+            elif kind is not field.kind and (joined := field.kind.joined(kind)) is not field.kind:
                 if field.kind.clashes(kind):
                     faults.append(
                         f"label {name!r} is {kind} here and {field.kind} before, as of {field.first!r}; all are kept as {joined}"
@@ -89,21 +92,28 @@ class LabelSpool:
                 f"left out, fields beyond the first {MAX_FIELDS:,} of the shard: {len(beyond)}, first {beyond[0]!r}"
             )
         if labels:
-            self._lines.append(json.dumps([row, labels]).encode() + b"\n")
+            self._waiting.append((row, labels))
+            if len(self._waiting) == OF_A_LINE:
+                self._write()
         return faults
 
     def columns(self, rows: int) -> Iterator[tuple[str, LabelColumn]]:
         """Yield each field in the order of their names, reading the labels once for as many as memory should hold."""
+        self._write()
         for names in self._groups(rows):
             values: dict[str, list[LabelValue | None]] = {name: [None] * rows for name in names}
             for line in self._lines.lines():
-                row, labels = json.loads(line)
-                for name, value in labels.items():
-                    if name in values:
-                        values[name][row] = tuple(value) if isinstance(value, list) else value
+                for row, labels in json.loads(line):
+                    for name, value in labels.items():
+                        if name in values:
+                            values[name][row] = tuple(value) if isinstance(value, list) else value
             for name in names:
                 yield name, LabelColumn.of(self._fields[name].kind, values[name])
                 let_go(values.pop(name))
+
+    def _write(self) -> None:
+        self._lines.append(json.dumps(self._waiting).encode() + b"\n")
+        self._waiting.clear()
 
     def _groups(self, rows: int) -> Iterator[list[str]]:
         group, size = list[str](), 0

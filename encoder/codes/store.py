@@ -8,13 +8,14 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from encoder.codes.file import SUFFIX, CodeFile, open_codes
+from encoder.codes.file import SUFFIX, CodeFile, list_code_files, open_codes
 from encoder.codes.header import ShardRecord
-from encoder.errors import HashgrainError
+from encoder.errors import HashgrainError, Reason, why
 from encoder.images.shards import relative_to
 from encoder.runtime import durable
 from encoder.runtime.files import fetch, is_url, list_files, put_file, remove_url
@@ -61,12 +62,21 @@ class FolderStore:
         yield [self._path(name) for name in names]
 
     def sha256(self, name: str) -> str | None:
-        """Return the SHA-256 of a file that is no code file; None: it is not there."""
+        """Return the SHA-256 of a model file; None: it is not there.
+
+        Raises:
+            HashgrainError: `model-invalid`.
+        """
         path = self.folder / name
-        return sha256_of(path) if path.exists() else None
+        try:
+            return sha256_of(path) if path.exists() else None
+        except OSError as err:
+            raise HashgrainError(
+                Reason.MODEL_INVALID, f"model file {path} could not be read ({why(err)}); choose another folder"
+            ) from err
 
     def get(self, name: str, _: Path) -> Path:
-        """Return where a file that is no code file can be read."""
+        """Return where a file that is not a code file can be read."""
         return self.folder / name
 
     def put(self, file: Path, name: str | None = None) -> None:
@@ -89,11 +99,18 @@ class FolderStore:
             raise write_failed(path, err) from err
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove code files."""
-        for name in names:
-            self._path(name).unlink()
-        if names:
-            durable.sync_folder(self.folder)
+        """Remove code files.
+
+        Raises:
+            HashgrainError: `write-failed`.
+        """
+        try:
+            for name in names:
+                self._path(name).unlink()
+            if names:
+                durable.sync_folder(self.folder)
+        except OSError as err:
+            raise write_failed(self.folder, err) from err
 
     def found(self, record: ShardRecord) -> str:
         """Return where the shard of a code file is."""
@@ -162,14 +179,14 @@ class UrlStore:
             yield paths
 
     def sha256(self, name: str) -> str | None:
-        """Return the SHA-256 of a file that is no code file; None: it is not there."""
+        """Return the SHA-256 of a file that is not a code file; None: it is not there."""
         with tempfile.TemporaryDirectory(prefix="hashgrain-") as scratch:
             if not list_files(f"{self.url}/{name}*"):
                 return None
             return sha256_of(self.get(name, Path(scratch)))
 
     def get(self, name: str, folder: Path) -> Path:
-        """Bring a file that is no code file into a folder, and return its path."""
+        """Bring a file that is not a code file into a folder, and return its path."""
         fetch(f"{self.url}/{name}", folder / name)
         return folder / name
 
@@ -202,6 +219,38 @@ class UrlStore:
             found = list_files(f"{self.url}/*{SUFFIX}")
             self._there = {url.rpartition("/")[2].removesuffix(SUFFIX) for url in found}
         return self._there
+
+
+@contextmanager
+def code_files_at(places: Sequence[str], beside: str) -> Iterator[list[Path]]:
+    """List code files, and bring those at URLs to the local disk for as long as the context lasts.
+
+    Args:
+        places: code files, folders, or URLs of what holds code files.
+        beside: name of a file that is brought along where it lies beside them.
+
+    Raises:
+        HashgrainError: `codes-missing`, as `list_code_files`; `shard-missing` for a URL out of reach.
+    """
+    with ExitStack() as stack:
+        here = []
+        for place in places:
+            if is_url(place):
+                store = UrlStore(place)
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=SCRATCH)))
+                with ThreadPoolExecutor(store.readers) as pool:
+                    list(
+                        pool.map(
+                            lambda name, to=folder, at=store: fetch(at.where(name), to / f"{name}{SUFFIX}"),
+                            store.names(),
+                        )
+                    )
+                if list_files(f"{store}/{beside}*"):
+                    store.get(beside, folder)
+                here.append(folder)
+            else:
+                here.append(Path(place))
+        yield list_code_files(here)
 
 
 CodeStore: TypeAlias = FolderStore | UrlStore

@@ -42,6 +42,9 @@ class NameKind(Enum):
     """No ending, or one that anything may have: its first bytes tell."""
 
 
+_KINDS = dict.fromkeys(IMAGE_SUFFIXES, NameKind.IMAGE) | dict.fromkeys(LABEL_SUFFIXES, NameKind.LABELS)
+
+
 def kind_of_name(name: str) -> NameKind:
     """Return what a file is by its name.
 
@@ -49,18 +52,14 @@ def kind_of_name(name: str) -> NameKind:
         name: relative to its shard or folder, POSIX style.
     """
     dot = name.rfind(".")  # a million times: what nearly all names are is told first, and `pathlib` takes too long
-    if dot > 0 and name[dot:].lower() in IMAGE_SUFFIXES and not _is_hidden(name):
-        return NameKind.IMAGE
+    if dot > 0 and (kind := _KINDS.get(name[dot:].lower())) and not _is_hidden(name):
+        return kind
     base = name.rstrip("/").rpartition("/")[2].lower()
     if _is_hidden(name) or base in _SYSTEM_NAMES:
         return NameKind.SYSTEM
     dot = base.rfind(".")
     suffix = base[dot:] if 0 < dot < len(base) - 1 else ""
-    if suffix in IMAGE_SUFFIXES:
-        return NameKind.IMAGE
-    if suffix in LABEL_SUFFIXES:
-        return NameKind.LABELS
-    return NameKind.OTHER if suffix in _OTHER_SUFFIXES else NameKind.UNKNOWN
+    return _KINDS.get(suffix) or (NameKind.OTHER if suffix in _OTHER_SUFFIXES else NameKind.UNKNOWN)
 
 
 def _is_hidden(name: str) -> bool:

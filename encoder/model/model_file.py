@@ -4,6 +4,7 @@ Its SHA-256 is the encoder's fingerprint: equal fingerprints mean equal weights,
 is written deterministically (one metadata key, canonical JSON), so `sha256sum` of it is all there is to know.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -58,10 +59,10 @@ def save_model(path: Path, config: ModelConfig, network: HashNetwork, *, half: b
     """
     header = {"format": FORMAT, "version": VERSION, **asdict(config)}
     tensors = {name: tensor.half() if half else tensor for name, tensor in _tensors(network).items()}
+    content = save(tensors, {METADATA_KEY: json.dumps(header, sort_keys=True)})
     with publish(path) as partial:
-        metadata = {METADATA_KEY: json.dumps(header, sort_keys=True)}
-        partial.write_bytes(save(tensors, metadata))  # `save_file` would make a file that nobody else may read
-    return sha256_of(path)
+        partial.write_bytes(content)  # `save_file` would make a file that nobody else may read
+    return hashlib.sha256(content).hexdigest()
 
 
 def load_model(path: Path) -> Model:
@@ -84,10 +85,10 @@ def load_model(path: Path) -> Model:
         raise _invalid(path, f"its header cannot be read ({err})") from err
     network = _blank_network(path, config, shapes)
     try:
-        tensors = load_file(path)
-    except (safetensors.SafetensorError, OSError) as err:
+        tensors, fingerprint = load_file(path), sha256_of(path)
+    except (safetensors.SafetensorError, OSError, RuntimeError) as err:  # RuntimeError: torch could not map it
         raise _invalid(path, f"it is not a readable safetensors file ({err})") from err
-    return Model(config, _filled(path, network, tensors), sha256_of(path))
+    return Model(config, _filled(path, network, tensors), fingerprint)
 
 
 class _WithoutValues(TorchFunctionMode):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from encoder.errors import HashgrainError, Reason
+from encoder.errors import HashgrainError, Reason, why
 from encoder.model.backbone import Backbone
 from encoder.model.model_file import load_model
 from encoder.model.spec import BackboneSpec
@@ -49,7 +49,7 @@ def load_backbone(spec: BackboneSpec, weights: str, seed: int) -> tuple[Backbone
     if path.suffix in {".safetensors", ".pth", ".pt"} or (exists(path) and path.is_file()):
         state, metadata = _read_state(path)
         spec = replace(spec, stride_in_1x1=spec.stride_in_1x1 or metadata.get(STRIDE) == "true")
-        origin = f"{path.name} sha256 {sha256_of(path)}"
+        origin = f"{path.name} sha256 {_digest(path)}"
     elif weights == NO_WEIGHTS:
         state, origin = None, f"none (random, seed {seed})"
     else:
@@ -59,6 +59,15 @@ def load_backbone(spec: BackboneSpec, weights: str, seed: int) -> tuple[Backbone
     if state is not None:
         _load(backbone, state, spec.name, weights)
     return backbone, spec, origin
+
+
+def _digest(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as err:
+        raise HashgrainError(
+            Reason.WEIGHTS_UNAVAILABLE, f"weights file {path} could not be read ({why(err)}); {WAYS_OUT}"
+        ) from err
 
 
 def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -75,10 +84,10 @@ def _read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except HashgrainError:
         raise
     except Exception as err:
-        why = getattr(err, "strerror", None) or type(err).__name__
+        said = getattr(err, "strerror", None) or type(err).__name__
         raise HashgrainError(
             Reason.WEIGHTS_UNAVAILABLE,
-            f"weights file {path} could not be read as a state dict of tensors ({why}); {WAYS_OUT}",
+            f"weights file {path} could not be read as a state dict of tensors ({said}); {WAYS_OUT}",
         ) from err
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

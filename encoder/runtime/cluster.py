@@ -13,7 +13,6 @@ OBJECT_STORE: Final = 256 << 20
 """Bytes of Ray's object store in a cluster that is started here: what crosses are counts, codes of queries and hits."""
 _ENVIRONMENT: Final = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run` would send the working folder to every node
-    "RAY_raylet_start_wait_time_s": "120",  # half a minute is too little for a busy machine
     "RAY_worker_niceness": "0",  # what is started here is as nice as the command
     "RAY_USAGE_STATS_ENABLED": "0",  # nobody is told what is run
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # an actor that asks for no GPU keeps the environment that it was given

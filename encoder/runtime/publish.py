@@ -167,7 +167,7 @@ def exclusive(folder: Path) -> Iterator[None]:
                 stack.enter_context(_named(descriptor))
             else:
                 stack.enter_context(claimed(folder))
-            _sweep(folder)
+            sweep(folder)
         except OSError as err:
             raise _no_folder(folder, err) from err
         yield
@@ -242,6 +242,7 @@ def _is_locked(folder: Path, descriptor: int) -> bool:
     return False
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left in a folder; the caller is its only writer."""
     for left in folder.glob(f"*{PARTIAL}"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -160,6 +160,7 @@ def _of_this_run(shard: Shard, head: _Head | HashgrainError, named: _Named, want
         and settings.precision in {Precision.AUTO, header.precision}
         and header.rules.hold_for(wanted.rules, reasons.keys())
         and record.stamp == reader_for(shard, settings.limits).stamp()
+        and not record.damage  # it may have been the disk's for a moment: it is read again, and its codes are taken over
     ):
         earlier.kept[shard.name] = header, reasons
         earlier.same_as[shard.name] = {row.detail.removeprefix(AS_ONE_IN) for row in rejects if row.reject in CONTENT}

@@ -37,8 +37,6 @@ PATIENCE: Final = 30.0
 """Seconds without any actor after which a person is told what is waited for."""
 DEATHS: Final = 3
 """Actors that may die at a shard, and at a machine one after another without a shard done, before it is left alone."""
-NODES_LOST: Final = 10
-"""Machines that may be lost at a shard: they are taken away for other reasons than what they work at, but not that often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +297,8 @@ class _Run:
         self._cluster, self._left, self._work, self._fingerprint = cluster, left, work, fingerprint
         self._hands: list[_Hand] = []
         self._asked: dict[Any, _Hand] = {}
-        self._deaths, self._nodes_lost = Counter[str](), Counter[str]()
-        """By shard name."""
+        self._deaths = Counter[str]()
+        """By shard name; a machine that is lost takes its actors along."""
         self._vain = Counter[str]()
         """Deaths at a machine since it did a shard, by its id."""
         self._looked, self._started, self._told = 0.0, time.monotonic(), False
@@ -398,23 +396,18 @@ class _Run:
         self._cluster.kill(hand.actor)  # it may be out of reach rather than dead
         self._hands.remove(hand)
         self._looked = 0.0
-        lives = any(node.id == hand.node.id for node in self._cluster.seats())
-        self._vain[hand.node.id] += lives
-        for shard in hand.shards:
-            (self._deaths if lives else self._nodes_lost)[shard.name] += 1
+        self._vain[hand.node.id] += 1
+        self._deaths.update(shard.name for shard in hand.shards)
         if hand.shards:
             yield -hand.counted
-        at = ", ".join(shard.path for shard in hand.shards) or "no shard"
-        yield Notice(
-            f"{'a worker' if lives else 'the machine'} at {hand.node.address} was lost at {at}; others go on with it"
-        )
+            at = ", ".join(shard.path for shard in hand.shards)
+            yield Notice(f"a worker on {hand.node.address} was lost at {at}; another one goes on with it")
         for shard in hand.shards:
-            if self._deaths[shard.name] >= DEATHS or self._nodes_lost[shard.name] >= NODES_LOST:
+            if self._deaths[shard.name] >= DEATHS:
                 raise HashgrainError(
                     Reason.PROCESS_DIED,
-                    f"{self._deaths[shard.name] + self._nodes_lost[shard.name]} workers died while they coded {shard.path}, "
-                    "perhaps for want of memory; what is done is kept: run the same command again, with a smaller batch or "
-                    "without this shard",
+                    f"{DEATHS} workers died while they coded {shard.path}, perhaps for want of memory; what is done is kept: run "
+                    "the same command again, with a smaller batch or without this shard",
                 )
         self._left.extendleft(reversed(hand.shards))
 

@@ -25,7 +25,7 @@ from encoder.images.shards import Shard
 from encoder.levels import Level
 from encoder.model.image_encoder import ImageEncoder
 from encoder.model.spec import ModelConfig
-from encoder.runtime.interpreter import let_go
+from encoder.runtime.hash_map import HashMap
 from encoder.runtime.telemetry import Stage
 from encoder.stream.batch import Batch, BatchDone, Job
 from encoder.stream.coding import Coding, Pipeline
@@ -81,7 +81,7 @@ def code_shards(
     with pipeline:
         read = telemetry.each(Stage.READ, _batches(shards, settings, pipeline, contents.files))
         for job, of_shard in groupby(pipeline.coded(read), key=lambda batch: batch.job):
-            rows: dict[int, int] = {}
+            rows = HashMap()
             with CodeFileWriter(out, bits) as writer:
                 for batch in of_shard:
                     with telemetry.span(Stage.WRITE):
@@ -96,7 +96,7 @@ def code_shards(
                     if store:
                         store.put(written)
                         written.unlink()
-                let_go(rows)
+                rows.clear()
                 yield ShardDone(header, writer.reasons)
 
 
@@ -163,7 +163,7 @@ def _skip_near(batch: Batch, codes: Seen) -> None:
     batch.digests = [batch.digests[number] for number in different]
 
 
-def _write(writer: CodeFileWriter, batch: Batch, rows: dict[int, int], table: LabelTable | None) -> None:
+def _write(writer: CodeFileWriter, batch: Batch, rows: HashMap, table: LabelTable | None) -> None:
     """Write a batch in order; `rows` remembers where each key went, for labels that come late."""
     prefix, images = batch.job.key_prefix, batch.images()
     places = np.array([(image.offset, image.size) for image in images], dtype=np.uint64).reshape(len(images), 2)

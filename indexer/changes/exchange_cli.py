@@ -1,9 +1,10 @@
 """The commands that take codes in from elsewhere, and hand them out. Arguments in, one function call, lines out."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,14 +13,20 @@ from encoder.levels import Level, parse_levels
 from encoder.plural import plural
 from encoder.runtime.console import notice, progress, result
 from indexer.changes.cli import Compact, first_of, join_what_is_due
-from indexer.common_cli import DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath, Keep
+from indexer.common_cli import DEFAULT_INDEX, INDEX, NOTICES, AsJson, IndexPath, Keep, read_token
 from indexer.settings import (
     KEEP,
     BitOrder,
     ExportForm,
+    ExportTo,
     IndexKind,
     OnDuplicate,
 )
+
+if TYPE_CHECKING:
+    from indexer.changes.export import ExportReport
+    from indexer.changes.lance_rows import LanceReport
+    from indexer.changes.milvus_rows import MilvusReport
 
 REMEDIES = {
     "import": {
@@ -128,40 +135,119 @@ def import_(
 
 
 def export(
-    out: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
+    out: Annotated[
+        str, typer.Argument(help="Folder to make; with --to milvus name of the collection.", show_default=False)
+    ],
     index: IndexPath = DEFAULT_INDEX,
+    to: Annotated[
+        ExportTo, typer.Option(help="files, a Lance dataset (extra lance), or a Milvus server (extra milvus).")
+    ] = ExportTo.FILES,
     form: Annotated[
-        ExportForm,
+        ExportForm | None,
         typer.Option(
-            help="npy: LEVEL.npy, keys.txt, labels.parquet; faiss: LEVEL.faiss instead; parquet: all in rows.parquet."
+            help="Of files. npy: LEVEL.npy, keys.txt, labels.parquet; faiss: LEVEL.faiss instead; parquet: all in rows.parquet.",
+            show_default=ExportForm.NPY,
         ),
-    ] = ExportForm.NPY,
+    ] = None,
     levels: Annotated[str | None, typer.Option(help="Levels to export (fine,fused).", show_default="all")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the export that is there.")] = False,
+    uri: Annotated[str | None, typer.Option(help="Milvus server (http://HOST:19530).", show_default=False)] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with Milvus's token.", show_default=False)] = None,
+    nlist: Annotated[
+        int | None, typer.Option(min=1, help="Inverted lists in Milvus (BIN_IVF_FLAT).", show_default="none: BIN_FLAT")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the export or the collection that is there.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write codes, keys and labels of an index as files that anybody reads; removed rows are not among them.
+    """Hand out codes, keys and labels of an index to other programs; removed rows are not among them.
 
     Example: indexer export exported --form parquet --index index
     """
-    from indexer.changes.export import export as run_export
-
+    for name, given, of in (
+        ("--form", form, ExportTo.FILES),
+        ("--uri", uri, ExportTo.MILVUS),
+        ("--token-file", token_file, ExportTo.MILVUS),
+        ("--nlist", nlist, ExportTo.MILVUS),
+    ):
+        if given is not None and to is not of:
+            raise typer.BadParameter(f"is for --to {of}, not {to}", param_hint=name)
+    if to is ExportTo.MILVUS and uri is None:
+        raise typer.BadParameter("no server; expected its address (http://HOST:19530)", param_hint="--uri")
+    chosen = parse_levels(levels)
     with progress("exporting") as advance:
-        report = run_export(
-            index,
-            out,
-            form,
-            parse_levels(levels),
-            overwrite=overwrite,
-            progress=lambda share, what: advance(share, 1.0, what),
-        )
+        step = _Step(index, out, chosen, overwrite, lambda share, what: advance(share, 1.0, what))
+        if to is ExportTo.LANCE:
+            exported = _to_lance(step)
+        elif to is ExportTo.MILVUS:
+            exported = _to_milvus(step, uri or "", None if token_file is None else read_token(token_file), nlist)
+        else:
+            exported = _to_files(step, form or ExportForm.NPY)
     if as_json:
-        result(json.dumps(asdict(report)))
+        result(json.dumps(asdict(exported.report)))
         return
-    result(f"{plural(report.rows, 'row')} of {index} ({report.generation}) in {out}, {report.bytes / 1e6:,.1f} MB")
-    result(f"  {', '.join(report.files)}")
-    if report.key_column != "key":
-        notice(f"a label is called key, so the keys stand in column {report.key_column} (indexer import --key)")
+    for line in exported.lines:
+        result(line)
+    for line in exported.notices:
+        notice(line)
+
+
+class _Step(NamedTuple):
+    """What every export is told."""
+
+    path: Path
+    """Of the index."""
+    out: str
+    levels: tuple[Level, ...] | None
+    overwrite: bool
+    progress: Callable[[float, str], None]
+
+
+class _Exported(NamedTuple):
+    """What is said of an export."""
+
+    report: "ExportReport | LanceReport | MilvusReport"
+    lines: list[str]
+    notices: list[str]
+
+
+def _to_files(step: _Step, form: ExportForm) -> _Exported:
+    from indexer.changes.export import export as run
+
+    index, out, levels, overwrite, advance = step
+    report = run(index, Path(out), form, levels, overwrite=overwrite, progress=advance)
+    lines = [
+        f"{plural(report.rows, 'row')} of {index} ({report.generation}) in {out}, {report.bytes / 1e6:,.1f} MB",
+        f"  {', '.join(report.files)}",
+    ]
+    renamed = f"a label is called key, so the keys stand in column {report.key_column} (indexer import --key)"
+    return _Exported(report, lines, [renamed] if report.key_column != "key" else [])
+
+
+def _to_lance(step: _Step) -> _Exported:
+    from indexer.changes.lance_rows import export_to_lance
+
+    index, out, levels, overwrite, advance = step
+    report = export_to_lance(index, Path(out), levels, overwrite=overwrite, progress=advance)
+    lines = [
+        f"{plural(report.rows, 'row')} of {index} ({report.generation}) in {out}, {report.bytes / 1e6:,.1f} MB",
+        f"  columns: {', '.join(report.columns)}",
+    ]
+    return _Exported(report, lines, [f"label {label!r} is column {name}" for label, name in report.renamed.items()])
+
+
+def _to_milvus(step: _Step, uri: str, token: str | None, nlist: int | None) -> _Exported:
+    from indexer.changes.milvus_rows import MilvusCollection, export_to_milvus
+
+    index, out, levels, overwrite, advance = step
+    to = MilvusCollection(out, uri, token, nlist)
+    report = export_to_milvus(index, to, levels, overwrite=overwrite, progress=advance)
+    lines = [
+        f"{plural(report.rows, 'row')} of {index} ({report.generation}) in the collection {out} at {to.server}, "
+        f"{report.sent:,} sent",
+        f"  fields: {', '.join(report.fields)}",
+    ]
+    return _Exported(report, lines, [])
 
 
 def _levels_of(texts: list[str], npy: str | None) -> dict[Level, Path]:

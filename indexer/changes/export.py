@@ -1,7 +1,7 @@
 """An index as files that anybody reads: codes, keys and labels of its rows, without those removed, in their order."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,18 +14,14 @@ from encoder.codes.label_columns import LabelColumn
 from encoder.codes.strings import TextColumn
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
-from encoder.plural import plural
 from encoder.runtime import durable
-from encoder.runtime.files import exists
-from encoder.runtime.publish import PARTIAL, write_failed
-from indexer.changes.parquet_codes import GROUP, KEY, Append, writing_rows
+from indexer.changes.export_folder import made
+from indexer.changes.export_rows import ExportRows
+from indexer.changes.parquet_codes import KEY, Append, writing_rows
 from indexer.engines.faiss_file import FlatWriter
-from indexer.settings import ExportForm, Trust, Verify
-from indexer.snapshot import Snapshot
+from indexer.settings import ExportForm
 from indexer.storage.columns import ColumnWriter
 from indexer.storage.labels import LabelField
-from indexer.storage.row_source import segment_parts
-from indexer.storage.row_writer import settle_labels
 
 KEYS, LABELS, ROWS = "keys.txt", "labels.parquet", "rows.parquet"
 _NEWLINE: Final = 10
@@ -66,29 +62,18 @@ def export(
         HashgrainError: `exists`, `level-unknown`, `index-missing`, `index-damaged`, `write-failed`; `bad-value` for a key that has
             no line of its own.
     """
-    opened = Snapshot(index, trust=Trust(Verify.FULL))
-    chosen = tuple(opened.manifest.bits) if levels is None else tuple(dict.fromkeys(levels))
-    for level in chosen:
-        opened.check_level(level)
-    bits = {level: opened.manifest.bits[level] for level in chosen}
-    parts = [part for segment in opened.segments for part in segment_parts(segment, segment.live, GROUP)]
-    fields, _ = settle_labels(parts)
-    names = {field.name for field in fields}
+    opened = ExportRows(index, levels)
+    names = {field.name for field in opened.fields}
     key = next(name for name in (KEY, *(f"{KEY}_{n}" for n in range(len(names) + 1))) if name not in names)
-    rows = done = 0
-    with _made(out, overwrite=overwrite) as folder, ExitStack() as stack:
-        columns = _Columns(bits, fields, key, opened.manifest.live)
+    with made(out, _is_export, overwrite=overwrite) as folder, ExitStack() as stack:
+        columns = _Columns(opened.bits, opened.fields, key, opened.count)
         writers = list(_writers(folder, form, columns, stack))
-        for part in parts:
-            keys, labels = part.keys(), {name: part.label(name) for name in part.label_fields() if name in names}
-            codes = {level: part.codes(level, 0, part.rows) for level in chosen}
+        for block in opened.blocks(progress):
             for write in writers:
-                write(keys, codes, labels)
-            rows, done = rows + part.rows, done + 1
-            progress(done / len(parts), f"{plural(rows, 'row')}")
+                write(block.keys, block.codes, block.labels)
         stack.close()
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    return ExportReport(opened.generation, rows, sum(sizes.values()), tuple(sizes), key)
+    return ExportReport(opened.generation, opened.count, sum(sizes.values()), tuple(sizes), key)
 
 
 class _Columns(NamedTuple):
@@ -136,47 +121,6 @@ def _append_keys(
     if (keys.text == _NEWLINE).any():
         raise HashgrainError(Reason.BAD_VALUE, f"a key has two lines, which {KEYS} cannot hold; export as parquet")
     write(b"".join(f"{key}\n".encode() for key in keys))
-
-
-@contextmanager
-def _made(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder that has its name when the block succeeds."""
-    if exists(out) and not (_is_export(out) and overwrite):
-        what = (
-            "; choose another folder, or replace it"
-            if _is_export(out)
-            else " and is not an export; choose another folder"
-        )
-        raise HashgrainError(Reason.EXISTS, f"{out} exists{what}")
-    unready, old = (out.with_name(f"{out.name}{ending}{PARTIAL}") for ending in ("", ".old"))
-    try:
-        for left in (unready, old):  # of one that was killed
-            if left.exists():
-                durable.remove_tree(left)
-        durable.make_folder(unready)
-        yield unready
-        durable.sync_folder(unready)
-        _replace(out, unready, old)
-        durable.sync_folder(out.absolute().parent)
-    except OSError as err:
-        raise write_failed(out, err) from err
-    finally:
-        for left in (unready, *([old] if out.exists() else [])):
-            with suppress(OSError):  # the next export of that name sweeps it
-                durable.remove_tree(left)
-
-
-def _replace(out: Path, new: Path, old: Path) -> None:
-    """Give a folder the name of one that is there. That one loses its name first, so that never a part of it stands there."""
-    there = out.exists()
-    if there:
-        durable.rename(out, old)
-    try:
-        durable.rename(new, out)
-    except OSError:
-        if there:
-            old.replace(out)
-        raise
 
 
 def _is_export(folder: Path) -> bool:

@@ -25,13 +25,14 @@ GROUP: Final = 1 << 16
 KEY: Final = "key"
 SHOWN: Final = 10
 """Columns that an error lists."""
-_TYPES: Final = {
+LABEL_TYPES: Final = {
     LabelKind.BOOL: pa.bool_(),
     LabelKind.INT: pa.int64(),
     LabelKind.FLOAT: pa.float64(),
     LabelKind.TEXT: pa.string(),
     LabelKind.TEXTS: pa.list_(pa.string()),
 }
+"""Of a column of labels, by their kind."""
 
 Column: TypeAlias = Any
 """pyarrow.Array; pyarrow has no types of its own."""
@@ -140,12 +141,12 @@ def writing_rows(path: Path, bits: Mapping[Level, int], fields: Sequence[LabelFi
         key: name of the column of keys.
     """
     columns = [(key, pa.string()), *((column_of(level), pa.binary(nbits // 8)) for level, nbits in bits.items())]
-    schema = pa.schema([*columns, *((field.name, _TYPES[field.kind]) for field in fields)])
+    schema = pa.schema([*columns, *((field.name, LABEL_TYPES[field.kind]) for field in fields)])
     with durable.create(path) as file, parquet.ParquetWriter(file, schema) as writer:
 
         def append(keys: TextColumn, codes: Mapping[Level, Codes], labels: Mapping[str, LabelColumn]) -> None:
             arrays = [pa.array(list(keys), pa.string()), *(_codes_column(codes[level]) for level in bits)]
-            arrays += [_label_column(labels.get(field.name), field.kind, len(keys)) for field in fields]
+            arrays += [label_column(labels.get(field.name), field.kind, len(keys)) for field in fields]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), GROUP)
 
         yield append
@@ -156,10 +157,17 @@ def _codes_column(codes: Codes) -> Column:
     return pa.Array.from_buffers(kind, len(codes), [None, pa.py_buffer(np.ascontiguousarray(codes))])
 
 
-def _label_column(column: LabelColumn | None, kind: LabelKind, rows: int) -> Column:
+def label_column(column: LabelColumn | None, kind: LabelKind, rows: int) -> Column:
+    """Return labels as an array.
+
+    Args:
+        column: the labels; None: no row has one.
+        kind: that of the field, to which the column's own joins.
+        rows: how many.
+    """
     if column is None:
-        return pa.nulls(rows, _TYPES[kind])
+        return pa.nulls(rows, LABEL_TYPES[kind])
     values = column.as_kind(kind)
     if isinstance(values.values, np.ndarray):
-        return pa.array(values.values, _TYPES[kind], mask=~values.present)
-    return pa.array(values.to_list(), _TYPES[kind])
+        return pa.array(values.values, LABEL_TYPES[kind], mask=~values.present)
+    return pa.array(values.to_list(), LABEL_TYPES[kind])

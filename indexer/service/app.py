@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Final, TypeAlias
-from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import FastAPI
@@ -108,15 +107,14 @@ async def _searched(state: State, scope: Scope, receive: Receive) -> bytes:
     if kind.partition(b";")[0].strip().lower() == JSON_TYPE:
         asked, picture = search_request(body, state.settings), None
     else:
-        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=64)
-        asked, picture = picture_request(pairs, state.settings), body
+        asked, picture = picture_request(scope["query_string"], state.settings), body
     return await search(state, receive, asked, picture, began)
 
 
 async def searched_batch(state: State, request: Request) -> Response:
     """Answer several queries by what JSON says."""
     began = time.perf_counter()
-    asked = batch_request(await request.body(), state.settings)
+    asked = batch_request(await read_body(request.receive), state.settings)
     return Response(await search_batch(state, request.receive, asked.queries, began), 200, None, JSON)
 
 
@@ -158,7 +156,7 @@ async def added(state: State, request: Request) -> Response:
     check_key(key)
     if not state.has_model:
         raise HashgrainError(Reason.MODEL_INVALID, "this service has no model, so nothing can be added")
-    picture = Picture(state.holder.current, await request.body())
+    picture = Picture(state.holder.current, await read_body(request.receive))
     await state.lanes.encode.submit(picture, picture.group)  # so that a bad one is refused by itself
     done, _ = await lane.submit(Change(state.holder, key, picture.content, labels))
     return Response(as_bytes(asdict(done)), 201, None, JSON)
@@ -233,7 +231,7 @@ async def explained(state: State, request: Request) -> Response:
         raise HashgrainError(Reason.MODEL_INVALID, "this service has no model, so nothing can be explained")
     query: Query = ByKey(params.get("query", ""), *_looked_at(params))
     if request.method == "POST":
-        query = ByImage(await request.body(), "picture", *_looked_at(params))
+        query = ByImage(await read_body(request.receive), "picture", *_looked_at(params))
     hit, level = params.get("hit", ""), params.get("level")
 
     def explain() -> bytes:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from encoder.errors import HashgrainError, Reason, why
+from encoder.errors import Reason
 from encoder.runtime.console import notice
-from indexer.common_cli import DEFAULT_INDEX, AllowUrl, ImagesUnder, ModelPath
+from indexer.common_cli import DEFAULT_INDEX, AllowUrl, ImagesUnder, ModelPath, read_token
 from indexer.settings import ServeEngine, Trust
 
 REMEDIES = {
@@ -109,17 +109,3 @@ def serve(
         serve_in_slices(index, settings, plan, model=model, trust=trust, with_model=with_model)
         return
     run_serve(Index(Path(index), model, notify=notice, trust=trust), settings, with_model=with_model)
-
-
-def read_token(path: Path) -> str:
-    """Return the token in a file.
-
-    Raises:
-        HashgrainError: `bad-value`.
-    """
-    try:
-        return path.read_text().strip()
-    except (OSError, ValueError) as err:
-        raise HashgrainError(
-            Reason.BAD_VALUE, f"token file {path} could not be read ({why(err)}); give a file of one line"
-        ) from err

@@ -7,6 +7,7 @@ and no request with a body is of a kind that a browser sends across origins with
 import asyncio
 import hashlib
 import hmac
+import io
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
@@ -19,7 +20,7 @@ from starlette.responses import Response
 from indexer.service.health import Health
 from indexer.service.lanes import ClientGoneError
 from indexer.service.metrics import Metrics
-from indexer.service.problems import RefusedError, problem, refusal
+from indexer.service.problems import RefusedError, let_go, problem, refusal
 from indexer.service.settings import LOOPBACK, ServeSettings
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -94,12 +95,15 @@ class Guard:
         else:
             try:
                 await self._app(scope, exchange.receive, exchange.send)
-            except ClientGoneError:
+            except ClientGoneError as err:
+                let_go(err)
                 self._metrics.rejected("client-gone")
             except Exception as err:
                 if exchange.status:
                     raise
                 await exchange.answer(problem(err))
+        if (hold := scope.get("hold")) is not None:
+            hold.release()
         self._metrics.answered(endpoint_of(scope["path"]), exchange.status, time.perf_counter() - exchange.began)
 
     @property
@@ -278,10 +282,10 @@ async def read_body(receive: Receive) -> bytes:
     if message["type"] == "http.request" and not message.get("more_body", False):
         whole: bytes = message["body"]
         return whole
-    parts = list[bytes]()
+    parts = io.BytesIO()  # what it holds becomes the body without a copy
     while message["type"] == "http.request":
-        parts.append(message["body"])
+        parts.write(message["body"])
         if not message.get("more_body", False):
-            return b"".join(parts)
+            return parts.getvalue()
         message = await receive()
     raise ClientGoneError

@@ -21,7 +21,7 @@ from encoder.images.names import NameKind, key_of, kind_of_name
 from encoder.images.signature import HEAD_BYTES, image_format
 from encoder.model.spec import Precision
 from encoder.runtime import durable
-from encoder.runtime.publish import exclusive, make_folder, publish
+from encoder.runtime.publish import exclusive, make_folder, publish, sweep, write_failed
 from encoder.stream.job import encode
 from encoder.stream.settings import EncodeSettings
 from indexer.changes.writer import writer
@@ -133,9 +133,8 @@ class Changer:
 
     def _encode(self, index: Index, added: Sequence[Change]) -> Path:
         """Make a shard of images, and its code file; return that."""
-        shards, codes = self._folder / "shards", self._folder / "codes"
-        make_folder(shards)
-        path = shards / f"items-{_next_number(shards, codes):06d}.tar"
+        codes = self._folder / "codes"
+        path = new_shard(self._folder / "shards", codes)
         write_shard(path, added)
         manifest = index.manifest
         settings = EncodeSettings(
@@ -210,9 +209,19 @@ def checked_labels(text: str) -> bytes:
     return data
 
 
-def _next_number(*folders: Path) -> int:
-    found = (_NUMBER.match(path.name) for folder in folders for path in folder.glob("items-*"))
-    return 1 + max((int(one[1]) for one in found if one), default=0)
+def new_shard(shards: Path, codes: Path) -> Path:
+    """Return the path of a shard that is not there yet, nor its code file; what a killed writer left among the shards goes.
+
+    Raises:
+        HashgrainError: `write-failed`.
+    """
+    make_folder(shards)
+    try:
+        sweep(shards)
+    except OSError as err:
+        raise write_failed(shards, err) from err
+    found = (_NUMBER.match(path.name) for folder in (shards, codes) for path in folder.glob("items-*"))
+    return shards / f"items-{1 + max((int(one[1]) for one in found if one), default=0):06d}.tar"
 
 
 def _changed(index: Index, change: Change) -> Changed | HashgrainError:

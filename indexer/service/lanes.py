@@ -99,6 +99,16 @@ class _Waiting(Generic[T, R]):
         self.count -= len(taken)
         return taken
 
+    def drop(self, job: Job[T, R]) -> bool:
+        """Let go of a job; say whether it still waited."""
+        if (jobs := self.groups.get(job.group)) is None or job not in jobs:
+            return False
+        jobs.remove(job)
+        if not jobs:
+            del self.groups[job.group]
+        self.count -= 1
+        return True
+
 
 class Lane(Generic[T, R]):
     """Threads for one kind of work, with a bound on what waits.
@@ -165,8 +175,12 @@ class Lane(Generic[T, R]):
         watch = None if gone is None else loop.call_later(WATCH_AFTER, _watch, job, gone)
         try:
             return await job.future, job.waited
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ClientGoneError):
             job.abandoned = True
+            with self._condition:
+                dropped = self._waiting.drop(job)  # now: it may hold a picture
+            if dropped:
+                self._observer.dropped(self.name, "abandoned")
             raise
         finally:
             if watch is not None:
@@ -206,6 +220,7 @@ class Lane(Generic[T, R]):
                 if wanted := self._wanted(jobs):
                     self._do(wanted)
             finally:
+                jobs, wanted = [], []  # while nothing else comes, the last picture would stay
                 with self._condition:
                     self._busy -= 1
 

@@ -1,5 +1,6 @@
 """What Prometheus may ask. Names of labels and their values are closed sets: never a key."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -8,6 +9,8 @@ from typing import Final, TypeAlias
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+FRESH: Final = 0.5
+"""Seconds for which a text is good enough: it takes milliseconds to make."""
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 Gauges: TypeAlias = Mapping[str, tuple[str, Callable[[], float]]]
 """Numbers that are asked for when somebody looks: what they are, and how to get them, by name."""
@@ -32,6 +35,7 @@ class Metrics:
         self._rejects = Counter("hashgrain_rejects", "Refused requests.", ("reason",), registry=self.registry)
         self._dropped = Counter("hashgrain_dropped", "Jobs not done.", ("lane", "why"), registry=self.registry)
         self._swaps = Counter("hashgrain_swaps", "Changes of generation.", ("outcome",), registry=self.registry)
+        self._text, self._text_until = b"", 0.0
         self._times: dict[tuple[str, str], Histogram] = {}
         self._answers: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         """Looked up by name once: that takes longer than counting."""
@@ -75,8 +79,11 @@ class Metrics:
             Gauge(name, what, registry=self.registry).set_function(read)
 
     def text(self) -> bytes:
-        """Return everything as Prometheus reads it."""
-        return generate_latest(self.registry)
+        """Return everything as Prometheus reads it; for a moment the same, however often it is asked for."""
+        if time.monotonic() > self._text_until:
+            self._text = generate_latest(self.registry)
+            self._text_until = time.monotonic() + FRESH
+        return self._text
 
 
 def resident_bytes() -> float:

@@ -1,12 +1,13 @@
 """Requests from JSON and query strings: the plain data of `wire.py`, checked. The only place that needs pydantic."""
 
-from collections.abc import Sequence
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from encoder.errors import HashgrainError, Reason
+from encoder.levels import Level
 from indexer.service.settings import ServeSettings
 from indexer.wire import BatchRequest, SearchRequest
 
@@ -16,6 +17,10 @@ for _type in (SearchRequest, BatchRequest):  # nothing that nobody has named get
     with_config(ConfigDict(extra="forbid", allow_inf_nan=False))(_type)
 SEARCH: Final = TypeAdapter(SearchRequest)
 BATCH: Final = TypeAdapter(BatchRequest)
+
+
+MOST_FIELDS: Final = 64
+"""Of a query string."""
 
 
 def _is_list(kind: object) -> bool:
@@ -51,13 +56,17 @@ def batch_request(body: bytes, settings: ServeSettings) -> BatchRequest:
     return batch
 
 
-def picture_request(pairs: Sequence[tuple[str, str]], settings: ServeSettings) -> SearchRequest:
+def picture_request(query_string: bytes, settings: ServeSettings) -> SearchRequest:
     """Return the request of a query string, whose picture is the body.
 
     Raises:
         HashgrainError: `bad-value`.
     """
     values: dict[str, Any] = {}
+    try:
+        pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise _bad("fields of the query string", "more", f"{MOST_FIELDS} at most") from None
     for name, text in pairs:
         if name in values:
             raise _bad(name, text, "given once")
@@ -90,9 +99,15 @@ def _checked(request: SearchRequest, settings: ServeSettings, *, picture: bool) 
     if len(named) + picture > 1 or not (named or picture or request.positive):
         given = ", ".join([*named, *(["a picture"] if picture else [])]) or "none of them"
         raise _bad("what is looked for", given, "one of key, codes, positive, or a picture as the body")
+    answers = answers_of(request)
     for name, value, least, most in (
         ("offset", request.offset, 0, settings.most_hits),
-        ("k + offset", (request.k or 0) + request.offset, 0, settings.most_hits),
+        (
+            "k + offset, at all levels side by side",
+            answers * ((request.k or 0) + request.offset),
+            0,
+            settings.most_hits,
+        ),
         ("k", request.k, 1, settings.most_hits),
         ("rerank", request.rerank, 1, settings.most_hits),
         ("budgets", max(request.budgets or (1,)), 1, 10 * settings.most_hits),
@@ -108,6 +123,11 @@ def _checked(request: SearchRequest, settings: ServeSettings, *, picture: bool) 
         if (value := getattr(request, name)) is not None and not 0 <= value < 1 << 31:
             raise _bad(name, value, "a whole number from 0 on")
     return request
+
+
+def answers_of(request: SearchRequest) -> int:
+    """Return how many answers a request has at most: one, or one for each level side by side."""
+    return (len(request.levels) or len(Level)) if request.combine == "each" else 1
 
 
 def _bad(name: str, value: object, expected: str) -> HashgrainError:

@@ -21,8 +21,9 @@ MOST_DETAIL: Final = 1000
 """Characters of a detail: keys and filters in it are the client's."""
 _LOG: Final = logging.getLogger(__name__)
 _NUMBERS: Final = itertools.count(1)
-_PATH: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*:/)?(?:/[^\s/,;:'\"()]+)+/([^\s/,;:'\"()]*)")
-"""A path of several parts, or a URL; the last part is kept."""
+_PATH: Final = re.compile(r"(?:(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*:/)?(?:/[^\s/,;:'\"()]+)+/([^\s/,;:'\"()]*)")
+"""A path of several parts, or a URL; the last part is kept. A scheme is looked for where a word begins: at every letter, a key
+of 60,000 letters would hold up the loop for seconds."""
 
 STATUS: Final[Mapping[Reason, int]] = MappingProxyType(
     {
@@ -79,7 +80,26 @@ class RefusedError(Exception):
 
 
 def problem(err: Exception) -> Response:
-    """Return the answer of a request that failed."""
+    """Return the answer of a request that failed; the error is let go of."""
+    try:
+        return _problem(err)
+    finally:
+        let_go(err)
+
+
+def let_go(err: BaseException) -> None:
+    """Take away what an error knows of where it came from.
+
+    The frames there hold the request's picture, and a future that holds the error, in a cycle: a picture would stay until the next
+    collection of garbage, and it may have 32 MiB.
+    """
+    cause: BaseException | None = err
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+
+
+def _problem(err: Exception) -> Response:
     if isinstance(err, HashgrainError):
         status = STATUS[err.reason]
         again = status == HTTPStatus.TOO_MANY_REQUESTS or err.reason is Reason.SLICE_DOWN

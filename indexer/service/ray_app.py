@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from encoder.errors import HashgrainError, Reason
+from indexer.common_cli import read_token
 from indexer.service.app import make_app
-from indexer.service.cli import read_token
 from indexer.service.guard import Guard
 from indexer.service.in_slices import gauges_of, in_slices, local_folder
 from indexer.service.server import make_state, warm_up

@@ -7,7 +7,6 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from encoder.bits import Codes
 from encoder.errors import HashgrainError, Reason
@@ -15,17 +14,20 @@ from encoder.images.labels.values import as_json
 from encoder.levels import Level
 from indexer.answer import Found
 from indexer.index import Index
-from indexer.opened import Opened
 from indexer.options import K, QueryOptions
 from indexer.query import KEY_PREFIX, ByCode, ByExamples, ByKey, name_of
 from indexer.service.encoding import PictureCodes
+from indexer.service.hits import Places, hits_of
 from indexer.service.metrics import Metrics
+from indexer.service.parse import answers_of
 from indexer.service.settings import ServeSettings
 from indexer.settings import Engine
-from indexer.wire import SearchRequest, as_bytes
+from indexer.wire import SearchRequest, as_text
 
 QUICK_HITS: Final = 1000
 """Hits of a query up to which it is done with others of its kind in the quick lane."""
+MOST_TOGETHER: Final = 32_000
+"""Hits of queries of one request that are looked up together."""
 EACH: Final = "each"
 OPTIONS: Final = (
     "level",
@@ -131,7 +133,7 @@ def _own(asked: SearchRequest) -> str | None:
 
 def options_of(asked: SearchRequest, level: Level | None, settings: ServeSettings) -> QueryOptions:
     """Return the options of `Index.query` for a request, at one level or at several that are combined."""
-    k = asked.k if asked.k is not None else K if asked.radius is None else settings.most_hits - asked.offset
+    k = asked.k if asked.k is not None else K if asked.radius is None else most_within(asked, settings)
     options: QueryOptions = {
         "k": k + asked.offset + (_own(asked) is not None),
         "radius": asked.radius,
@@ -150,6 +152,11 @@ def options_of(asked: SearchRequest, level: Level | None, settings: ServeSetting
     else:
         options |= {"level": level or asked.level, "rerank": asked.rerank}
     return options
+
+
+def most_within(asked: SearchRequest, settings: ServeSettings) -> int:
+    """Return how many hits an answer has at most that is asked for by a radius alone."""
+    return max(1, settings.most_hits // answers_of(asked) - asked.offset)
 
 
 class Searcher:
@@ -182,11 +189,24 @@ class Searcher:
         """Answer queries that came in one request; one that cannot be answered fails all of them."""
         answers = list[bytes | Exception]()
         for tasks in batches:
-            outcomes = self.run(tasks)
+            outcomes = self._few(tasks)
             failed = next((one for one in outcomes if isinstance(one, Exception)), None)
             bodies = [one for one in outcomes if isinstance(one, bytes)]
             answers.append(failed or b'{"responses":[' + b",".join(bodies) + b"]}")
         return answers
+
+    def _few(self, tasks: Sequence[Task]) -> list[bytes | Exception]:
+        """Answer queries of one request, so many at a time that their hits are not many; stop where they come to too much."""
+        asked = tasks[0].request
+        hits = answers_of(asked) * ((options_of(asked, None, self._settings)["k"] or 1) + 1)
+        together = max(1, MOST_TOGETHER // hits)
+        outcomes, size = list[bytes | Exception](), 0
+        for start in range(0, len(tasks), together):
+            outcomes += (these := self.run(tasks[start : start + together]))
+            size += sum(len(one) for one in these if isinstance(one, bytes))
+            if size > self._settings.most_answer:
+                return [_too_much(len(tasks), self._settings.most_answer)]
+        return outcomes
 
     def _together(self, tasks: Sequence[Task]) -> list[bytes | Exception]:
         try:
@@ -202,60 +222,73 @@ class Searcher:
         with index.snapshot.missed() as missing:
             answers = [index.rows_batch(queries, **options_of(asked, level, self._settings)) for level in each]
             found = time.perf_counter()
-            bodies = self._bodies(tasks, answers, began, found)
-        last = str(_last_level(index, asked)) if each == (None,) else EACH
-        self._metrics.stage("wait", last, *(task.ms["wait"] / 1e3 for task in tasks))
-        self._metrics.stage("search", last, found - began)
-        self._metrics.stage("hits", last, time.perf_counter() - found)
-        return [as_bytes(body | ({"partial": True, "missing": sorted(missing)} if missing else {})) for body in bodies]
-
-    def _bodies(
-        self, tasks: Sequence[Task], answers: Sequence[Sequence[Found]], began: float, found: float
-    ) -> list[dict[str, Any]]:
-        """Return what answers go out as, of tasks that were searched from `began` to `found`."""
-        index = tasks[0].index
+            of_levels = [self._answers(tasks, of_level) for of_level in answers]
+            names = _queries(index, tasks)
         live = index.manifest.live
-        names = _queries(index, tasks)
+        partial = {"partial": True, "missing": sorted(missing)} if missing else {}
         bodies = []
-        for at, (task, query) in enumerate(zip(tasks, names, strict=True)):
+        for task, query, *of_task in zip(tasks, names, *of_levels, strict=True):
             task.ms["search"] = 1e3 * (found - began)
             task.ms["wait"] = 1e3 * (began - task.since)
-            of_levels = [self._answer(task, one[at]) for one in answers]
             now = time.perf_counter()
             ms = task.ms | {"hits": 1e3 * (now - found), "total": 1e3 * (now - task.began)}
             body = {
                 "generation": index.generation,
                 "rows": live,
                 "query": query,
-                "answers": of_levels,
                 "ms": {name: round(value, 3) for name, value in ms.items()},
                 "batch": len(tasks),
-            }
-            bodies.append(body)
+            } | partial
+            bodies.append(_with("answers", f"[{','.join(of_task)}]", body).encode("ascii"))
+        last = str(_last_level(index, asked)) if each == (None,) else EACH
+        self._metrics.stage("wait", last, *(task.ms["wait"] / 1e3 for task in tasks))
+        self._metrics.stage("search", last, found - began)
+        self._metrics.stage("hits", last, time.perf_counter() - found)
         return bodies
 
-    def _answer(self, task: Task, found: Found) -> dict[str, Any]:
-        """Return the answer at one level, or at several that were combined, as it goes out."""
+    def _answers(self, tasks: Sequence[Task], found: Sequence[Found]) -> list[str]:
+        """Return the answers at one level, or at several that were combined, as they go out."""
+        places = [self._places(task, one) for task, one in zip(tasks, found, strict=True)]
+        hits = hits_of(tasks[0].index.snapshot, found, places, tasks[0].request.offset)
+        return [
+            _with("hits", of_task, _answer(task, one)) for task, one, of_task in zip(tasks, found, hits, strict=True)
+        ]
+
+    def _places(self, task: Task, found: Found) -> Places:
+        """Return which of the rows that were found go out."""
         asked, rows = task.request, found.ranked.rows
         places = np.arange(len(rows))
         if (own := _own(asked)) is not None:
             most = options_of(asked, found.level, self._settings)["k"]
             places = places[rows != task.index.find(own)][: (most or 1) - 1]
-        body: dict[str, Any] = {
-            "level": found.level,
-            "searched": found.searched,
-            "hits": _hits(task.index.snapshot, found, places, asked.offset),
-            "eligible": found.eligible,
-        }
-        if found.ranked.survivors:
-            body["survivors"] = found.ranked.survivors
-        if found.cutoff is not None:
-            within = found.nearest is not None and found.nearest <= found.cutoff.radius
-            body |= {"cutoff": asdict(found.cutoff), "nothing_similar": not len(rows) and not within}
-            body |= {} if found.nearest is None else {"nearest": found.nearest}
-        if asked.histogram and (code := _code_of(task, found.level)) is not None:
-            body["histogram"] = task.index.snapshot.histogram(found.level, code, asked.where).tolist()
-        return body
+        return places[asked.offset :]
+
+
+def _answer(task: Task, found: Found) -> dict[str, Any]:
+    """Return what an answer has beside its hits."""
+    asked = task.request
+    body: dict[str, Any] = {"level": found.level, "searched": found.searched, "eligible": found.eligible}
+    if found.ranked.survivors:
+        body["survivors"] = found.ranked.survivors
+    if found.cutoff is not None:
+        within = found.nearest is not None and found.nearest <= found.cutoff.radius
+        body |= {"cutoff": asdict(found.cutoff), "nothing_similar": not len(found.ranked.rows) and not within}
+        body |= {} if found.nearest is None else {"nearest": found.nearest}
+    if asked.histogram and (code := _code_of(task, found.level)) is not None:
+        body["histogram"] = task.index.snapshot.histogram(found.level, code, asked.where).tolist()
+    return body
+
+
+def _with(name: str, text: str, body: dict[str, Any]) -> str:
+    """Return an object in JSON that has one more field, which is JSON already."""
+    return f'{{"{name}":{text},{as_text(body)[1:]}'
+
+
+def _too_much(queries: int, most: int) -> HashgrainError:
+    return HashgrainError(
+        Reason.BAD_VALUE,
+        f"{queries} queries have answers of over {most:,} bytes together; ask for fewer hits, or less at a time",
+    )
 
 
 def _code_of(task: Task, level: Level) -> Codes | None:
@@ -311,26 +344,3 @@ def _last_level(index: Index, asked: SearchRequest) -> Level:
         return asked.levels[-1]
     has = tuple(index.manifest.bits)
     return asked.level or (has[0] if len(has) == 1 else Level.FUSED)
-
-
-def _hits(index: Opened, found: Found, places: npt.NDArray[np.int64], offset: int) -> list[dict[str, Any]]:
-    """Return hits as they go out: what `Hit` has, without what it takes to read their pictures."""
-    places, ranked = places[offset:], found.ranked
-    by_level = {level: values[places].tolist() for level, values in ranked.distances.items()}
-    distances = by_level[found.level]
-    hits = list[dict[str, Any]]()
-    for at, row in enumerate(ranked.rows[places].tolist()):
-        hit = {
-            "key": index.key(row),
-            "row": row,
-            "rank": offset + at + 1,
-            "distance": distances[at],
-            "labels": as_json(index.labels(row)),
-            "shard": index.shard(row),
-        }
-        if ranked.scores is not None:
-            hit["score"] = float(ranked.scores[places[at]])
-        if len(by_level) > 1:
-            hit["distances"] = {level: values[at] for level, values in by_level.items()}
-        hits.append(hit)
-    return hits

@@ -1,6 +1,7 @@
 """A service from start to end: the listener first, then the index and the model warm, then ready; on a signal all in reverse."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 import resource
@@ -23,6 +24,7 @@ from encoder.runtime.publish import make_folder
 from indexer.index import Index
 from indexer.query import ByKey
 from indexer.service.app import make_app
+from indexer.service.crowd import Crowd
 from indexer.service.encoding import QueryEncoder
 from indexer.service.holder import Holder, canary, random_rows
 from indexer.service.lanes import Lane
@@ -40,6 +42,14 @@ TURN: Final = 0.0005
 """Seconds that a thread may keep the interpreter while others wait; with the 5 ms that Python itself has, answers wait as long."""
 BACKLOG: Final = 1024
 """Connections that wait to be taken."""
+GIVE_BACK: Final = 32 << 20
+"""Bytes of bodies after which memory is given back: what lies between them, freed in pieces, would stay."""
+RETURNED: Final = 8 << 20
+"""Bytes of a block of memory that goes back to the system as soon as it is free: a body, pixels of a large picture."""
+TICKS: Final = 10
+"""Of the server, ten of which pass per second."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Source: malloc.h of glibc."""
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -54,6 +64,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, state: State) -> None:
         super().__init__(config)
         self._state, self._leave_at = state, 0.0
+        self._crowd: Crowd = config.http.crowd  # type: ignore[union-attr]  # `configured` made it
         self.failure: Exception | None = None
         """Why the service could not be made ready."""
 
@@ -74,6 +85,9 @@ class Server(uvicorn.Server):
         """End listening some time after the signal."""
         if self._leave_at and time.monotonic() >= self._leave_at:
             self.should_exit = True
+        if counter % TICKS == 0 and self._crowd.released > GIVE_BACK:
+            self._crowd.released = 0
+            await asyncio.get_running_loop().run_in_executor(self._state.few, _give_back)
         return await super().on_tick(counter)
 
 
@@ -91,6 +105,7 @@ def serve(index: Index, settings: ServeSettings, *, with_model: bool = True, gau
             unusable; `write-failed` for the folder of what is added.
     """
     sys.setswitchinterval(TURN)
+    _return_memory()
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no news
     if settings.writable is not None:
         make_folder(settings.writable)
@@ -119,6 +134,7 @@ def configured(state: State) -> uvicorn.Config:
     _raise_handles(settings.connections)
     return uvicorn.Config(
         make_app(state),
+        loop="asyncio",  # uvicorn takes another one where it happens to be installed, which no figure speaks for
         http=patient(settings),
         ws="none",
         lifespan="off",
@@ -130,6 +146,19 @@ def configured(state: State) -> uvicorn.Config:
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=int(settings.stop_within),
     )
+
+
+def _return_memory() -> None:
+    """Let large blocks go back to the system: glibc learns to keep those of a size that was freed before, up to 32 MiB each."""
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(M_MMAP_THRESHOLD, RETURNED)
+        mallopt(M_TRIM_THRESHOLD, 2 * RETURNED)  # what is smaller is kept at hand, as before
+
+
+def _give_back() -> None:
+    """Give the system all pages that hold nothing; some milliseconds."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def _raise_handles(connections: int) -> None:

@@ -32,7 +32,9 @@ class ServeSettings:
     """Bytes of any other body."""
     max_pixels: int = 50_000_000
     most_hits: int = 10_000
-    """k + offset, and rows that a rerank or a step of a cascade takes."""
+    """k + offset, of all levels side by side, and rows that a rerank or a step of a cascade takes."""
+    most_answer: int = 16 << 20
+    """Bytes of the answers to the queries of one request."""
     most_where: int = 4096
     """Characters of a filter."""
     most_queries: int = 64
@@ -63,6 +65,15 @@ class ServeSettings:
     """A response of which the client takes nothing for so long is given up."""
     keep_alive: float = 20.0
     connections: int = 1024
+    """Beyond them the one whose client keeps us waiting for longest is closed."""
+    held_bytes: int = 34 << 20
+    """Of the bodies of all requests that are being received or answered; the oldest unfinished one is given up beyond it."""
+    unsent_bytes: int = 16 << 20
+    """Of the answers that clients have not taken; who takes nothing for longest is given up beyond it."""
+    headers: int = 100
+    """Of one request."""
+    pipelined: int = 20
+    """Requests of one connection that wait for the answer to one before."""
     grace: float = 60.0
     """For how long the former generation answers by row after a newer one took its place."""
     refresh: float = 0.5

@@ -28,7 +28,7 @@ class Lanes:
             "quick", run, LaneBounds(settings.waiting_quick, 64, patience=patience), metrics
         )
         self.heavy: Lane[Task, bytes] = Lane(
-            "heavy", run, LaneBounds(settings.waiting_heavy, 8, patience=patience), metrics
+            "heavy", run, LaneBounds(settings.waiting_heavy, 4, patience=patience), metrics
         )
         self.encode: Lane[Picture, PictureCodes] = Lane(
             "encode",

@@ -15,7 +15,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.images.limits import Limits
 from encoder.levels import Level
 from indexer.matches import Matches, Rows
-from indexer.opened import NOWHERE, Detail, Opened, pointer_of
+from indexer.opened import NOWHERE, Described, Detail, Opened, pointer_of
 from indexer.search.bit_weights import WeightedCode
 from indexer.search.combine import MultiLevelQuery, Ranked, combine_found
 from indexer.search.histogram import Counts
@@ -217,6 +217,11 @@ class SlicedSnapshot(Opened):
     def details(self, rows: Sequence[int]) -> list[Detail]:
         """See `Opened.details`; `slice-down` where the slice of a row is."""
         return [one.detail for one in self._rows(rows)]
+
+    def describe(self, rows: Rows) -> Described:
+        """See `Opened.describe`; `slice-down` where the slice of a row is."""
+        known = [one.detail for one in self._rows(rows.tolist())]
+        return Described([one.key for one in known], [one.labels for one in known], [one.shard for one in known])
 
     def place(self, row: int) -> Place:
         """See `Opened.place`; `slice-down` where the slice of the row is."""

@@ -60,6 +60,20 @@ def name_of_next(index: Path) -> str:
     return name_of(max(numbers, default=0) + 1)
 
 
+def read_pointer(index: Path) -> bytes:
+    """Return what the pointer file holds.
+
+    Raises:
+        HashgrainError: `index-missing`, `index-damaged`.
+    """
+    try:
+        return read_regular(index / POINTER, POINTER_BYTES, links=False)
+    except (OSError, ValueError) as err:
+        if isinstance(err, OSError) and err.errno in {errno.EFBIG, errno.EINVAL}:
+            raise _damaged(index / POINTER, f"it is not a pointer ({why(err)})") from err
+        raise _missing(index, err) from err
+
+
 def read_current(index: Path, pointer: bytes | None = None) -> tuple[Path, Manifest]:
     """Return the current generation's folder and manifest, proven to be the one the pointer was written for.
 
@@ -71,13 +85,7 @@ def read_current(index: Path, pointer: bytes | None = None) -> tuple[Path, Manif
         HashgrainError: `index-missing`, `index-damaged`, `too-new`.
     """
     try:
-        pointed = read_regular(index / POINTER, POINTER_BYTES, links=False) if pointer is None else pointer
-    except (OSError, ValueError) as err:
-        if isinstance(err, OSError) and err.errno in {errno.EFBIG, errno.EINVAL}:
-            raise _damaged(index / POINTER, f"it is not a pointer ({why(err)})") from err
-        raise _missing(index, err) from err
-    try:
-        content = json.loads(pointed)
+        content = json.loads(read_pointer(index) if pointer is None else pointer)
         generation, expected = str(content["generation"]), str(content["manifest_sha256"])
     except (ValueError, KeyError, TypeError, RecursionError) as err:
         raise _damaged(index / POINTER, f"it names no generation ({err})") from err

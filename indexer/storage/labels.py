@@ -114,6 +114,16 @@ class LabelStore:
         columns = ((name, self.column(name)) for name in self._places)
         return {name: value for name, column in columns if column and (value := column.value(row)) is not None}
 
+    def of_rows(self, rows: npt.NDArray[np.int64]) -> list[Labels]:
+        """Return the labels that each of int64[n] rows has; of many rows, in less time than one by one."""
+        labels: list[Labels] = [{} for _ in range(len(rows))]
+        for name in self._places:
+            if (column := self.column(name)) is not None:
+                for of_row, value in zip(labels, column.take(rows).to_list(), strict=True):
+                    if value is not None:
+                        of_row[name] = value
+        return labels
+
     def open_all(self) -> None:
         """Map every file.
 

@@ -96,6 +96,11 @@ class SegmentRows:
         self.name, self.rows = str(segment.folder), len(rows)
         self.bits = {level: part.record.nbits for level, part in segment.levels.items()}
 
+    @property
+    def numbers(self) -> Rows:
+        """int64[rows]: which rows of the segment they are."""
+        return self._rows
+
     def held(self) -> AbstractContextManager[object]:
         """Do nothing: a segment is mapped."""
         return nullcontext()

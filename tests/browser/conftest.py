@@ -3,6 +3,9 @@ from importlib.util import find_spec
 
 import pytest
 
+from encoder.levels import Level
+from indexer.calibrate import calibrate
+from indexer.settings import CalibrateSettings
 from tests.support.browsing import SCREENSHOTS, Watch, draw, serve
 
 if find_spec("playwright") is None:  # the extra `browser` is not installed
@@ -19,6 +22,16 @@ def collection(tmp_path_factory):
 def served(collection):
     """A service over the collection."""
     with serve(collection) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def calibrated(collection, tmp_path_factory):
+    """A service that knows where chance begins."""
+    index = tmp_path_factory.mktemp("calibrated") / "index"
+    shutil.copytree(collection.index, index)
+    calibrate(index, CalibrateSettings(labels=dict.fromkeys(Level, "class")))
+    with serve(collection, "--no-model", index=index) as service:
         yield service
 
 

@@ -1,15 +1,9 @@
 """Distances: the slider knows how many are within it, chance is marked, and "nothing similar" is an answer."""
 
 import re
-import shutil
 
 import pytest
 from playwright.sync_api import expect
-
-from encoder.levels import Level
-from indexer.calibrate import calibrate
-from indexer.settings import CalibrateSettings
-from tests.support.browsing import serve
 
 pytestmark = pytest.mark.browser
 
@@ -70,16 +64,6 @@ def test_duplicate_and_similar_are_two_questions(window, octopus, shoot):
     shoot(page, "duplicate")
     page.get_by_role("radio", name="Similar").check()
     expect(page.locator("#levels input:checked")).to_have_attribute("value", "fused")
-
-
-@pytest.fixture(scope="module")
-def calibrated(collection, tmp_path_factory):
-    """A service that knows where chance begins."""
-    index = tmp_path_factory.mktemp("calibrated") / "index"
-    shutil.copytree(collection.index, index)
-    calibrate(index, CalibrateSettings(labels=dict.fromkeys(Level, "class")))
-    with serve(collection, "--no-model", index=index) as service:
-        yield service
 
 
 def test_what_chance_may_bring_is_marked_or_left_out_and_nothing_similar_is_an_answer(

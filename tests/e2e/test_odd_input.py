@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -125,6 +126,19 @@ def test_a_damaged_tar_never_passes_as_a_whole_one(command, model_path, tmp_path
         assert out.startswith(
             f"{plural(header.seen, 'image')} seen = {plural(header.rows, 'row')} + {plural(header.rejects, 'reject')}"
         )
+
+
+def test_a_shard_that_was_not_whole_is_read_again_though_nothing_shows_that_it_changed(command, model_path, tmp_path):
+    shard, codes = write_tar(tmp_path / "a.tar", labelled_members(0, 6)), tmp_path / "codes"
+    whole, times = shard.read_bytes(), (shard.stat().st_atime_ns, shard.stat().st_mtime_ns)
+    harmed = whole[:5000] + bytes(800) + b"x" * (len(whole) - 5800)  # what a disk gave that could not read on
+    for data, expected in ((harmed, 1), (harmed, 1), (whole, 0), (whole, 0)):
+        shard.write_bytes(data)
+        os.utime(shard, ns=times)
+        code, out, err = command("encoder", "encode", shard, "--model", model_path, "--out", codes)
+        assert (code, "is damaged: " in err) == (expected, expected == 1)
+    assert out.startswith("6 images seen = 6 rows + 0 rejects")
+    assert "already done" in out
 
 
 @pytest.mark.parametrize("harm", ["cut", "crc", "middle"])

@@ -19,16 +19,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.faults.kills import encoding, killed_encoding
-from tests.faults.operations import copy_of, operations
-from tests.faults.points import disturbed
-from tests.faults.steps import Fault, attempt
+from tests.faults.operations import Operation, copy_of, operations
+from tests.faults.points import Trials
+from tests.faults.shares import Tally, cheaper_forks, tried
+from tests.faults.steps import Ending, Fault, attempt
 
 SOURCE: Final = Path(__file__).with_name("failing.c")
 PRELOADED: Final = "HASHGRAIN_PRELOADED"
@@ -37,6 +36,9 @@ ROOM: Final = frozenset({"create", "write", "mkdir", "link", "rename", "fsync", 
 CHANGES: Final = ROOM | {"close", "remove"}
 """Calls before which a kill leaves something else than before the call ahead of them."""
 PARTS: Final = frozenset({"read", "write"})
+PICTURES: Final = ("encode", "fit", "items", "item gone")
+"""Operations on pictures."""
+TrialsOf = Callable[[Operation, Path, int], Callable[[Fault], Ending]]
 
 
 def faults_of(steps: list[tuple[str, str]], home: Path) -> dict[str, list[Fault]]:
@@ -54,35 +56,34 @@ def faults_of(steps: list[tuple[str, str]], home: Path) -> dict[str, list[Fault]
 
 
 def campaign(
-    home: Path, each: int, seed: int, only: str = "", kinds: str = "", seconds: float = math.inf
-) -> tuple[Counter[str], list[dict[str, object]]]:
-    """Disturb every operation, or what there is time for; return what was counted, and what went wrong."""
+    home: Path,
+    chosen: dict[str, tuple[Operation, TrialsOf]],
+    each: int,
+    seed: int,
+    kinds: str = "",
+    seconds: float = math.inf,
+    jobs: int = 1,
+) -> Tally:
+    """Disturb every operation, or what there is time for."""
     end = time.monotonic() + seconds
-    rng, counts, bad = random.Random(seed), Counter[str](), list[dict[str, object]]()
-    chosen = operations(home) | {"encode": encoding(home)}
-    for name in [only] if only else rng.sample(sorted(chosen), len(chosen)):
-        operation = chosen[name]
+    rng, tally = random.Random(seed), Tally()
+    for name in rng.sample(sorted(chosen), len(chosen)):
+        operation, trials = chosen[name]
+        operation.do(copy_of(operation, home))  # what is loaded for it is there before the forks
+        cheaper_forks()
         whole = attempt(partial(operation.do, copy_of(operation, home)), Fault(-1, calls=home))
         if whole.how != "done" or not whole.steps:
-            bad.append({"operation": name, "why": f"undisturbed: {whole.how} {whole.said}, {len(whole.steps)} calls"})
+            why = f"undisturbed: {whole.how} {whole.said}, {len(whole.steps)} calls"
+            tally.bad.append({"operation": name, "why": why})
             continue
-        counts["operations"] += 1
-        counts["calls"] += len(whole.steps)
         of_kind = {kind: faults for kind, faults in faults_of(whole.steps, home).items() if kinds in kind}
-        everything = [(kind, fault) for kind, faults in of_kind.items() for fault in faults]
-        drawn = [(kind, rng.choice(of_kind[kind])) for kind in rng.choices(list(of_kind), k=each)]
-        for kind, fault in drawn if each else everything:
-            if time.monotonic() > end:
-                return counts, bad
-            try:
-                path = copy_of(operation, home)
-                ending = (killed_encoding if name == "encode" else disturbed)(operation, path, fault)
-                counts[kind] += 1
-                counts[ending.how] += 1
-            except Exception:  # noqa: BLE001  the next ones are still of interest
-                why = traceback.format_exc().splitlines()[-6:]
-                bad.append({"operation": name, "kind": kind, "step": whole.steps[fault.at], "why": why})
-    return counts, bad
+        faults = [(kind, fault) for kind, of_it in of_kind.items() for fault in of_it]
+        if each:
+            faults = [(kind, rng.choice(of_kind[kind])) for kind in rng.choices(list(of_kind), k=each)]
+
+        tally.add(tried(name, faults, partial(trials, operation, home), end, jobs))
+        tally.counts.update(operations=1, calls=len(whole.steps))
+    return tally
 
 
 def preloaded(folder: Path) -> dict[str, str]:
@@ -97,9 +98,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="an operation")
+    parser.add_argument("--only", default="", help="operations, with commas")
     parser.add_argument("--kinds", default="", help="part of the name of a kind: EIO at read")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="after which no more is begun")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="after which no more is begun, of each half")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the faults of an operation")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if PRELOADED not in os.environ:
@@ -109,9 +111,27 @@ def main() -> None:
             again = [sys.executable, "-m", "tests.faults.calls", *sys.argv[1:]]
             sys.exit(subprocess.run(again, env=preloaded(Path(folder)), check=False).returncode)
         os.environ["XDG_STATE_HOME"] = f"{folder}/state"
-        counts, bad = campaign(Path(folder), chosen.each, chosen.seed, chosen.only, chosen.kinds, chosen.seconds)
-    sys.stdout.write(json.dumps({"counts": dict(sorted(counts.items())), "bad": bad}) + "\n")
-    sys.exit(bool(bad))
+        tally = _all(Path(folder), chosen)
+    sys.stdout.write(json.dumps({"counts": dict(sorted(tally.counts.items())), "bad": tally.bad}) + "\n")
+    sys.exit(bool(tally.bad))
+
+
+def _all(home: Path, asked: argparse.Namespace) -> Tally:
+    """Disturb the operations without pictures, and then, once torch is loaded, which makes forks dearer, those with pictures."""
+    names, tally = set(asked.only.split(",")) - {""}, Tally()
+
+    def those(chosen: dict[str, tuple[Operation, TrialsOf]]) -> Tally:
+        some = {name: each for name, each in chosen.items() if not names or name in names}
+        return campaign(home, some, asked.each, asked.seed, asked.kinds, asked.seconds, asked.jobs)
+
+    tally.add(those({name: (operation, Trials) for name, operation in operations(home).items()}))
+    if not names or names & set(PICTURES):
+        from tests.faults.kills import EncodingTrials, encoding
+        from tests.faults.pictures import pictured
+
+        tally.add(those({"encode": (encoding(home), EncodingTrials)}))
+        tally.add(those({name: (operation, Trials) for name, operation in pictured(home).items()}))
+    return tally
 
 
 if __name__ == "__main__":

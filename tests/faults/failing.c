@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -22,11 +23,14 @@ enum ending { FAIL, LASTING, SHORT, KILL };
 static char folder[PATH_MAX];
 static long at = -1, count;
 static enum ending how;
-static int error, told = -1;
+static int error;
+static struct notes { long used; char text[]; } *told;
+static long room;
 
-/* Begin to count calls on what is below a folder, to tell `pipe` of each, and to end number `number` (-1: none) as `ending` says. */
-void faults_arm(const char *below, long number, int ending, int with, int pipe) {
-    at = number, count = 0, how = ending, error = with, told = pipe;
+/* Begin to count calls on what is below a folder, to note each in `notes`, which take `bytes`, and to end number `number` (-1: none) as
+   `ending` says. */
+void faults_arm(const char *below, long number, int ending, int with, struct notes *notes, long bytes) {
+    at = number, count = 0, how = ending, error = with, told = notes, room = bytes;
     snprintf(folder, sizeof folder, "%s/", below);
 }
 
@@ -44,8 +48,10 @@ static int ended(const char *name, const char *path, int *part) {
     if (!*folder || strncmp(path, folder, strlen(folder)) || strstr(path, " (deleted)")) return 0;
     long number = __atomic_fetch_add(&count, 1, __ATOMIC_SEQ_CST);
     int size = snprintf(line, sizeof line, "step %s %s", name, path) + 1;
-    ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
-    if (real(told, line, size) != size || at < 0 || number < at) return 0;
+    long used = __atomic_fetch_add(&told->used, size, __ATOMIC_SEQ_CST);
+    if (used + size > room) abort();
+    memcpy(told->text + used, line, size);
+    if (at < 0 || number < at) return 0;
     if (number > at) return how == LASTING && takes_room(name) ? (errno = error, 1) : 0;
     if (how == KILL) kill(getpid(), SIGKILL);
     if (how == SHORT) return part ? (*part = 1, 0) : 0;

@@ -3,6 +3,7 @@
 Each begins on a copy of a folder, and leads to keys that are known.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,16 +21,25 @@ from encoder.images.duplicates import digest_of
 from encoder.images.shards import ShardKind
 from encoder.runtime.publish import exclusive
 from indexer.build import build
+from indexer.calibrate import calibrate
 from indexer.changes.export import KEYS as KEYS_FILE
 from indexer.changes.export import LABELS, export
 from indexer.changes.export import ROWS as ROWS_FILE
 from indexer.changes.imports import ImportRequest, import_codes
 from indexer.changes.parquet_codes import column_of
 from indexer.changes.sync import sync
+from indexer.changes.writer import writer
+from indexer.duplicates.files import save_groups
+from indexer.duplicates.groups import DuplicateSettings, find_duplicates
+from indexer.duplicates.review import save_review
+from indexer.index import Index
+from indexer.page.page import Result, save_page
+from indexer.query import ByKey
 from indexer.relocate import Move, relocate
 from indexer.settings import (
     BitOrder,
     BuildSettings,
+    CalibrateSettings,
     Dedupe,
     ExportForm,
     IndexKind,
@@ -37,6 +47,7 @@ from indexer.settings import (
     SyncSettings,
     TuneSettings,
 )
+from indexer.snapshot import Snapshot
 from indexer.tune import tune
 from indexer.verify import verify
 from tests.faults.model import (
@@ -83,6 +94,8 @@ class Operation:
     """Keys, once it is done."""
     gap: bool = False
     """Whether there may be nothing for a moment: a folder cannot take the place of another at once, as a file can."""
+    inside: str = ""
+    """Where in the folder an index is, if there is one."""
 
 
 def operations(home: Path) -> dict[str, Operation]:
@@ -97,6 +110,7 @@ def operations(home: Path) -> dict[str, Operation]:
         **_syncs(home),
         **_imports(home),
         **_exports(home),
+        **_reports(home),
         **_others(home),
     }
 
@@ -190,19 +204,71 @@ def _exports(home: Path) -> dict[str, Operation]:
     }
 
 
+def _reports(home: Path) -> dict[str, Operation]:
+    """Return what is written of an index for people: near-duplicates in each form, and the page of a query."""
+
+    def duplicates(name: str) -> Operation:
+        def write(path: Path) -> None:
+            opened, settings = Snapshot(home / "one"), DuplicateSettings(LEVELS[0])
+            found = find_duplicates(opened, settings)
+            if name.endswith(".html"):
+                save_review(path / name, opened, found, settings, lambda _: None)
+            else:
+                save_groups(path / name, opened, found)
+
+        return _report(home, name, write)
+
+    def page(path: Path) -> None:
+        index = Index(home / "one")
+        query = ByKey(KEYS[15])
+        save_page(path / "page.html", index, [Result(query, {"fine": index.query(query, level=LEVELS[0])})])
+
+    names = ("groups.jsonl", "groups.parquet", "groups.html")
+    return {f"duplicates {name}": duplicates(name) for name in names} | {"page": _report(home, "page.html", page)}
+
+
+def _report(home: Path, name: str, write: Callable[[Path], None]) -> Operation:
+    """Return the writing of one file: it is there as a whole, or not at all."""
+    write(home / "nothing")
+    whole = (home / "nothing" / name).read_bytes()
+    (home / "nothing" / name).unlink()
+
+    def there(path: Path) -> list[str]:
+        return [each.name if each.read_bytes() == whole else "damage" for each in path.glob(f"*{Path(name).suffix}")]
+
+    return Operation(write, home / "nothing", there, [name])
+
+
 def _others(home: Path) -> dict[str, Operation]:
     tuned, moved = TuneSettings(levels=LEVELS[:1], k=3, nlists=(3,)), [Move.parse("/nowhere=/elsewhere")]
+    cutoffs = CalibrateSettings(labels={LEVELS[0]: "n"})
+    write_codes(home / "rows/rows.h5", {key: row for key, row in ROWS.items() if key not in MORE})
     return {
         "tune": Operation(lambda path: tune(path, tuned, {}), home / "one", state, list(MORE)),
+        "calibrate": Operation(lambda path: calibrate(path, cutoffs), home / "many", state, state(home / "many")),
+        "add files": Operation(lambda path: _add_files(path, home), home / "one", state, list(MORE | ROWS)),
         "relocate": Operation(lambda path: relocate(path, moved), home / "one", state, list(MORE)),
         "code file": Operation(_code_file, home / "nothing", state_of_codes, list(MORE)),
     }
 
 
-def copy_of(operation: Operation, home: Path) -> Path:
-    """Return a folder that is as the operation begins with."""
-    shutil.rmtree(home / "copy", ignore_errors=True)
-    return Path(shutil.copytree(operation.start, home / "copy"))
+def copy_of(operation: Operation, home: Path, number: int = 0) -> Path:
+    """Return a folder that is as the operation begins with; its files are those of the start, since none is ever written to."""
+    copy = home / f"copy-{number}"
+    shutil.rmtree(copy, ignore_errors=True)
+    return Path(shutil.copytree(operation.start, copy, copy_function=_linked))
+
+
+def _linked(old: str, new: str) -> None:
+    if Path(old).name == ".lock":  # but for this one
+        shutil.copy2(old, new)
+    else:
+        os.link(old, new)
+
+
+def _add_files(path: Path, home: Path) -> None:
+    with writer(path) as opened:
+        opened.add(list_code_files([home / "rows"]))
 
 
 def _code_file(path: Path) -> None:

@@ -17,47 +17,118 @@ import random
 import sys
 import tempfile
 import time
-import traceback
-from collections import Counter
-from functools import partial
+from collections.abc import Callable
+from datetime import datetime, tzinfo
+from functools import cache, partial
 from pathlib import Path
 
 from encoder.runtime.publish import PARTIAL
 from indexer.index import Index
+from indexer.storage import generation
 from indexer.storage.current import read_current
 from tests.faults.model import act, keys_of, names_of
 from tests.faults.operations import Operation, copy_of, operations, state
+from tests.faults.shares import Tally, cheaper_forks, tried
 from tests.faults.steps import Ending, Fault, attempt
 
+Tree = frozenset[tuple[object, ...]]
 
-def disturbed(operation: Operation, path: Path, fault: Fault) -> Ending:
-    """Do an operation with a fault, then once more without; what should not be is an `AssertionError`."""
-    before = operation.state(path)
-    reader = Index(path) if (path / "CURRENT").exists() else None
-    was, stood = _pointer(path), names_of(path)
+
+def disturbed(operation: Operation, path: Path, fault: Fault, proven: dict[Tree, list[str]] | None = None) -> Ending:
+    """Do an operation with a fault, then once more without; what should not be is an `AssertionError`.
+
+    Args:
+        operation: what is done.
+        path: a folder as it begins with.
+        fault: what happens to it.
+        proven: by folder that all this was found of, the keys in it; the one that is left is put there, and nothing more is done
+            where it is there already.
+    """
+    before, index = _before(operation.start, operation.state), path / operation.inside
+    reader = Index(index) if (index / "CURRENT").exists() else None
+    was, stood = _pointer(index), names_of(index)
     ending = attempt(lambda: operation.do(path), fault)
     note = f"{fault}: {ending.how} {ending.said}, last steps {ending.steps[-3:]}"
     assert ending.how != "failed", note
     was_killed = fault.error is None and not fault.part and 0 <= fault.at < len(ending.steps)
     assert ending.how != "done" or not was_killed, note
-    found, changed = operation.state(path), _pointer(path) != was
+    assert reader is None or keys_of(reader) == before, note
+    left = tree_of(path)
+    known_as = None if proven is None else proven.get(left)
+    found, changed = operation.state(path) if known_as is None else known_as, _pointer(index) != was
     assert found in (before, operation.after, *([[]] if operation.gap else [])), note
     assert ending.how != "done" or found == operation.after, note
     assert reader is None or changed or found == before, note
-    assert reader is None or keys_of(reader) == before, note
+    if known_as is not None:
+        return ending
     if not changed:  # else a rerun is another change
         again = attempt(lambda: operation.do(path))
         assert again.how == "done", f"{note}; again: {again.said}"
         assert operation.state(path) == operation.after, note
-    elif (path / "CURRENT").exists():
-        again = attempt(lambda: act(("remove", operation.after[:1], None), path))
+    elif (index / "CURRENT").exists():
+        again = attempt(lambda: act(("remove", operation.after[:1], None), index))
         assert again.how == "done", f"{note}; then: {again.said}"
-        assert state(path) == operation.after[1:], note
-    assert not list(path.glob(f"*{PARTIAL}")), note
-    if (path / "CURRENT").exists():
-        known = {*stood, *(change.generation for change in read_current(path)[1].history)}
-        assert set(names_of(path)) <= known, f"{note}: one of {names_of(path)} never was the current one"
+        assert state(index) == operation.after[1:], note
+    assert not list(path.rglob(f"*{PARTIAL}")), note
+    if (index / "CURRENT").exists():
+        known = {*stood, *(change.generation for change in read_current(index)[1].history)}
+        assert set(names_of(index)) <= known, f"{note}: one of {names_of(index)} never was the current one"
+    if proven is not None:
+        proven[left] = found
     return ending
+
+
+@cache
+def _before(start: Path, state: Callable[[Path], list[str]]) -> list[str]:
+    return state(start)
+
+
+def tree_of(path: Path) -> Tree:
+    """Return all that is in a folder: names, and of each file its content, or which file it is if it is one that has another name.
+
+    Of a lock only whether somebody is named in it: each process has another number.
+    """
+    found = list[tuple[object, ...]]()
+    for folder, _, files in os.walk(path):
+        found.append((folder,))
+        for name in files:
+            file = Path(folder, name)
+            at = file.lstat()
+            what = (at.st_ino, at.st_size, at.st_mtime_ns) if at.st_nlink > 1 else (file.read_bytes(),)
+            found.append((str(file), at.st_size > 0) if name == ".lock" else (str(file), *what))
+    return frozenset(found)
+
+
+class Still(datetime):
+    """A clock that stands."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "Still":
+        """Return the one time."""
+        return cls(2026, 1, 1, tzinfo=tz)
+
+
+class Trials:
+    """Tries faults on an operation, one after another: on a copy of what it begins with, the last one where nothing became of it.
+
+    Args:
+        operation: what is done.
+        home: folder of copies.
+        number: of the process that tries.
+    """
+
+    def __init__(self, operation: Operation, home: Path, number: int) -> None:
+        self._operation, self._home, self._number = operation, home, number
+        self._proven = dict[Tree, list[str]]()
+        self._fresh: Tree | None = None
+        vars(generation).update(datetime=Still)  # so that what is done twice leaves the same, histories included
+
+    def __call__(self, fault: Fault) -> Ending:
+        """Try one; as `disturbed`."""
+        path = self._home / f"copy-{self._number}"
+        if self._fresh is None or tree_of(path) != self._fresh:
+            self._fresh = tree_of(copy_of(self._operation, self._home, self._number))
+        return disturbed(self._operation, path, fault, self._proven)
 
 
 def _pointer(path: Path) -> bytes:
@@ -99,41 +170,30 @@ def _chosen(count: int, most: int, rng: random.Random) -> list[int]:
 
 
 def campaign(
-    home: Path, kills: int, errors: int, seed: int, only: str = "", seconds: float = math.inf
-) -> tuple[Counter[str], list[dict[str, object]]]:
-    """Disturb every operation, or what there is time for; return what was counted, and what went wrong."""
-    end = time.monotonic() + seconds
-    rng, counts, bad = random.Random(seed), Counter[str](), list[dict[str, object]]()
-
+    home: Path, kills: int, errors: int, seed: int, only: str = "", seconds: float = math.inf, jobs: int = 1
+) -> Tally:
+    """Disturb every operation, or what there is time for."""
+    end, rng, tally = time.monotonic() + seconds, random.Random(seed), Tally()
     for name, operation in operations(home).items():
         if only not in name:
             continue
         path = copy_of(operation, home)
+        operation.do(path)  # what is loaded for it is there before the forks
+        cheaper_forks()
+        path = copy_of(operation, home)
         whole = attempt(partial(operation.do, path))
         if whole.how != "done" or operation.state(path) != operation.after:
-            bad.append({"operation": name, "why": f"undisturbed: {whole.how} {whole.said}"})
+            tally.bad.append({"operation": name, "why": f"undisturbed: {whole.how} {whole.said}"})
             continue
         if wrong := disorder(whole.steps, path):
-            bad.append({"operation": name, "why": wrong})
-        counts["operations"] += 1
-        counts["steps"] += len(whole.steps)
+            tally.bad.append({"operation": name, "why": wrong})
         count = len(whole.steps)
-        faults = [Fault(at) for at in _chosen(count, kills, rng)]
-        faults += [Fault(at, errno.EIO) for at in _chosen(count, errors, rng)]
-        faults += [Fault(at, errno.ENOSPC, lasting=True) for at in _chosen(count, errors, rng)]
-        for fault in faults:
-            if time.monotonic() > end:
-                return counts, bad
-            kind = "killed" if fault.error is None else errno.errorcode[fault.error]
-            try:
-                ending = disturbed(operation, copy_of(operation, home), fault)
-                counts[kind] += 1
-                counts[f"{kind}, done all the same"] += ending.how == "done"
-            except Exception:  # noqa: BLE001  the next ones are still of interest
-                bad.append(
-                    {"operation": name, "step": whole.steps[fault.at], "why": traceback.format_exc().splitlines()[-6:]}
-                )
-    return counts, bad
+        faults = [("kill", Fault(at)) for at in _chosen(count, kills, rng)]
+        faults += [("EIO", Fault(at, errno.EIO)) for at in _chosen(count, errors, rng)]
+        faults += [("ENOSPC", Fault(at, errno.ENOSPC, lasting=True)) for at in _chosen(count, errors, rng)]
+        tally.add(tried(name, faults, partial(Trials, operation, home), end, jobs))
+        tally.counts.update(operations=1, steps=count)
+    return tally
 
 
 def main() -> None:
@@ -144,12 +204,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="part of an operation's name")
     parser.add_argument("--seconds", type=float, default=math.inf, help="after which no more is begun")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the faults of an operation")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = f"{folder}/state"
-        counts, bad = campaign(Path(folder), chosen.kills, chosen.errors, chosen.seed, chosen.only, chosen.seconds)
-    sys.stdout.write(json.dumps({"counts": dict(sorted(counts.items())), "bad": bad}) + "\n")
-    sys.exit(bool(bad))
+        tally = campaign(
+            Path(folder), chosen.kills, chosen.errors, chosen.seed, chosen.only, chosen.seconds, chosen.jobs
+        )
+    sys.stdout.write(json.dumps({"counts": dict(sorted(tally.counts.items())), "bad": tally.bad}) + "\n")
+    sys.exit(bool(tally.bad))
 
 
 if __name__ == "__main__":

@@ -2,19 +2,23 @@
 
 import ctypes
 import gc
+import mmap
 import os
 import resource
 import signal
+import struct
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Timer
+from threading import Lock, Timer
 from typing import Final
 
 from encoder.errors import HashgrainError
 from encoder.runtime import durable
 
+ROOM: Final = 4 << 20
+"""Bytes of what an operation tells: an addition tells 140 kB."""
 SECONDS: Final = 120
 """After which an operation is ended; none takes one on an idle machine."""
 
@@ -50,28 +54,56 @@ class Ending:
     """Name and path of those that were begun; the last one is the one that failed, unless more followed."""
 
 
+class _Notes:
+    """What a forked process tells the one that forked it.
+
+    It is memory of both: what was told stays there when the process is killed, no limit of files touches it, and nobody is woken.
+    As `struct notes` of `failing.c` has it: the bytes that are used, then lines with a null behind each.
+    """
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, _HEAD.size + ROOM)
+        self._turn = Lock()
+
+    def add(self, line: str) -> None:
+        data = line.encode(errors="surrogateescape") + b"\0"
+        with self._turn:
+            (used,) = _HEAD.unpack_from(self.memory)
+            start = _HEAD.size + used
+            self.memory[start : start + len(data)] = data
+            _HEAD.pack_into(self.memory, 0, used + len(data))
+
+
+def notes_in(memory: bytes) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the steps that were noted, name and path, and the other lines."""
+    (used,) = _HEAD.unpack_from(memory)
+    lines = memory[_HEAD.size : _HEAD.size + used].decode(errors="replace").split("\0")[:-1]
+    steps = [(name, path) for line in lines if line.startswith("step ") for _, name, path in [line.split(" ", 2)]]
+    return steps, [line for line in lines if not line.startswith("step ")]
+
+
+_HEAD: Final = struct.Struct("l")
+
+
 def attempt(operation: Callable[[], object], fault: Fault | None = None) -> Ending:
     """Do an operation in a forked process, and have a fault happen to it."""
-    reading, writing = os.pipe()
+    notes = _Notes()
     gc.freeze()
     child = os.fork()
     if child == 0:
-        os.close(reading)
-        _inside(operation, fault, writing)
-    os.close(writing)
+        _inside(operation, fault, notes)
     killer = (
         Timer(fault.after, os.kill, (child, signal.SIGKILL)) if fault is not None and fault.after is not None else None
     )
     if killer is not None:
         killer.start()
-    with os.fdopen(reading, errors="replace") as pipe:
-        lines = pipe.read().split("\0")[:-1]
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # its number stays its own until the killer is gone
     if killer is not None:
         killer.cancel()
         killer.join()
     _, status = os.waitpid(child, 0)
-    steps = [(name, path) for line in lines if line.startswith("step ") for _, name, path in [line.split(" ", 2)]]
-    ended = [line for line in lines if not line.startswith("step ")]
+    steps, ended = notes_in(notes.memory[:])
+    notes.memory.close()
     if os.WIFSIGNALED(status):
         killed = fault is not None and fault.error is None and os.WTERMSIG(status) == signal.SIGKILL
         return Ending("killed" if killed else "failed", f"signal {os.WTERMSIG(status)}", steps)
@@ -94,22 +126,18 @@ def attempt_here(operation: Callable[[], object], fault: Fault | None = None) ->
     return ending
 
 
-def _inside(operation: Callable[[], object], fault: Fault | None, pipe: int) -> None:
-    """Do it, tell the pipe of each step and of the end, and leave."""
-
-    def tell(text: str) -> None:
-        os.write(pipe, text.encode() + b"\0")
-
+def _inside(operation: Callable[[], object], fault: Fault | None, notes: _Notes) -> None:
+    """Do it, note each step and the end, and leave."""
     try:
         signal.alarm(SECONDS)
         if fault is not None and fault.limit is not None:
             _limit(*fault.limit)
         if fault is not None and fault.calls is not None:
-            _preloaded(fault, pipe)
+            _preloaded(fault, notes)
             how, said = _disturbed(operation, None, lambda *_: None)
         else:
-            how, said = _disturbed(operation, fault, lambda name, path: tell(f"step {name} {path}"))
-        tell(f"{how} {said}")
+            how, said = _disturbed(operation, fault, lambda name, path: notes.add(f"step {name} {path}"))
+        notes.add(f"{how} {said}")
     finally:
         os._exit(0)
 
@@ -145,11 +173,18 @@ def _disturbed(
     return "done", ""
 
 
-def _preloaded(fault: Fault, pipe: int) -> None:
-    """Have the preloaded library tell of each call, and end one."""
-    ending = 2 if fault.part else 3 if fault.error is None else 1 if fault.lasting else 0  # as `enum ending`
-    library = ctypes.CDLL(None)
-    library.faults_arm(os.fsencode(str(fault.calls)), ctypes.c_long(fault.at), ending, fault.error or 0, pipe)
+def _preloaded(fault: Fault, notes: _Notes) -> None:
+    """Have the preloaded library note each call, and end one."""
+    address = ctypes.byref(ctypes.c_char.from_buffer(notes.memory))
+    ctypes.CDLL(None).faults_arm(
+        os.fsencode(str(fault.calls)), ctypes.c_long(fault.at), endings_number(fault), fault.error or 0, address,
+        ctypes.c_long(ROOM),
+    )  # fmt: skip
+
+
+def endings_number(fault: Fault) -> int:
+    """Return what the preloaded library calls what happens: its `enum ending`."""
+    return 2 if fault.part else 3 if fault.error is None else 1 if fault.lasting else 0
 
 
 def _limit(which: int, most: int) -> None:

@@ -12,7 +12,8 @@ import pytest
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime import durable
 from tests.faults.calls import preloaded
-from tests.faults.points import disorder
+from tests.faults.operations import Operation, copy_of
+from tests.faults.points import Tree, disorder, disturbed, tree_of
 from tests.faults.steps import Fault, attempt
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def test_histories_with_faults_answer_as_fresh_builds():
     assert campaign("histories", "--count", 3, "--seed", 7)["histories"] == 3
 
 
-@pytest.mark.parametrize("operation", ["add", "compact", "code file"])
+@pytest.mark.parametrize("operation", ["add files", "compact", "code file"])
 def test_an_operation_is_killed_or_fails_at_some_of_its_steps(operation):
     counts = campaign("points", "--kills", 1, "--errors", 1, "--only", operation)
     assert counts["operations"] == 1
@@ -53,12 +54,26 @@ def test_an_operation_meets_faults_at_some_of_its_system_calls():
     assert sum(counts[ending] for ending in ("done", "refused", "killed") if ending in counts) == 4
 
 
+@needs_cc
+def test_processes_share_the_faults_of_an_operation_and_try_each_of_them():
+    counts = campaign("calls", "--each", 0, "--only", "page", "--kinds", "killed", "--jobs", 2)
+    assert counts["tried"] == counts["meant"] == counts["killed"] > 5
+
+
+@needs_cc
+def test_a_whole_command_meets_faults_from_its_first_import_on():
+    counts = campaign("starts", "--each", 1)
+    assert counts["few handles"] == counts["operations"] == 3
+    assert counts["calls"] > 3000
+
+
 WRITES = """
 import ctypes, os, sys
 folder, at, ending, error = sys.argv[1], *map(int, sys.argv[2:])
 with open(folder + "/not-counted", "wb"):
     pass
-ctypes.CDLL(None).faults_arm(folder.encode(), ctypes.c_long(at), ending, error, os.open(os.devnull, os.O_WRONLY))
+notes = ctypes.create_string_buffer(1 << 16)
+ctypes.CDLL(None).faults_arm(folder.encode(), ctypes.c_long(at), ending, error, notes, ctypes.c_long(1 << 15))
 file = os.open(folder + "/file", os.O_WRONLY | os.O_CREAT)
 for what in (lambda: os.write(file, b"four"), lambda: os.fsync(file), lambda: os.close(file), lambda: os.mkdir(folder + "/folder")):
     try:
@@ -90,7 +105,7 @@ def test_a_system_call_fails_for_once_or_from_then_on_or_does_half_or_is_the_las
 
 
 def test_an_operation_without_room_handles_or_memory_is_refused():
-    counts = campaign("limits", "--each", 1, "--only", "add")
+    counts = campaign("limits", "--each", 1, "--only", "compact")
     assert counts["file size: refused"] == counts["handles: refused"] == counts["memory: refused"] == 1
 
 
@@ -159,3 +174,46 @@ def test_a_refusal_is_told_from_what_should_not_be():
     assert attempt(refuse).how == "refused"
     assert attempt(lambda: 1 // 0).how == "failed"
     assert attempt(lambda: os.kill(os.getpid(), 9)).how == "failed"
+
+
+def an_operation(folder, do):
+    (folder / "start").mkdir()
+    return Operation(do, folder / "start", lambda path: sorted(each.name for each in path.iterdir()), ["a", "b"])
+
+
+def test_a_folder_that_was_proven_is_not_proven_again(tmp_path):
+    operation, proven = an_operation(tmp_path, two_files_or_refusal), dict[Tree, list[str]]()
+    for _ in range(2):  # killed before the first step, so that nothing is there
+        path = copy_of(operation, tmp_path)
+        assert disturbed(operation, path, Fault(0), proven).how == "killed"
+    assert proven == {tree_of(copy_of(operation, tmp_path)): []}
+    assert list(path.iterdir()) == []  # the second time nothing was done once more
+
+
+def two_files_or_refusal(folder):
+    try:
+        two_files(folder)
+    except OSError as err:
+        raise HashgrainError(Reason.WRITE_FAILED, "no") from err
+
+
+def test_what_an_operation_leaves_that_is_neither_before_nor_after_is_seen(tmp_path):
+    operation, proven = an_operation(tmp_path, two_files_or_refusal), dict[Tree, list[str]]()
+    with pytest.raises(AssertionError):
+        disturbed(operation, copy_of(operation, tmp_path), Fault(6), proven)  # the first file is there, not the second
+    assert proven == {}
+
+
+def test_a_copy_shares_its_files_but_for_locks_and_a_change_of_either_is_seen(tmp_path):
+    operation = an_operation(tmp_path, two_files)
+    (operation.start / "a").write_text("one")
+    (operation.start / ".lock").write_text("")
+    path = copy_of(operation, tmp_path)
+    fresh = tree_of(path)
+    assert [(path / name).stat().st_nlink for name in ("a", ".lock")] == [2, 1]
+    (path / ".lock").write_text("held")
+    assert tree_of(path) != fresh
+    path = copy_of(operation, tmp_path)
+    assert tree_of(path) == fresh
+    (path / "a").write_text("in place")
+    assert tree_of(path) != fresh

@@ -37,8 +37,14 @@ def three_nodes(cores: int = 1) -> Iterator[Any]:
 
 
 def add_node(cluster: Any, cores: int = 1) -> Any:
-    """Start one more node."""
-    return cluster.add_node(num_cpus=cores, object_store_memory=STORE, include_dashboard=False)
+    """Start one more node; Ray gives one half a minute, which may be too little on a busy machine."""
+    for _ in range(4):
+        try:
+            return cluster.add_node(num_cpus=cores, object_store_memory=STORE, include_dashboard=False)
+        except Exception as err:
+            if "timed out during startup" not in str(err):
+                raise
+    raise TimeoutError("no node of Ray has started in two minutes")
 
 
 def coders() -> list[int]:

@@ -7,10 +7,9 @@ libjpeg (jdapimin.c).
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from struct import Struct, error
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -34,8 +33,7 @@ class Way(StrEnum):
     """Without a hardware decoder, or after it failed on whatever it was given."""
 
 
-@dataclass(frozen=True, slots=True)
-class JpegHeader:
+class JpegHeader(NamedTuple):
     """What is known of a JPEG that may go to nvJPEG: baseline, one scan, eight bits, grey or YCbCr, in sRGB."""
 
     width: int
@@ -98,11 +96,12 @@ class _Segments:
 
     def read(self, data: bytes | memoryview) -> int:
         """Read all up to the scan, and return where that begins."""
-        at, marker = 2, 0
+        at, marker, size = 2, 0, len(data)
         while marker != _SOS:
             marker, length = _HEAD.unpack_from(data, at)
             start, at = at + 4, at + 2 + length
-            _expect(start <= at <= len(data))
+            if not start <= at <= size:
+                raise _OtherWay(Way.ODD)
             if marker not in _UNREAD:
                 _READS.get(marker, _Segments._odd)(self, bytes(data[start:at]))
         return at
@@ -120,7 +119,7 @@ class _Segments:
     def orientation(self) -> int:
         """Return 1 to 8 as Pillow has it: EXIF's, or XMP's where EXIF has none; what neither of them knows is upright."""
         found = _exif_orientation(self.exif[6:]) if self.exif else None
-        if found is None and (written := _XMP_ORIENTATION.search(self.xmp)):
+        if found is None and self.xmp and (written := _XMP_ORIENTATION.search(self.xmp)):
             found = int(written[1])
         return found if found and found <= 8 else 1
 
@@ -210,8 +209,12 @@ def _scan_end(data: bytes | memoryview, at: int) -> int:
     for start in range(at, len(data) - 1, _SCAN_BLOCK):
         block = np.frombuffer(data, np.uint8, min(_SCAN_BLOCK + 1, len(data) - start), start)
         found = (block[:-1] == 0xFF).view(np.uint8)
-        markers: bytes = np.minimum(found, block[1:], out=found).tobytes()  # a zero behind it makes it a sample
-        place = markers.find(1)
+        np.minimum(found, block[1:], out=found)  # a zero behind it makes it a sample
+        first = int(found.view(np.bool_).argmax())
+        if found[first] and data[start + first + 1] == 0xD9:  # as in most photos, for which nothing is copied
+            return start + first + 2
+        markers: bytes = found.tobytes()
+        place = markers.find(1, first)
         while place >= 0:
             marker = data[start + place + 1]
             if marker == 0xD9:

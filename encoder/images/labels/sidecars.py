@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from encoder.images.labels.values import BadLabels, Labels, flatten
+from encoder.runtime.hash_map import HashMap
 from encoder.runtime.interpreter import let_go
 
 SIDECARS: Final = (".json", ".cls", ".txt")
@@ -77,7 +78,7 @@ def read_sidecar(name: str, data: bytes | None) -> tuple[Labels, list[str]]:
         text = _decoded(data)
         if not name.lower().endswith(".json"):
             return flatten(_one_value(name, text.strip()))
-        content = json.loads(text, parse_int=_integer)
+        content = _JSON.decode(text)
     except RecursionError:
         return {}, ["nested too deep"]
     except ValueError as err:
@@ -103,6 +104,9 @@ def _one_value(name: str, text: str) -> dict[str, object]:
 def _integer(digits: str) -> int | str:
     """Return a whole number; one of thousands of digits stays text, since it takes time that grows with their square."""
     return int(digits) if len(digits) <= 20 else digits
+
+
+_JSON: Final = json.JSONDecoder(parse_int=_integer)
 
 
 class FolderSidecars:
@@ -154,7 +158,7 @@ class ArchiveSidecars:
         self.texts = 0
         """Files `.txt` without an image, known once it is closed."""
         self._bad = bad
-        self._names = set[int]()  # hashes of whole names, and of names without their endings
+        self._names = HashMap()  # hashes of whole names, and of names without their endings
         self._up_to_dot = defaultdict[str, list[str]](list)
         self._waiting = OrderedDict[str, _Waiting]()
         self._nbytes = 0
@@ -163,8 +167,8 @@ class ArchiveSidecars:
         """Take note of an image, and return the labels of its sidecars that came before."""
         stems = stems_of(name)
         without = stems[-2] if len(stems) > 1 else name
-        self._names.add(hash(name))
-        self._names.add(hash(without))
+        self._names[hash(name)] = 1
+        self._names[hash(without)] = 1
         if len(stems) > 2:
             self._up_to_dot[stems[0]].append(without)
         labels: Labels = {}
@@ -198,7 +202,8 @@ class ArchiveSidecars:
         """Count what still waits at the end of the archive."""
         while self._waiting:
             self._let_go("no image has its name")
-        let_go(self._names, self._up_to_dot)
+        self._names.clear()
+        let_go(self._up_to_dot)
 
     def _let_go(self, why: str) -> None:
         _, waiting = self._waiting.popitem(last=False)

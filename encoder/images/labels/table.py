@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from encoder.errors import HashgrainError, Reason, why
 from encoder.images.labels.values import BadLabels, Labels, flatten
 from encoder.images.names import IMAGE_SUFFIXES
 from encoder.plural import plural
@@ -102,21 +103,27 @@ class LabelTable:
             except (ValueError, OverflowError) as err:  # text that is not UTF-8, a year 10000
                 unread.append(f"left out, what column {name!r} holds here cannot be read ({err})")
         labels, faults = flatten(values)
-        for why in [*unread, *faults]:
-            bad.add(key, f"{self.path.name}: {why}")
+        for fault in [*unread, *faults]:
+            bad.add(key, f"{self.path.name}: {fault}")
         return labels
 
     @property
     def digest(self) -> str:
         """Return a digest of the table: equal labels, equal digest."""
         names = [*self.columns, *self.left_out]
-        return hashlib.sha256(f"{sha256_of(self.path)} {sorted(names)}".encode()).hexdigest()
+        try:
+            content = sha256_of(self.path)
+        except OSError as err:
+            raise HashgrainError(
+                Reason.BAD_VALUE, f"labels {self.path} could not be read: {why(err)}; give a file that can be"
+            ) from err
+        return hashlib.sha256(f"{content} {sorted(names)}".encode()).hexdigest()
 
     def notices(self) -> list[str]:
         """Return lines for a person: what is left out, and after a run, which images have no row."""
         name, lines = (
             self.path.name,
-            [f"{self.path.name}: column {name!r} left out, {why}" for name, why in self.left_out.items()],
+            [f"{self.path.name}: column {name!r} left out, {fault}" for name, fault in self.left_out.items()],
         )
         if self.repeated:
             lines.append(f"{name}: {plural(self.repeated, 'row')} with the key of an earlier row, which counts")

@@ -156,7 +156,7 @@ def flatten(fields: Mapping[str, object]) -> tuple[Labels, list[str]]:
 
 def storable(text: str) -> str:
     """Return a text with what is not Unicode in it (lone surrogates, which JSON and file names allow) as `?`."""
-    return text.encode(errors="replace").decode()
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 class _Flat:
@@ -171,7 +171,7 @@ class _Flat:
             self._add(prefix + name, value, depth)
 
     def _add(self, name: str, value: object, depth: int) -> None:
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             if depth == MAX_DEPTH:
                 self._fault(f"left out, objects nested deeper than {MAX_DEPTH}", name)
             else:
@@ -207,7 +207,7 @@ class _Flat:
                 return None
 
     def _texts(self, name: str, items: "list[object] | tuple[object, ...]") -> tuple[str, ...] | None:
-        if any(isinstance(item, list | tuple | Mapping) for item in items):
+        if any(isinstance(item, (list, tuple, dict)) for item in items):
             self._fault("left out, lists of lists or objects", name)
             return None
         if len(items) > MAX_ITEMS:

@@ -1,7 +1,7 @@
 """Archives of members, as tar and zip are: which of them are images, whose labels others are, and what is left out.
 
 This stands here once; a format brings the walk over its members. An archive is read once from front to back in constant memory
-(apart from about 300 bytes per image, which tell its key and its labels again, and labels that wait for their image, up to
+(apart from about 50 bytes per image, which tell its key and its labels again, and labels that wait for their image, up to
 `sidecars.MAX_WAITING`). Nothing is ever extracted.
 """
 
@@ -21,7 +21,7 @@ from encoder.images.names import NameKind, folders_of, key_of, kind_of_name, ski
 from encoder.images.samples import LateLabels, Sample, ShardReader
 from encoder.images.signature import HEAD_BYTES, image_format
 from encoder.runtime.files import FileStatus, status_of
-from encoder.runtime.interpreter import let_go
+from encoder.runtime.hash_map import HashMap
 
 INNER: Final = (".tar", ".tgz", ".tar.gz", ".zip")
 """Endings of archives that are not looked into where they lie in another one."""
@@ -168,8 +168,9 @@ class _Keys:
 
     def __init__(self, *, with_suffix: bool) -> None:
         self._with_suffix = with_suffix
-        self._suffixes: dict[int, tuple[str, ...]] = {}
-        self._same: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for all images with the same suffixes
+        self._suffixes = HashMap()
+        self._lists: list[tuple[str, ...]] = [()]  # each once, since most images have the same
+        self._numbers: dict[tuple[str, ...], int] = {(): 0}
 
     def parts_of(self, name: str, *, by_content: bool = False) -> tuple[str, str]:
         """Return the stem and the suffix of an image's key; what was known by its content alone has a name without a suffix."""
@@ -177,14 +178,19 @@ class _Keys:
         return name.removesuffix(suffix), suffix if self._with_suffix else ""
 
     def has(self, stem: str, suffix: str) -> bool:
-        return suffix in self._suffixes.get(hash(stem), ())
+        return suffix in self._of(hash(stem))
 
     def add(self, stem: str, suffix: str) -> None:
-        suffixes = (*self._suffixes.get(stem_hash := hash(stem), ()), suffix)
-        self._suffixes[stem_hash] = self._same.setdefault(suffixes, suffixes)
+        suffixes = (*self._of(stem_hash := hash(stem)), suffix)
+        if (number := self._numbers.setdefault(suffixes, len(self._lists))) == len(self._lists):
+            self._lists.append(suffixes)
+        self._suffixes[stem_hash] = number
 
     def close(self) -> None:
-        let_go(self._suffixes)
+        self._suffixes.clear()
+
+    def _of(self, stem_hash: int) -> tuple[str, ...]:
+        return self._lists[self._suffixes.get(stem_hash) or 0]
 
     def of_owners(self, owners: list[str]) -> Iterator[str]:
         """Return the keys of the images that a sidecar belongs to, see `ArchiveSidecars.sidecar`."""
@@ -194,7 +200,7 @@ class _Keys:
                 yield stem + suffix
                 continue
             own = owner if hash(owner) in self._suffixes else stem
-            yield from (own + suffix for suffix in self._suffixes.get(hash(own), ()))
+            yield from (own + suffix for suffix in self._of(hash(own)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from encoder.bits import pack
 from encoder.codes.file import list_code_files
 from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
+from encoder.runtime import files
 from encoder.runtime.publish import exclusive, sha256_of
 from indexer.build import build
 from indexer.engines.faiss_lists import IvfIndex
@@ -540,3 +541,30 @@ def test_levels_are_asked_with_as_many_codes_each(built):
     ):
         with pytest.raises(HashgrainError, match="give as many at each of coarse, fine"):
             Index(path).combine(queries, wanted)
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_a_pointer_that_could_not_be_read_for_a_moment_is_read_again_and_is_what_the_index_was_opened_by(
+    built, monkeypatch, times
+):
+    folder, _ = built
+    real, asked = files.read_regular, []
+
+    def fail_at_first(path, *arguments, **words):
+        asked.append(path.name)
+        if path.name == POINTER and asked.count(POINTER) <= times:
+            raise OSError(5, "Input/output error")
+        return real(path, *arguments, **words)
+
+    for module in ("indexer.opened", "indexer.storage.current"):
+        monkeypatch.setattr(f"{module}.read_regular", fail_at_first)
+    if times == 1:
+        opened = Index(folder)
+        monkeypatch.undo()
+        assert opened.is_current
+        assert opened.reopen() is opened
+        return
+    with pytest.raises(HashgrainError) as caught:
+        Index(folder)
+    assert caught.value.reason is Reason.INDEX_MISSING
+    assert "Input/output error" in str(caught.value)

@@ -45,6 +45,12 @@ def test_every_kind_comes_back(write_codes):
     assert bad == []
 
 
+@pytest.mark.parametrize("beside", [-1, 0, 1])
+def test_rows_come_back_however_many_fill_a_line(write_codes, beside):
+    rows = [{"n": number} for number in range(2 * module.OF_A_LINE + beside)]
+    assert written(write_codes, rows)[1] == rows
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "stored", "says"),
     [

@@ -8,7 +8,7 @@ from encoder.errors import HashgrainError, Reason
 from encoder.levels import Level
 from encoder.runtime import durable
 from indexer.build import build
-from indexer.changes import export as module
+from indexer.changes import export_rows
 from indexer.changes.export import export
 from indexer.changes.imports import ImportRequest, import_codes
 from indexer.changes.writer import writer
@@ -61,7 +61,7 @@ def answers(opened, queries, **settings):
 
 @pytest.mark.parametrize("form", ExportForm)
 def test_what_was_exported_answers_as_the_index_when_it_is_imported(tmp_path, index, form, monkeypatch):
-    monkeypatch.setattr(module, "GROUP", 16)
+    monkeypatch.setattr(export_rows, "BLOCK_ROWS", 16)
     report = export(index, tmp_path / "out", form)
     assert (report.generation, report.rows, report.key_column) == ("gen-000002", 77, "key_0")
     assert report.bytes == sum(path.stat().st_size for path in (tmp_path / "out").iterdir())

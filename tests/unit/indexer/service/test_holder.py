@@ -1,3 +1,4 @@
+import gc
 import threading
 import time
 
@@ -11,6 +12,9 @@ from encoder.levels import Level
 from indexer.build import build
 from indexer.index import Index
 from indexer.service.holder import Holder, canary, random_rows
+from indexer.service.metrics import open_files
+from indexer.service.server import make_state, warm_searches
+from indexer.service.settings import ServeSettings
 from indexer.settings import BuildSettings
 
 
@@ -25,6 +29,12 @@ def folder(tmp_path, write_codes, rng):
 def add(folder):
     with indexer.writer(folder) as writer:
         writer.add([folder.parent / "codes" / "b.h5"])
+
+
+def remove(folder, key):
+    """Publish a generation; nothing that the writer had open is left in this process."""
+    with indexer.writer(folder) as writer:
+        writer.remove([key])
 
 
 def test_a_newer_generation_is_taken_once(folder):
@@ -127,3 +137,23 @@ def test_random_rows_are_different_and_live(folder):
         rows = random_rows(index, count, np.random.default_rng(1)).tolist()
         assert len(set(rows)) == len(rows) == min(count, 20)
         assert all(int(index.key(row)[2:]) % 2 for row in rows)
+
+
+def test_handles_are_those_of_two_generations_and_after_the_grace_of_one(folder):
+    state = make_state(indexer.open(folder), ServeSettings(grace=0.05), with_model=False)
+    holder, handles = state.holder, list[float]()
+    warm_searches(holder.current, ServeSettings().warm_bytes)
+    canary(holder.current)
+    gc.collect()
+    before = open_files()
+    for row in range(12):
+        remove(folder, f"a-{row}")
+        assert holder.swap_if_newer()
+        handles.append(open_files())
+    time.sleep(0.06)
+    assert not holder.swap_if_newer()
+    assert max(handles) > before
+    assert max(handles[6:]) <= max(handles[:6])
+    assert open_files() == before
+    for lane in state.lanes.all():
+        lane.close()

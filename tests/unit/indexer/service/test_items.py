@@ -7,7 +7,8 @@ import pytest
 
 from encoder.errors import HashgrainError, Reason
 from encoder.runtime import durable
-from indexer.service.items import Change, check_key, checked_labels, rounds, write_shard
+from encoder.runtime.publish import PARTIAL
+from indexer.service.items import Change, check_key, checked_labels, new_shard, rounds, write_shard
 from tests.support.pictures import encoded
 
 HOLDER: Any = None
@@ -72,6 +73,17 @@ def test_a_shard_that_the_disk_refuses_is_not_there(tmp_path, monkeypatch):
         write_shard(tmp_path / "s.tar", [added("a")])
     assert caught.value.reason is Reason.WRITE_FAILED
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_has_a_number_that_none_has_and_what_a_killed_writer_left_goes(tmp_path):
+    shards, codes = tmp_path / "shards", tmp_path / "codes"
+    assert new_shard(shards, codes) == shards / "items-000001.tar"
+    codes.mkdir()
+    (codes / "items-000004.h5").touch()
+    (shards / "items-000003.tar").touch()
+    (shards / f"items-000009.tar{PARTIAL}").touch()
+    assert new_shard(shards, codes) == shards / "items-000005.tar"
+    assert [path.name for path in shards.iterdir()] == ["items-000003.tar"]
 
 
 @pytest.mark.parametrize("key", ["", "/a", "./a", "../a", "a/../b", "a//b", "a/", ".a", "__MACOSX/a", "a\n", "k" * 513])

@@ -29,8 +29,7 @@ def test_json_becomes_plain_data():
 
 
 def test_a_query_string_says_the_same():
-    pairs = [("levels", "coarse,fine"), ("combine", "each"), ("k", "7"), ("exact", "true"), ("positive", "a,b")]
-    asked = picture_request(pairs, SETTINGS)
+    asked = picture_request(b"levels=coarse,fine&combine=each&k=7&exact=true&positive=a%2Cb", SETTINGS)
     assert asked == SearchRequest(
         levels=(Level.COARSE, Level.FINE), combine="each", k=7, exact=True, positive=("a", "b")
     )
@@ -60,6 +59,8 @@ def test_a_query_string_says_the_same():
         {"key": "a", "k": 0},
         {"key": "a", "k": 10_001},
         {"key": "a", "k": 9_999, "offset": 2},
+        {"key": "a", "k": 2_501, "combine": "each"},
+        {"key": "a", "k": 2_000, "offset": 1_334, "combine": "each", "levels": ["fine", "mid", "coarse"]},
         {"key": "a", "offset": -1},
         {"key": "a", "radius": -1},
         {"key": "a", "rerank": 1 << 40},
@@ -80,11 +81,21 @@ def test_the_message_names_the_field():
 
 
 @pytest.mark.parametrize(
-    "pairs", [[("k", "x")], [("k", "1"), ("k", "2")], [("nothing", "1")], [("key", "a")], [("recall", "nan")]]
+    "query_string",
+    [
+        b"k=x",
+        b"k=1&k=2",
+        b"nothing=1",
+        b"key=a",
+        b"recall=nan",
+        b"&".join([b"x=1"] * 65),
+        b"&" * 1000,
+    ],
 )
-def test_a_query_string_is_checked_too(pairs):
-    with pytest.raises(HashgrainError):
-        picture_request(pairs, SETTINGS)
+def test_a_query_string_is_checked_too(query_string):
+    with pytest.raises(HashgrainError) as refused:
+        picture_request(query_string, SETTINGS)
+    assert refused.value.reason is Reason.BAD_VALUE
 
 
 def test_a_batch_has_a_bound():

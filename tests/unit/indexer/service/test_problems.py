@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -55,3 +56,22 @@ def test_what_moves_a_cursor_is_shown_as_an_escape_and_much_is_cut():
     body = json.loads(bytes(problem(RefusedError(400, "bad-value", "\x1b[2J\u202e" + "x" * 5000)).body))
     assert body["detail"].startswith("\\x1b[2J\\u202e")
     assert len(body["detail"]) == 1000
+
+
+def test_a_long_word_in_a_message_takes_no_time():
+    began = time.perf_counter()
+    for word in ("a" * 60_000, "/" + "a" * 60_000, "a:/" * 20_000, "/a" * 30_000, "a." * 30_000):
+        problem(HashgrainError(Reason.KEY_UNKNOWN, f"key {word!r} is not among the rows"))
+    assert time.perf_counter() - began < 0.5
+
+
+def test_an_error_that_was_answered_holds_nothing_of_its_request():
+    inner, err = ValueError("inner"), HashgrainError(Reason.IMAGE_REJECTED, "no picture")
+    for one in (inner, err):
+        try:
+            raise one
+        except (ValueError, HashgrainError):
+            pass
+    err.__cause__ = inner
+    problem(err)
+    assert (err.__traceback__, inner.__traceback__) == (None, None)

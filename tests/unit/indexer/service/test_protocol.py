@@ -13,7 +13,15 @@ from indexer.service.protocol import patient, sweep
 from indexer.service.settings import ServeSettings
 
 SETTINGS = ServeSettings(
-    header_seconds=0.3, body_seconds=1.5, body_start=0.3, body_rate=1000, stalled=0.3, header_bytes=4096, connections=8
+    header_seconds=0.3,
+    body_seconds=1.5,
+    body_start=0.3,
+    body_rate=1000,
+    stalled=0.3,
+    header_bytes=4096,
+    connections=8,
+    held_bytes=200_000,
+    unsent_bytes=80 << 20,
 )
 
 
@@ -23,8 +31,12 @@ async def echo(scope, receive, send):
     elif scope["path"] == "/slow":
         await asyncio.sleep(1.0)
         body = b"slow"
+    elif scope["path"] == "/host":
+        body = dict(scope["headers"])[b"host"]
     else:
         body = await read_body(receive)
+    if (hold := scope.get("hold")) is not None:
+        hold.release()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 
@@ -181,12 +193,90 @@ def test_what_is_not_http_gets_a_problem(server, nonsense):
         assert b"application/problem+json" in answer
 
 
-def test_one_connection_too_many_is_told_so(server):
+def test_one_connection_too_many_is_told_so_while_all_wait_for_us(server):
     clients = [connect(server) for _ in range(SETTINGS.connections)]
     for client in clients:
-        client.sendall(GOOD)
-        assert until(client, b"hello").endswith(b"hello")
+        client.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+    time.sleep(0.2)
     with connect(server) as one_more:
-        assert rest(one_more).startswith(b"HTTP/1.1 429 ")
+        answer = rest(one_more)
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: 1" in answer.lower()
+    for client in clients:
+        assert until(client, b"slow")
+        client.close()
+
+
+def test_a_client_that_keeps_us_waiting_makes_room_for_a_new_one(server):
+    clients = [connect(server) for _ in range(SETTINGS.connections - 1)]
+    clients[0].sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+    for client in clients[1:]:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
+    time.sleep(0.1)
+    for _ in range(3):
+        with connect(server) as newcomer:
+            newcomer.sendall(GOOD)
+            assert until(newcomer, b"hello").endswith(b"hello")
+    assert until(clients[0], b"slow")
+    assert not rest(clients[1]).startswith(b"HTTP/1.1 2")
     for client in clients:
         client.close()
+
+
+def test_bodies_have_a_bound_together_and_the_oldest_makes_room(server):
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+    held = [connect(server) for _ in range(3)]
+    for client in held:
+        client.sendall(head % 100_000 + b"x" * 90_000)
+        time.sleep(0.05)
+    assert rest(held[0]).startswith(b"HTTP/1.1 429 ")
+    held[1].sendall(b"x" * 10_000)
+    assert until(held[1], b"x" * 100).startswith(b"HTTP/1.1 200 ")
+    for _ in range(5):  # what was answered is not counted any more
+        with connect(server) as client:
+            client.sendall(head % 100_000 + b"x" * 100_000)
+            assert until(client, b"x" * 100).startswith(b"HTTP/1.1 200 ")
+    for client in held:
+        client.close()
+
+
+def test_answers_that_nobody_takes_have_a_bound_together(server):
+    clients = [connect(server) for _ in range(3)]
+    for client in clients:
+        client.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        time.sleep(0.1)
+    assert [len(rest(client)) >= 64 << 20 for client in clients] == [False, False, True]
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nhost: x\r\n" + b"a:\r\n" * 200 + b"\r\n", b"431"),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 3000, b"400"),
+    ],
+    ids=["headers", "chunks"],
+)
+def test_what_costs_more_than_its_bytes_has_a_bound(server, request_bytes, status):
+    with connect(server) as client:
+        client.sendall(request_bytes)
+        assert rest(client).startswith(b"HTTP/1.1 " + status)
+
+
+def test_thousands_of_requests_that_wait_for_no_answer_end_their_connection(server):
+    with connect(server) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n" * 1000)
+        began = time.monotonic()
+        assert not rest(client)
+        assert time.monotonic() - began < 1
+
+
+def test_the_host_of_a_whole_url_counts(server):
+    with connect(server) as client:
+        client.sendall(b"GET http://evil.example:81/host HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert until(client, b"evil.example:81").endswith(b"\r\n\r\nevil.example:81")
+    for target in (b"http://", b"http:///x"):
+        with connect(server) as client:
+            client.sendall(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert rest(client).startswith(b"HTTP/1.1 400 ")

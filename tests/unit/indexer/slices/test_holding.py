@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from indexer.slices.cut import cut
 
 import indexer
 from encoder.codes.file import list_code_files
@@ -11,6 +10,7 @@ from encoder.levels import Level
 from indexer.build import build
 from indexer.settings import BuildSettings, Engine, SearchSettings
 from indexer.slices import holding
+from indexer.slices.cut import cut
 from indexer.slices.holding import Holding, SliceSettings
 from indexer.slices.line_fan import LineFan, Replicas, Seen
 from indexer.slices.lines import HOLD, NotHeldError
