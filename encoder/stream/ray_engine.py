@@ -117,9 +117,8 @@ class Coder:
                     "share, or a URL",
                 )
             own, shards = replace(work, model=model), self._shards()
-            while (
-                True
-            ):  # a round each, until this process is ended; there is a second one only where a shard comes back
+            # a round each, until this process is ended; there is a second one only where a shard comes back
+            while True:
                 coding = coded_by(own, load_model(model), shards, self._telemetry, Contents(table=table), self._notify)
                 for done in coding:
                     if isinstance(done, BatchDone):
